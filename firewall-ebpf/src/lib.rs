@@ -1,0 +1,2 @@
+//! x
+#![cfg_attr(not(test), no_std)]

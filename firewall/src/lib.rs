@@ -1,0 +1,17 @@
+//! An eBPF/XDP edge firewall that enforces OpenAPI contracts.
+//!
+//! In the order in which a packet, then a request, passes:
+//! [`kernel`], [`listen`], [`pipeline`] by the rules of [`contract`], [`upstream`]; [`ban`] is who may
+//! not come back, [`control`] is who tells it all what to do.
+
+pub mod address;
+pub mod ban;
+pub mod clock;
+pub mod contract;
+pub mod control;
+pub mod json;
+pub mod kernel;
+pub mod listen;
+pub mod pipeline;
+pub mod upstream;
+pub mod violation;

@@ -1,0 +1,202 @@
+//! What can be wrong with a message, and where: the vocabulary of every verdict.
+//!
+//! A [`Violation`] names the rule and the place. It cannot hold the value that was sent, so no log
+//! line and no answer can leak one.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The part of the pipeline that found a violation, in the order of the request path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    Framing,
+    Client,
+    Ban,
+    Route,
+    Parameters,
+    Body,
+    Response,
+}
+
+/// What a source did, as the ban ledger weighs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Offence {
+    /// A message that could be read in two ways: smuggling.
+    Framing,
+    /// A path or method that the contract does not know: scanning.
+    Scan,
+    /// A parameter against its rule.
+    Parameter,
+    /// A body against its rule.
+    Body,
+}
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $name:ident = $id:literal, $stage:ident, $status:literal, $offence:expr, $title:literal;)*) => {
+        /// One thing that a message must not do. Its identifier is stable: operators filter by it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Rule { $($(#[$doc])* $name,)* }
+
+        impl Rule {
+            /// Every rule, in the order of the pipeline.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable identifier: stage, full stop, what is wrong.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$name => $id,)* }
+            }
+
+            pub const fn stage(self) -> Stage {
+                match self { $(Self::$name => Stage::$stage,)* }
+            }
+
+            /// The HTTP status of the refusal (RFC 9110 section 15).
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$name => $status,)* }
+            }
+
+            /// What the client did, where it is the client's doing; none for the upstream's faults.
+            pub const fn offence(self) -> Option<Offence> {
+                match self { $(Self::$name => $offence,)* }
+            }
+
+            /// One sentence for the refused client; says nothing of the values it sent.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    RequestLine = "framing.request-line", Framing, 400, Some(Offence::Framing), "The request line is malformed";
+    Version = "framing.version", Framing, 505, Some(Offence::Framing), "The HTTP version is not supported";
+    BareLineFeed = "framing.bare-lf", Framing, 400, Some(Offence::Framing), "A line does not end in CR LF";
+    BareCarriageReturn = "framing.bare-cr", Framing, 400, Some(Offence::Framing), "A line holds a CR that ends nothing";
+    FieldLine = "framing.field-line", Framing, 400, Some(Offence::Framing), "A field line is malformed";
+    LengthConflict = "framing.length-conflict", Framing, 400, Some(Offence::Framing), "Content-Length and Transfer-Encoding are both given";
+    ContentLength = "framing.content-length", Framing, 400, Some(Offence::Framing), "Content-Length is repeated or not a decimal number";
+    TransferEncoding = "framing.transfer-encoding", Framing, 400, Some(Offence::Framing), "Transfer-Encoding is not exactly chunked";
+    Chunk = "framing.chunk", Framing, 400, Some(Offence::Framing), "The chunked framing is malformed";
+    Trailer = "framing.trailer", Framing, 400, Some(Offence::Framing), "Trailer fields are not accepted";
+    Host = "framing.host", Framing, 400, Some(Offence::Framing), "Exactly one valid Host field is required";
+    Target = "framing.target", Framing, 400, Some(Offence::Framing), "The request target is not in origin form or is malformed";
+    HeadTooLarge = "framing.head-too-large", Framing, 431, Some(Offence::Framing), "The request head exceeds its limit";
+    TargetTooLong = "framing.target-too-long", Framing, 414, Some(Offence::Framing), "The request target exceeds its limit";
+    Expectation = "framing.expectation", Framing, 417, Some(Offence::Framing), "The expectation is not supported";
+    Upgrade = "framing.upgrade", Framing, 400, Some(Offence::Framing), "The connection cannot be upgraded";
+    /// The head did not arrive in time; slowness is no proof of malice.
+    HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
+    Forwarded = "client.forwarded", Client, 400, None, "The forwarding fields are malformed";
+    Banned = "ban.source", Ban, 403, None, "The source is banned";
+    Path = "route.path", Route, 400, Some(Offence::Framing), "The path holds empty, dot or wrongly encoded segments";
+    UnknownPath = "route.unknown-path", Route, 404, Some(Offence::Scan), "The path is not part of the contract";
+    Method = "route.method", Route, 405, Some(Offence::Scan), "The method is not part of the contract for this path";
+    ParameterMissing = "parameter.missing", Parameters, 400, Some(Offence::Parameter), "A required parameter is missing";
+    ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A query parameter is not part of the contract";
+    ParameterRepeated = "parameter.repeated", Parameters, 400, Some(Offence::Parameter), "A parameter is repeated";
+    ParameterEncoding = "parameter.encoding", Parameters, 400, Some(Offence::Parameter), "A parameter is wrongly encoded";
+    ParameterType = "parameter.type", Parameters, 400, Some(Offence::Parameter), "A parameter is not of its declared type";
+    ParameterSchema = "parameter.schema", Parameters, 400, Some(Offence::Parameter), "A parameter does not match its schema";
+    BodyMissing = "body.missing", Body, 400, Some(Offence::Body), "A body is required";
+    BodyUnexpected = "body.unexpected", Body, 400, Some(Offence::Body), "The operation takes no body";
+    BodyMediaType = "body.media-type", Body, 415, Some(Offence::Body), "The media type is not part of the contract";
+    BodyEncoding = "body.encoding", Body, 415, Some(Offence::Body), "The content encoding or charset is not accepted";
+    BodyTooLarge = "body.too-large", Body, 413, Some(Offence::Body), "The body exceeds its limit";
+    BodyMalformed = "body.malformed", Body, 400, Some(Offence::Body), "The body is not well-formed";
+    BodyDuplicateMember = "body.duplicate-member", Body, 400, Some(Offence::Body), "An object names a member twice";
+    BodyTooDeep = "body.too-deep", Body, 400, Some(Offence::Body), "The body is nested too deeply";
+    BodySchema = "body.schema", Body, 400, Some(Offence::Body), "The body does not match its schema";
+    /// The body ended early or did not arrive in time.
+    BodyIncomplete = "body.incomplete", Body, 408, None, "The body did not arrive whole and in time";
+    ResponseStatus = "response.status", Response, 502, None, "The upstream's status is not part of the contract";
+    ResponseHeader = "response.header", Response, 502, None, "The upstream's header fields are against the contract";
+    ResponseMediaType = "response.media-type", Response, 502, None, "The upstream's media type is not part of the contract";
+    ResponseEncoding = "response.encoding", Response, 502, None, "The upstream's content encoding cannot be checked";
+    ResponseUnexpectedBody = "response.unexpected-body", Response, 502, None, "The upstream sent a body that the contract does not declare";
+    ResponseMissingBody = "response.missing-body", Response, 502, None, "The upstream sent no body where the contract declares one";
+    ResponseTooLarge = "response.too-large", Response, 502, None, "The upstream's body exceeds its limit";
+    ResponseMalformed = "response.malformed", Response, 502, None, "The upstream's body is not well-formed";
+    ResponseSchema = "response.schema", Response, 502, None, "The upstream's body does not match its schema";
+}
+
+/// The place of a violation. Names are the contract's own, never the client's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// The message as a whole: its framing, its target, its status.
+    Message,
+    Path(Arc<str>),
+    Query(Arc<str>),
+    Header(Arc<str>),
+    Cookie(Arc<str>),
+    /// A JSON Pointer (RFC 6901) into the body; members that the contract does not declare are
+    /// written `*`.
+    Body(Box<str>),
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Message => Ok(()),
+            Self::Path(name) => write!(f, "path:{name}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::Header(name) => write!(f, "header:{name}"),
+            Self::Cookie(name) => write!(f, "cookie:{name}"),
+            Self::Body(pointer) => write!(f, "body:{pointer}"),
+        }
+    }
+}
+
+/// What was wrong, and where. Never the value that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub rule: Rule,
+    pub at: Location,
+    /// The JSON Schema keyword that failed, for the schema rules.
+    pub keyword: Option<Box<str>>,
+    /// The value of `Allow`, for a 405 (RFC 9110 section 15.5.6).
+    pub allow: Option<Arc<str>>,
+}
+
+impl Violation {
+    pub fn new(rule: Rule) -> Self {
+        Self { rule, at: Location::Message, keyword: None, allow: None }
+    }
+
+    pub fn at(rule: Rule, at: Location) -> Self {
+        Self { rule, at, keyword: None, allow: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_unique_and_named_by_stage() {
+        let mut seen = std::collections::HashSet::new();
+        for rule in Rule::ALL {
+            assert!(seen.insert(rule.id()), "{} is given twice", rule.id());
+            let stage = match rule.stage() {
+                Stage::Framing => "framing.",
+                Stage::Client => "client.",
+                Stage::Ban => "ban.",
+                Stage::Route => "route.",
+                Stage::Parameters => "parameter.",
+                Stage::Body => "body.",
+                Stage::Response => "response.",
+            };
+            assert!(rule.id().starts_with(stage), "{} is not of its stage", rule.id());
+        }
+    }
+
+    #[test]
+    fn only_the_client_offends() {
+        for rule in Rule::ALL {
+            if rule.stage() == Stage::Response {
+                assert_eq!(rule.offence(), None, "{} blames the client", rule.id());
+                assert_eq!(rule.status(), 502);
+            }
+        }
+    }
+}
