@@ -1,4 +1,7 @@
 //! The project's own tasks, and the network that the demonstration and the tests are run in.
 
+pub mod demo;
 pub mod lab;
+mod project;
+mod report;
 pub mod skip;

@@ -1,0 +1,48 @@
+//! The project itself: where it is, and how its programs are built.
+
+use std::ffi::OsString;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// The folder of the workspace.
+pub(crate) fn root() -> &'static Path {
+    // Where this crate was built from; tasks are always run from a checkout.
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this crate is a folder of the workspace")
+}
+
+/// The cargo that runs this task, in the folder of the workspace.
+pub(crate) fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(cargo);
+    command.current_dir(root());
+    command
+}
+
+/// Builds the firewall's program, with cargo's own progress on standard error, and says where it is.
+pub(crate) fn build_firewall() -> Result<PathBuf> {
+    // The whole workspace is named so that dependencies have the features that they have in the
+    // tests: they are compiled once for both.
+    let mut child = cargo()
+        .args(["build", "--workspace", "--bin", "firewall"])
+        .arg("--message-format=json-render-diagnostics")
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting cargo")?;
+    let stdout = child.stdout.take().context("cargo has no standard output")?;
+    let mut program = None;
+    for line in BufReader::new(stdout).lines() {
+        let message: Value = serde_json::from_str(&line?).context("reading cargo's messages")?;
+        if message.pointer("/target/name").and_then(Value::as_str) == Some("firewall")
+            && let Some(executable) = message.get("executable").and_then(Value::as_str)
+        {
+            program = Some(PathBuf::from(executable));
+        }
+    }
+    let status = child.wait()?;
+    ensure!(status.success(), "cargo build ended with {status}");
+    program.context("cargo named no program called firewall")
+}
