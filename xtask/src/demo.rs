@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the whole firewall at work, on this machine, with nothing to install.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
@@ -32,6 +33,9 @@ const CUSTOMER: u8 = 0;
 const SCANNER: u8 = 1;
 /// Makes mistakes, but too few to be banned.
 const BEGINNER: u8 = 2;
+
+/// The firewall may read its counters at intervals.
+const COUNT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What a scanner asks for.
 const SCANNED_PATHS: [&str; 3] = ["/.env", "/wp-login.php", "/actuator/heapdump"];
@@ -108,10 +112,7 @@ struct Stage {
 
 impl Stage {
     fn introduce(&self, status: &Status) {
-        say(format_args!(
-            "The firewall listens on {}, in mode {}.\n",
-            self.gateway, status.mode
-        ));
+        say(format_args!("The firewall listens on {}, in mode {}.\n", self.gateway, status.mode));
     }
 
     fn play(&mut self, in_kernel: bool) -> Result<()> {
@@ -180,10 +181,7 @@ impl Stage {
         let seen = self.exchange(CUSTOMER, get(&product), |seen| {
             seen.refused(502, "response.schema", Some("/*"))
         });
-        self.step(
-            "An undeclared response is refused: the API let slip its purchase price",
-            seen,
-        )
+        self.step("An undeclared response is refused: the API let slip its purchase price", seen)
     }
 
     fn show_ban(&mut self, in_kernel: bool) -> Result<()> {
@@ -243,8 +241,17 @@ impl Stage {
             matches!(seen, Seen::ConnectTimeout),
             "expected the connection of {scanner} to time out, saw {seen}"
         );
-        let dropped = self.daemon.status()?.banned_packets.saturating_sub(before);
-        ensure!(dropped > 0, "expected dropped packets to be counted, saw none");
+        let waiting = Stopwatch::start();
+        let dropped = loop {
+            let dropped = self.daemon.status()?.banned_packets.saturating_sub(before);
+            if dropped > 0 {
+                break dropped;
+            }
+            ensure!(
+                waiting.elapsed() < COUNT_PATIENCE,
+                "expected dropped packets to be counted, saw none"
+            );
+        };
         let drops = self.daemon.ban(scanner)?.map_or(0, |ban| ban.drops);
         Ok(format!(
             "{scanner} ► GET /products ► {seen}\n    \
@@ -269,10 +276,7 @@ impl Stage {
             say(format_args!("  {}", self.daemon.command_line(words)));
         }
         say(format_args!("  {}", self.daemon.command_line(&format!("ban add {scanner}"))));
-        say(format_args!(
-            "  {client}curl --interface {scanner} http://{}/products",
-            self.gateway
-        ));
+        say(format_args!("  {client}curl --interface {scanner} http://{}/products", self.gateway));
         if metrics.port() != 0 {
             say(format_args!("  {gateway}curl http://{metrics}/metrics"));
         }

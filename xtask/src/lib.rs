@@ -5,3 +5,4 @@ pub mod lab;
 mod project;
 mod report;
 pub mod skip;
+pub mod tidy;

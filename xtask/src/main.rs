@@ -16,11 +16,14 @@ struct Cli {
 enum Task {
     /// Show the whole firewall at work in a network of its own
     Demo(xtask::demo::Options),
+    /// Check the rules that neither compiler nor clippy knows
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo(options) => xtask::demo::run(options),
+        Task::Tidy => xtask::tidy::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -79,7 +79,7 @@ async fn answer(
     let (status, document) = match (method, path.split('/').skip(1).collect::<Vec<_>>().as_slice())
     {
         (Method::GET, ["products"]) => {
-            (StatusCode::OK, Value::from_iter([1, 2].into_iter().filter_map(product)))
+            (StatusCode::OK, [1, 2].into_iter().filter_map(product).collect())
         }
         (Method::GET, ["products", id]) => found(id.parse().ok().and_then(product)),
         (Method::POST, ["orders"]) => match body {
@@ -115,9 +115,10 @@ fn product(id: u64) -> Option<Value> {
 }
 
 fn place(orders: &Orders, body: &[u8]) -> (StatusCode, Value) {
-    let Some(lines) = serde_json::from_slice(body).ok().and_then(|order: Value| {
-        order.get("lines").filter(|lines| lines.is_array()).cloned()
-    }) else {
+    let Some(lines) = serde_json::from_slice(body)
+        .ok()
+        .and_then(|order: Value| order.get("lines").filter(|lines| lines.is_array()).cloned())
+    else {
         return (StatusCode::BAD_REQUEST, Value::Null);
     };
     let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);

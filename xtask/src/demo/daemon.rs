@@ -31,7 +31,10 @@ const LOG_LINES_SHOWN: usize = 20;
 pub(super) struct Daemon {
     program: PathBuf,
     folder: PathBuf,
+    /// Where the firewall pins its maps and its link: bpffs is one for all namespaces.
+    pins: PathBuf,
     child: Child,
+    stopped: bool,
 }
 
 /// What `firewall status` says, as far as the demonstration needs it.
@@ -72,28 +75,33 @@ impl Daemon {
             .mode(0o700)
             .create(&folder)
             .with_context(|| format!("making {}", folder.display()))?;
+        let pins = PathBuf::from(format!("/sys/fs/bpf/firewall-demo-{}", std::process::id()));
         let mut command = Command::new(program);
+        command.arg("run");
         match network {
             Network::Lab(_) => {
                 command
-                    .args(["run", "--spec"])
+                    .arg("--spec")
                     .arg(document)
                     .args(["--upstream", &format!("http://{upstream}")])
                     .args(["--listen", &network.listen().to_string()])
                     .args(["--interface", crate::lab::Topology::PUBLIC_INTERFACE])
-                    .arg("--state-dir")
-                    .arg(folder.join("state"))
-                    .arg("--admin-socket")
-                    .arg(folder.join("admin.sock"))
-                    .args(["--metrics", &network.metrics().to_string()]);
+                    .arg("--pin-dir")
+                    .arg(&pins);
             }
             Network::Loopback => {
                 let file = folder.join("firewall.toml");
-                let text = loopback_configuration(document, &folder, network, upstream);
+                let text = loopback_configuration(document, network.listen(), upstream);
                 fs::write(&file, text).context("writing the firewall's configuration")?;
-                command.args(["run", "--config"]).arg(file);
+                command.arg("--config").arg(file);
             }
         }
+        command
+            .arg("--state-dir")
+            .arg(folder.join("state"))
+            .arg("--admin-socket")
+            .arg(folder.join("admin.sock"))
+            .args(["--metrics", &network.metrics().to_string()]);
         let log = File::create(folder.join("log")).context("making the firewall's log")?;
         // Not of our process group: Ctrl-C is for us, who then stop it in order.
         std::os::unix::process::CommandExt::process_group(&mut command, 0)
@@ -107,7 +115,7 @@ impl Daemon {
                 return Err(error).context("starting the firewall");
             }
         };
-        let mut daemon = Self { program: program.to_owned(), folder, child };
+        let mut daemon = Self { program: program.to_owned(), folder, pins, child, stopped: false };
         let status = daemon.wait_until_ready(end)?;
         Ok((daemon, status))
     }
@@ -184,24 +192,29 @@ impl Daemon {
     fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(words).arg("--admin-socket").arg(self.socket());
-        let output = output(command, ANSWER_PATIENCE)?;
-        ensure!(
-            output.status.success(),
-            "firewall {} ended with {}: {}",
-            words.join(" "),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
-        Ok(output)
+        answer(command, words)
     }
 
-    /// Lets the firewall take its program off the interface, drain and end; kills it if it does not.
+    /// Lets the firewall drain and end, or kills it, and takes its program off the interface.
     pub(super) fn stop(&mut self) -> Result<()> {
+        if self.stopped {
+            return Ok(());
+        }
+        self.stopped = true;
+        let ended = self.end();
+        // Kernel bans outlive the process by design: a demonstration must not leave any.
+        if self.pins.exists() {
+            let mut command = Command::new(&self.program);
+            command.args(["detach", "--pin-dir"]).arg(&self.pins);
+            answer(command, &["detach"])?;
+        }
+        ended
+    }
+
+    fn end(&mut self) -> Result<()> {
         if self.child.try_wait()?.is_some() {
             return Ok(());
         }
-        // Kernel bans outlive the process by design: a demonstration must not leave any.
-        let detached = self.ask(&["detach"]);
         kill(pid(&self.child)?, Signal::SIGTERM)?;
         let waiting = Stopwatch::start();
         while self.child.try_wait()?.is_none() {
@@ -212,7 +225,7 @@ impl Daemon {
             }
             thread::sleep(POLL_INTERVAL);
         }
-        detached.map(drop)
+        Ok(())
     }
 }
 
@@ -228,23 +241,13 @@ impl Drop for Daemon {
 }
 
 /// On loopback the clients are addresses that are never banned unless the operator says so.
-fn loopback_configuration(
-    document: &Path,
-    folder: &Path,
-    network: &Network,
-    upstream: SocketAddr,
-) -> String {
-    let quoted = |value: &dyn ToString| Value::from(value.to_string()).to_string();
-    let path = |path: &Path| quoted(&path.display());
+fn loopback_configuration(document: &Path, listen: SocketAddr, upstream: SocketAddr) -> String {
+    // A JSON string is a TOML one.
+    let document = Value::from(document.display().to_string());
     format!(
-        "spec = {}\nupstream = {}\nlisten = {}\nstate_dir = {}\nadmin_socket = {}\nmetrics = {}\n\n\
-         [management]\nloopback = false\n",
-        path(document),
-        quoted(&format!("http://{upstream}")),
-        quoted(&network.listen()),
-        path(&folder.join("state")),
-        path(&folder.join("admin.sock")),
-        quoted(&network.metrics()),
+        "[listen]\naddress = \"{listen}\"\n\n\
+         [[api]]\nname = \"shop\"\nspec = {document}\nupstream = \"http://{upstream}\"\n\n\
+         [management]\nloopback = false\n"
     )
 }
 
@@ -297,6 +300,19 @@ fn strings(value: Option<&Value>) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What a command of the firewall's answers, if it succeeds.
+fn answer(command: Command, words: &[&str]) -> Result<Output> {
+    let output = output(command, ANSWER_PATIENCE)?;
+    ensure!(
+        output.status.success(),
+        "firewall {} ended with {}: {}",
+        words.join(" "),
+        output.status,
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output)
 }
 
 /// Runs `command` to its end, which must come within `patience`.

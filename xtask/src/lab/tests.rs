@@ -36,7 +36,12 @@ fn speak(from: &NetNs, source: IpAddr, to: &NetNs, destination: IpAddr) {
 fn every_client_reaches_the_gateway_at_once_and_the_gateway_the_api() {
     let Some(lab) = topology("every_client_reaches_the_gateway") else { return };
     for n in 0..Topology::CLIENTS {
-        speak(&lab.client, Topology::client_v4(n).into(), &lab.gateway, Topology::GATEWAY_V4.into());
+        speak(
+            &lab.client,
+            Topology::client_v4(n).into(),
+            &lab.gateway,
+            Topology::GATEWAY_V4.into(),
+        );
         if lab.ipv6 {
             let gateway = Topology::GATEWAY_V6.into();
             speak(&lab.client, Topology::client_v6(n).into(), &lab.gateway, gateway);
@@ -74,7 +79,8 @@ fn labs_with_the_same_addresses_do_not_meet() {
 fn a_process_is_started_inside_and_the_caller_stays_outside() {
     let Some(lab) = topology("a_process_is_started_inside") else { return };
     let outside = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
-    let inside = lab.client.run(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
+    let inside =
+        lab.client.run(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
     assert_ne!(inside, outside);
     let child = lab
         .client
