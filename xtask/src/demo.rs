@@ -8,8 +8,8 @@ use clap::Args;
 
 use self::client::{Call, Seen};
 use self::daemon::{Daemon, Status};
-use self::end::End;
 use self::network::Network;
+use crate::end::End;
 use crate::lab::Topology;
 use crate::report::{Stopwatch, say};
 use crate::{project, skip};
@@ -17,7 +17,6 @@ use crate::{project, skip};
 mod api;
 mod client;
 mod daemon;
-mod end;
 mod network;
 
 /// What is to be shown.

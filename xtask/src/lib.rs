@@ -1,8 +1,10 @@
 //! The project's own tasks, and the network that the demonstration and the tests are run in.
 
 pub mod demo;
+mod end;
 pub mod lab;
 mod project;
 mod report;
 pub mod skip;
+pub mod test;
 pub mod tidy;

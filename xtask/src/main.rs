@@ -16,6 +16,8 @@ struct Cli {
 enum Task {
     /// Show the whole firewall at work in a network of its own
     Demo(xtask::demo::Options),
+    /// Run every test, and name what cannot run here
+    Test,
     /// Check the rules that neither compiler nor clippy knows
     Tidy,
 }
@@ -23,6 +25,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Demo(options) => xtask::demo::run(options),
+        Task::Test => xtask::test::run(),
         Task::Tidy => xtask::tidy::run(),
     };
     match outcome {

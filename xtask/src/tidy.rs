@@ -63,16 +63,22 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Checks the whole tree, and fails if anything is found.
+/// Checks the whole tree.
 pub fn run() -> Result<()> {
+    let files = check()?;
+    say(format_args!("tidy: {files} files"));
+    Ok(())
+}
+
+/// Prints every finding, and fails if there is one; otherwise the number of files.
+pub(crate) fn check() -> Result<usize> {
     let sources = sources(project::root())?;
     let findings = findings(&sources);
     for finding in &findings {
         say(finding);
     }
-    ensure!(findings.is_empty(), "tidy: {} problems", findings.len());
-    say(format_args!("tidy: {} files", sources.len()));
-    Ok(())
+    ensure!(findings.is_empty(), "{} problems", findings.len());
+    Ok(sources.len())
 }
 
 fn findings(sources: &[Source]) -> Vec<Finding> {

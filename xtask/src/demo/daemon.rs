@@ -15,8 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 
-use super::end::End;
 use super::network::Network;
+use crate::end::End;
 use crate::report::Stopwatch;
 
 const READY_PATIENCE: Duration = Duration::from_secs(30);

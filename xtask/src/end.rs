@@ -6,13 +6,13 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Whether the demonstration has been told to end, by SIGINT, SIGTERM or SIGHUP.
+/// Whether the task has been told to end, by SIGINT, SIGTERM or SIGHUP.
 #[derive(Debug)]
-pub(super) struct End(Receiver<()>);
+pub(crate) struct End(Receiver<()>);
 
 impl End {
     /// From now on the signals no longer end the process.
-    pub(super) fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         let (sender, receiver) = mpsc::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let mut signals = {
@@ -37,13 +37,22 @@ impl End {
         Ok(Self(receiver))
     }
 
+    /// An end that never comes.
+    #[cfg(test)]
+    pub(crate) fn never() -> Self {
+        let (sender, receiver) = mpsc::channel();
+        // As long as the tests.
+        std::mem::forget(sender);
+        Self(receiver)
+    }
+
     /// An error once the end has come.
-    pub(super) fn not_yet(&self) -> Result<()> {
+    pub(crate) fn not_yet(&self) -> Result<()> {
         ensure!(self.0.try_recv() == Err(TryRecvError::Empty), "interrupted");
         Ok(())
     }
 
-    pub(super) fn wait(&self) {
+    pub(crate) fn wait(&self) {
         // Nothing is ever sent: the other side ends with the signal.
         self.0.recv().ok();
     }
