@@ -22,7 +22,7 @@ mod tally;
 use self::tally::Tally;
 
 /// A group that takes longer hangs.
-const GROUP_PATIENCE: Duration = Duration::from_secs(20 * 60);
+const GROUP_PATIENCE: Duration = Duration::from_mins(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Of the log of a group that failed.
 const LOG_LINES_SHOWN: usize = 300;
