@@ -39,8 +39,19 @@ const COUNT_PATIENCE: Duration = Duration::from_secs(5);
 /// What a scanner asks for.
 const SCANNED_PATHS: [&str; 3] = ["/.env", "/wp-login.php", "/actuator/heapdump"];
 
-const GOOD_ORDER: &str = r#"{"lines": [{"product": 1, "quantity": 2}]}"#;
-const BAD_ORDER: &str = r#"{"lines": [{"product": 1, "quantity": -2}]}"#;
+/// A placed order, but for how many kettles.
+fn order(kettles: i32) -> String {
+    serde_json::json!({
+        "customer": {"email": "ada@example.org"},
+        "shipTo": {
+            "name": "Ada", "street": "1 Engine Row", "city": "London", "postcode": "W1J 7NT",
+            "country": "GB",
+        },
+        "lines": [{"product": 1, "quantity": kettles}],
+        "payment": {"method": "transfer", "iban": "GB33BUKB20201555555555"},
+    })
+    .to_string()
+}
 
 /// Builds the firewall, shows it at work, and stays up until Ctrl-C unless told otherwise.
 pub fn run(options: Options) -> Result<()> {
@@ -161,12 +172,10 @@ impl Stage {
             self.exchange(CUSTOMER, get("/products?limit=10"), |seen| seen.answered(200).map(drop));
         self.step("A good call passes", seen)?;
 
-        let order = Call { method: "POST", path: "/orders", body: Some(GOOD_ORDER) };
-        let seen = self.exchange(CUSTOMER, order, |seen| seen.answered(201).map(drop));
+        let seen = self.exchange(CUSTOMER, post(&order(2)), |seen| seen.answered(201).map(drop));
         self.step("So does a good order", seen)?;
 
-        let order = Call { method: "POST", path: "/orders", body: Some(BAD_ORDER) };
-        let seen = self.exchange(BEGINNER, order, |seen| {
+        let seen = self.exchange(BEGINNER, post(&order(-2)), |seen| {
             seen.refused(400, "body.schema", Some("/lines/0/quantity"))
         });
         self.step("A bad body is refused: an order for -2 kettles", seen)?;
@@ -254,7 +263,7 @@ impl Stage {
         let drops = self.daemon.ban(scanner)?.map_or(0, |ban| ban.drops);
         Ok(format!(
             "{scanner} ► GET /products ► {seen}\n    \
-             the XDP program counted {dropped} dropped packets, {drops} of this ban in all"
+             the XDP program dropped {dropped} packets; of this ban it counted {drops} so far"
         ))
     }
 
@@ -287,5 +296,10 @@ impl Stage {
 }
 
 fn get(path: &str) -> Call<'_> {
-    Call { method: "GET", path, body: None }
+    Call { method: "GET", path, field: None, body: None }
+}
+
+fn post(order: &str) -> Call<'_> {
+    let field = ("idempotency-key", "6f1e3b0a-8d57-4c6e-9a40-2f1d5c7b9e11");
+    Call { method: "POST", path: "/orders", field: Some(field), body: Some(order) }
 }

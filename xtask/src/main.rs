@@ -24,15 +24,12 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
-        Task::Demo(options) => xtask::demo::run(options),
-        Task::Test => xtask::test::run(),
-        Task::Tidy => xtask::tidy::run(),
+        Task::Demo(options) => xtask::demo::run(options).map(|()| ExitCode::SUCCESS),
+        Task::Test => xtask::test::run().map(|()| ExitCode::SUCCESS),
+        Task::Tidy => xtask::tidy::run().map(|()| ExitCode::SUCCESS),
     };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

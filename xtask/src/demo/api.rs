@@ -13,11 +13,11 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::Semaphore;
 
 /// The product whose answer says more than the contract.
@@ -26,9 +26,10 @@ pub(super) const INDISCREET_PRODUCT: u64 = 3;
 const CONNECTIONS_MAX: usize = 256;
 const BODY_LIMIT: usize = 64 * 1024;
 const ORDERS_MAX: usize = 1_000;
+const PAGE: usize = 20;
 const HEAD_PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the shop remembers: the lines of each order, the first of which has number 1.
+/// The orders that were placed; the first has number 0.
 type Orders = Arc<Mutex<Vec<Value>>>;
 
 /// Serves the shop on a thread of its own for the rest of the process.
@@ -69,67 +70,150 @@ async fn accept(listener: TcpListener) -> Result<()> {
     }
 }
 
+/// What the shop says to a request.
+#[derive(Debug)]
+struct Answer {
+    status: StatusCode,
+    /// Null where there is no body.
+    document: Value,
+    field: Option<(&'static str, String)>,
+}
+
+impl Answer {
+    fn new(status: StatusCode, document: Value) -> Self {
+        Self { status, document, field: None }
+    }
+
+    /// Problem details (RFC 9457).
+    fn problem(status: StatusCode) -> Self {
+        let title = status.canonical_reason().unwrap_or("Problem");
+        Self::new(status, json!({"title": title, "status": status.as_u16()}))
+    }
+
+    fn with(mut self, field: &'static str, value: String) -> Self {
+        self.field = Some((field, value));
+        self
+    }
+
+    fn found(document: Option<Value>) -> Self {
+        document.map_or_else(
+            || Self::problem(StatusCode::NOT_FOUND),
+            |document| Self::new(StatusCode::OK, document),
+        )
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = self.status;
+        if !self.document.is_null() {
+            *response.body_mut() = Full::from(self.document.to_string());
+            let media_type = if self.status.is_client_error() || self.status.is_server_error() {
+                "application/problem+json"
+            } else {
+                "application/json"
+            };
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        }
+        if let Some((name, value)) = self.field
+            && let Ok(value) = HeaderValue::from_str(&value)
+        {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
 async fn answer(
     request: Request<Incoming>,
     orders: Orders,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let body = Limited::new(request.into_body(), BODY_LIMIT).collect().await;
-    let (status, document) = match (method, path.split('/').skip(1).collect::<Vec<_>>().as_slice())
-    {
-        (Method::GET, ["products"]) => {
-            (StatusCode::OK, [1, 2].into_iter().filter_map(product).collect())
-        }
-        (Method::GET, ["products", id]) => found(id.parse().ok().and_then(product)),
-        (Method::POST, ["orders"]) => match body {
-            Ok(body) => place(&orders, &body.to_bytes()),
-            Err(_too_long_or_broken) => (StatusCode::PAYLOAD_TOO_LARGE, Value::Null),
-        },
-        (Method::GET, ["orders", id]) => {
-            let orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
-            let index = id.parse::<usize>().ok().and_then(|id| id.checked_sub(1));
-            found(index.and_then(|index| orders.get(index)).cloned())
-        }
-        _ => (StatusCode::NOT_FOUND, Value::Null),
+    let uri = request.uri().clone();
+    let answer = match Limited::new(request.into_body(), BODY_LIMIT).collect().await {
+        Ok(body) => shop(&method, &uri, &body.to_bytes(), &orders),
+        Err(_too_long_or_broken) => Answer::problem(StatusCode::PAYLOAD_TOO_LARGE),
     };
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = status;
-    if !document.is_null() {
-        *response.body_mut() = Full::from(document.to_string());
-        let json = hyper::header::HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
+    Ok(answer.into_response())
+}
+
+/// The shop itself. It trusts its gateway, as such shops do: nothing that the contract rules out is
+/// checked here.
+fn shop(method: &Method, uri: &Uri, body: &[u8], orders: &Orders) -> Answer {
+    let segments: Vec<&str> = uri.path().split('/').skip(1).collect();
+    let query = uri.query().unwrap_or_default();
+    let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
+    match (method.as_str(), segments.as_slice()) {
+        ("GET", ["products"]) => {
+            let catalogue = [1, 2];
+            let items: Vec<Value> =
+                catalogue.into_iter().take(limit(query)).filter_map(product).collect();
+            Answer::new(StatusCode::OK, json!({"items": items}))
+                .with("x-total-count", catalogue.len().to_string())
+        }
+        ("GET", ["products", "featured"]) => {
+            Answer::new(StatusCode::OK, product(1).into_iter().collect())
+        }
+        ("GET", ["products", id]) => Answer::found(id.parse().ok().and_then(product)),
+        ("POST", ["products", id, "reviews"]) => match id.parse().ok().and_then(product) {
+            Some(_) => Answer::new(StatusCode::CREATED, Value::Null),
+            None => Answer::problem(StatusCode::NOT_FOUND),
+        },
+        ("GET", ["orders"]) => {
+            let items: Vec<&Value> = orders.iter().rev().take(limit(query)).collect();
+            Answer::new(StatusCode::OK, json!({"items": items}))
+        }
+        ("POST", ["orders"]) => place(&mut orders, body),
+        ("GET", ["orders", id]) => {
+            let order =
+                orders.iter().find(|order| order.get("id").is_some_and(|found| found == id));
+            Answer::found(order.cloned())
+        }
+        _ => Answer::problem(StatusCode::NOT_IMPLEMENTED),
     }
-    Ok(response)
+}
+
+/// How many entries a page has.
+fn limit(query: &str) -> usize {
+    let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit="));
+    limit.and_then(|limit| limit.parse().ok()).unwrap_or(PAGE)
 }
 
 fn product(id: u64) -> Option<Value> {
-    match id {
-        1 => Some(json!({"id": 1, "name": "Kettle", "price": 39.9})),
-        2 => Some(json!({"id": 2, "name": "Teapot", "price": 24.5})),
-        INDISCREET_PRODUCT => {
-            Some(json!({"id": 3, "name": "Tea set", "price": 89.0, "purchase_price": 31.75}))
-        }
-        _ => None,
-    }
-}
-
-fn place(orders: &Orders, body: &[u8]) -> (StatusCode, Value) {
-    let Some(lines) = serde_json::from_slice(body)
-        .ok()
-        .and_then(|order: Value| order.get("lines").filter(|lines| lines.is_array()).cloned())
-    else {
-        return (StatusCode::BAD_REQUEST, Value::Null);
+    let (name, amount) = match id {
+        1 => ("Kettle", 40.0),
+        2 => ("Teapot", 24.5),
+        INDISCREET_PRODUCT => ("Tea set", 89.0),
+        _ => return None,
     };
-    let mut orders = orders.lock().unwrap_or_else(PoisonError::into_inner);
-    if orders.len() >= ORDERS_MAX {
-        return (StatusCode::SERVICE_UNAVAILABLE, Value::Null);
+    let price = json!({"amount": amount, "currency": "EUR"});
+    let mut product = Map::from_iter([
+        ("id".to_owned(), id.into()),
+        ("name".to_owned(), name.into()),
+        ("category".to_owned(), "kitchen".into()),
+        ("price".to_owned(), price),
+    ]);
+    if id == INDISCREET_PRODUCT {
+        let price = json!({"amount": 31.75, "currency": "EUR"});
+        product.insert("purchasePrice".to_owned(), price);
     }
-    let order = json!({"id": orders.len() + 1, "lines": lines});
-    orders.push(order.clone());
-    (StatusCode::CREATED, order)
+    Some(Value::Object(product))
 }
 
-fn found(document: Option<Value>) -> (StatusCode, Value) {
-    document.map_or((StatusCode::NOT_FOUND, Value::Null), |document| (StatusCode::OK, document))
+fn place(orders: &mut Vec<Value>, body: &[u8]) -> Answer {
+    let Ok(mut order) = serde_json::from_slice::<Map<String, Value>>(body) else {
+        return Answer::problem(StatusCode::BAD_REQUEST);
+    };
+    if orders.len() >= ORDERS_MAX {
+        return Answer::problem(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let id = format!("00000000-0000-4000-8000-{:012}", orders.len());
+    order.insert("id".to_owned(), id.as_str().into());
+    order.insert("status".to_owned(), "placed".into());
+    // What was written to the shop alone is not told again.
+    if let Some(payment) = order.get_mut("payment").and_then(Value::as_object_mut) {
+        payment.remove("token");
+    }
+    let order = Value::Object(order);
+    orders.push(order.clone());
+    Answer::new(StatusCode::CREATED, order).with("location", format!("/orders/{id}"))
 }

@@ -40,6 +40,8 @@ pub(super) enum Seen {
 pub(super) struct Call<'a> {
     pub(super) method: &'a str,
     pub(super) path: &'a str,
+    /// A field besides Host and Content-Type.
+    pub(super) field: Option<(&'a str, &'a str)>,
     pub(super) body: Option<&'a str>,
 }
 
@@ -80,6 +82,9 @@ async fn exchange(stream: TcpStream, to: SocketAddr, call: Call<'_>) -> Result<S
     let connection = tokio::spawn(connection);
     let mut request =
         Request::builder().method(call.method).uri(call.path).header(HOST, to.to_string());
+    if let Some((name, value)) = call.field {
+        request = request.header(name, value);
+    }
     if call.body.is_some() {
         request = request.header(CONTENT_TYPE, "application/json");
     }

@@ -34,7 +34,10 @@ fn speak(from: &NetNs, source: IpAddr, to: &NetNs, destination: IpAddr) {
 
 #[test]
 fn every_client_reaches_the_gateway_at_once_and_the_gateway_the_api() {
-    let Some(lab) = topology("every_client_reaches_the_gateway") else { return };
+    let Some(lab) = topology("every_client_reaches_the_gateway_at_once_and_the_gateway_the_api")
+    else {
+        return;
+    };
     for n in 0..Topology::CLIENTS {
         speak(
             &lab.client,
@@ -52,7 +55,7 @@ fn every_client_reaches_the_gateway_at_once_and_the_gateway_the_api() {
 
 #[test]
 fn no_client_reaches_the_api_past_the_gateway() {
-    let Some(lab) = topology("no_client_reaches_the_api") else { return };
+    let Some(lab) = topology("no_client_reaches_the_api_past_the_gateway") else { return };
     let listener = lab.api.bind((Topology::API_V4, 0).into()).unwrap();
     let error = lab
         .client
@@ -68,7 +71,7 @@ fn no_client_reaches_the_api_past_the_gateway() {
 
 #[test]
 fn labs_with_the_same_addresses_do_not_meet() {
-    let Some(first) = topology("labs_do_not_meet") else { return };
+    let Some(first) = topology("labs_with_the_same_addresses_do_not_meet") else { return };
     let second = Topology::new().unwrap();
     let address = SocketAddr::from((Topology::GATEWAY_V4, 8080));
     let _listener = first.gateway.bind(address).unwrap();
@@ -77,7 +80,9 @@ fn labs_with_the_same_addresses_do_not_meet() {
 
 #[test]
 fn a_process_is_started_inside_and_the_caller_stays_outside() {
-    let Some(lab) = topology("a_process_is_started_inside") else { return };
+    let Some(lab) = topology("a_process_is_started_inside_and_the_caller_stays_outside") else {
+        return;
+    };
     let outside = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
     let inside =
         lab.client.run(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap()).unwrap();
@@ -94,10 +99,42 @@ fn a_process_is_started_inside_and_the_caller_stays_outside() {
 
 #[test]
 fn a_panic_inside_is_a_panic_outside() {
-    let Some(lab) = topology("a_panic_inside") else { return };
+    let Some(lab) = topology("a_panic_inside_is_a_panic_outside") else { return };
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         lab.client.run(|| panic!("told from inside"))
     }))
     .unwrap_err();
     assert_eq!(*panic.downcast_ref::<&str>().unwrap(), "told from inside");
+}
+
+#[test]
+fn what_is_dropped_is_gone() {
+    let Some(lab) = topology("what_is_dropped_is_gone") else { return };
+    let interfaces = |namespace: &NetNs| {
+        namespace.run(|| nix::net::if_::if_nametoindex(Topology::PUBLIC_INTERFACE)).unwrap()
+    };
+    let Topology { client, gateway, api, .. } = lab;
+    interfaces(&gateway).unwrap();
+    drop(client);
+    drop(api);
+    // The kernel clears namespaces away in its own time.
+    let waiting = crate::report::Stopwatch::start();
+    while interfaces(&gateway).is_ok() {
+        assert!(waiting.elapsed() < PATIENCE, "the other end of a dropped cable is still there");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn many_labs_are_made_at_once() {
+    let Some(_lab) = topology("many_labs_are_made_at_once") else { return };
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let lab = Topology::new().unwrap();
+                let gateway = Topology::GATEWAY_V4.into();
+                speak(&lab.client, Topology::client_v4(7).into(), &lab.gateway, gateway);
+            });
+        }
+    });
 }
