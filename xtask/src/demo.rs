@@ -84,7 +84,7 @@ pub fn run(options: Options) -> Result<()> {
         missing.push(format!("dropping packets natively: mode is {}: {reasons}", status.mode));
     }
     let gateway = status.listen.unwrap_or_else(|| network.listen());
-    let mut stage = Stage { options, end, network, daemon, gateway, failures: 0 };
+    let mut stage = Stage { options, end, daemon, network, gateway, failures: 0 };
     stage.introduce(&status);
     let shown = stage.play(status.mode != "l7-only");
     if shown.is_err() {
@@ -114,8 +114,9 @@ pub fn run(options: Options) -> Result<()> {
 struct Stage {
     options: Options,
     end: End,
-    network: Network,
+    /// Stopped before the network goes.
     daemon: Daemon,
+    network: Network,
     gateway: SocketAddr,
     failures: usize,
 }
