@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: the whole firewall at work, on this machine, with nothing to install.
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -74,10 +75,11 @@ pub fn run(options: Options) -> Result<()> {
         }
         Err(error) => return Err(error).context("making the demonstration's network"),
     };
+    let network = Rc::new(network);
     let upstream = api::serve(network.api()?)?;
     let document = project::root().join("firewall/examples/shop.yaml");
     let (daemon, status) = Daemon::start(&program, &document, &network, upstream, &end)?;
-    if let Network::Lab(_) = network
+    if let Network::Lab(_) = *network
         && status.mode != "xdp-native"
     {
         let reasons = status.reasons.join("; ");
@@ -116,7 +118,7 @@ struct Stage {
     end: End,
     /// Stopped before the network goes.
     daemon: Daemon,
-    network: Network,
+    network: Rc<Network>,
     gateway: SocketAddr,
     failures: usize,
 }
@@ -272,7 +274,7 @@ impl Stage {
     fn stay_up(&self) -> Result<()> {
         let status = self.daemon.status()?;
         let scanner = self.client(SCANNER);
-        let (client, gateway) = match &self.network {
+        let (client, gateway) = match &*self.network {
             Network::Lab(lab) => (
                 format!("nsenter --net={} ", lab.client.path()),
                 format!("nsenter --net=/proc/{}/ns/net ", self.daemon.process()),

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::rc::Rc;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -30,6 +31,7 @@ const LOG_LINES_SHOWN: usize = 20;
 #[derive(Debug)]
 pub(super) struct Daemon {
     program: PathBuf,
+    network: Rc<Network>,
     folder: PathBuf,
     /// Where the firewall pins its maps and its link: bpffs is one for all namespaces.
     pins: PathBuf,
@@ -65,7 +67,7 @@ impl Daemon {
     pub(super) fn start(
         program: &Path,
         document: &Path,
-        network: &Network,
+        network: &Rc<Network>,
         upstream: SocketAddr,
         end: &End,
     ) -> Result<(Self, Status)> {
@@ -78,7 +80,7 @@ impl Daemon {
         let pins = PathBuf::from(format!("/sys/fs/bpf/firewall-demo-{}", std::process::id()));
         let mut command = Command::new(program);
         command.arg("run");
-        match network {
+        match **network {
             Network::Lab(_) => {
                 command
                     .arg("--spec")
@@ -115,7 +117,14 @@ impl Daemon {
                 return Err(error).context("starting the firewall");
             }
         };
-        let mut daemon = Self { program: program.to_owned(), folder, pins, child, stopped: false };
+        let mut daemon = Self {
+            program: program.to_owned(),
+            network: Rc::clone(network),
+            folder,
+            pins,
+            child,
+            stopped: false,
+        };
         let status = daemon.wait_until_ready(end)?;
         Ok((daemon, status))
     }
@@ -192,7 +201,7 @@ impl Daemon {
     fn ask(&self, words: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.program);
         command.args(words).arg("--admin-socket").arg(self.socket());
-        answer(command, words)
+        answer(&self.network, command, words)
     }
 
     /// Lets the firewall drain and end, or kills it, and takes its program off the interface.
@@ -206,7 +215,9 @@ impl Daemon {
         if self.pins.exists() {
             let mut command = Command::new(&self.program);
             command.args(["detach", "--pin-dir"]).arg(&self.pins);
-            answer(command, &["detach"])?;
+            answer(&self.network, command, &["detach"])?;
+            fs::remove_dir(&self.pins)
+                .with_context(|| format!("removing {}", self.pins.display()))?;
         }
         ended
     }
@@ -302,9 +313,9 @@ fn strings(value: Option<&Value>) -> Vec<String> {
     }
 }
 
-/// What a command of the firewall's answers, if it succeeds.
-fn answer(command: Command, words: &[&str]) -> Result<Output> {
-    let output = output(command, ANSWER_PATIENCE)?;
+/// What a command of the firewall's, typed on the gateway, answers if it succeeds.
+fn answer(network: &Network, command: Command, words: &[&str]) -> Result<Output> {
+    let output = output(network, command, ANSWER_PATIENCE)?;
     ensure!(
         output.status.success(),
         "firewall {} ended with {}: {}",
@@ -316,12 +327,10 @@ fn answer(command: Command, words: &[&str]) -> Result<Output> {
 }
 
 /// Runs `command` to its end, which must come within `patience`.
-fn output(mut command: Command, patience: Duration) -> Result<Output> {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
+fn output(network: &Network, mut command: Command, patience: Duration) -> Result<Output> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = network
+        .spawn(&mut command)
         .with_context(|| format!("starting {}", command.get_program().display()))?;
     let pid = pid(&child)?;
     let (sender, receiver) = mpsc::channel();
@@ -382,7 +391,7 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("60");
         let waiting = Stopwatch::start();
-        let error = output(command, Duration::from_millis(50)).unwrap_err();
+        let error = output(&Network::Loopback, command, Duration::from_millis(50)).unwrap_err();
         assert!(error.to_string().contains("did not end"), "{error}");
         assert!(waiting.elapsed() < Duration::from_secs(30));
     }
