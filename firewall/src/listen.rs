@@ -1,1 +1,3 @@
-//! To be written.
+//! From the socket to the pipeline: accepting, framing, and the life of a connection.
+
+pub mod framing;
