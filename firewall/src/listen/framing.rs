@@ -8,6 +8,7 @@
 mod chunked;
 mod field;
 mod head;
+mod octets;
 #[cfg(test)]
 mod tests;
 

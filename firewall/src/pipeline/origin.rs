@@ -104,6 +104,12 @@ impl Judgement {
         self.is_closing.get()
     }
 
+    /// Whether no request after this one will be answered, so that its answer should say so.
+    pub fn is_last(&self, ordinal: u64) -> bool {
+        let is_refused = self.refusal.get().is_some_and(|refusal| refusal.ordinal == ordinal);
+        is_refused || self.is_closing.get() || self.is_draining.get()
+    }
+
     /// The process wants to stop.
     pub fn drain(&self) {
         self.is_draining.set(true);

@@ -34,13 +34,6 @@ impl Field {
     }
 }
 
-/// Octets that make up a token (RFC 9110 section 5.6.2): methods and field names.
-pub(super) fn is_token(octet: u8) -> bool {
-    matches!(octet,
-        b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
-        | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-}
-
 /// A value without the white space around it (RFC 9112 section 5.1).
 pub(super) fn trim(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = value {

@@ -3,7 +3,8 @@
 use crate::violation::Rule;
 
 use super::HeadLimits;
-use super::field::{Field, content_length, is_host, is_token, trim};
+use super::field::{Field, content_length, is_host, trim};
+use super::octets::{PATH, QUERY, TOKEN, printable, run};
 
 /// Octets of a method; the longest that is registered has seventeen.
 const METHOD_OCTETS: usize = 32;
@@ -103,7 +104,7 @@ impl Head {
     }
 
     fn method(&mut self, window: &[u8]) -> Result<Step, Rule> {
-        self.at += run(window, self.at, is_token);
+        self.at += run(TOKEN, window, self.at);
         match window.get(self.at) {
             _ if self.at > METHOD_OCTETS => Err(Rule::RequestLine),
             None => Ok(Step::Starved),
@@ -138,13 +139,13 @@ impl Head {
         let end = self.start.saturating_add(limits.target_octets);
         let allowed = window.get(..end).unwrap_or(window);
         if let Element::Path = self.element {
-            self.at += run(allowed, self.at, is_path);
+            self.at += run(PATH, allowed, self.at);
             if allowed.get(self.at) == Some(&b'?') {
                 self.element = Element::Query;
             }
         }
         if let Element::Query = self.element {
-            self.at += run(allowed, self.at, is_query);
+            self.at += run(QUERY, allowed, self.at);
         }
         match window.get(self.at) {
             None => Ok(Step::Starved),
@@ -209,7 +210,7 @@ impl Head {
     }
 
     fn name(&mut self, window: &[u8]) -> Result<Step, Rule> {
-        self.at += run(window, self.at, is_token);
+        self.at += run(TOKEN, window, self.at);
         match window.get(self.at) {
             None => Ok(Step::Starved),
             Some(b':') if self.at > self.start => {
@@ -279,43 +280,4 @@ impl Head {
             Some(octets) => Ok(Body::Length(octets)),
         }
     }
-}
-
-/// How many octets from `at` on are of the kind.
-fn run(octets: &[u8], at: usize, is_kind: impl Fn(u8) -> bool) -> usize {
-    let rest = octets.get(at..).unwrap_or_default();
-    rest.iter().take_while(|octet| is_kind(**octet)).count()
-}
-
-/// Octets of a path: those of RFC 3986 section 3.3, and of the ones that clients send although they
-/// should encode them, those that no server takes for a separator.
-fn is_path(octet: u8) -> bool {
-    matches!(octet, b'!' | b'$'..=b';' | b'=' | b'@'..=b'[' | b']'..=b'_' | b'a'..=b'~')
-}
-
-/// Octets of a query, with the question mark before it; as for the path, and the backslash.
-fn is_query(octet: u8) -> bool {
-    is_path(octet) || matches!(octet, b'?' | b'\\' | b'`')
-}
-
-/// How many octets come before the first control character (horizontal tab is one), eight at a
-/// time: most of a head is values.
-fn printable(octets: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGH: u64 = ONES << 7;
-    let (words, rest) = octets.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // The high bit of each octet below 0x20, and of each that is 0x7f. A borrow can set a bit
-        // too many, but only above the lowest true one, which is the one that counts.
-        let low = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
-        let delete = word ^ (ONES * 0x7f);
-        let delete = delete.wrapping_sub(ONES) & !delete & HIGH;
-        let control = low | delete;
-        if control != 0 {
-            return index * 8 + usize::try_from(control.trailing_zeros() / 8).unwrap_or(0);
-        }
-    }
-    let is_printable = |octet: &&u8| **octet >= 0x20 && **octet != 0x7f;
-    octets.len() - rest.len() + rest.iter().take_while(is_printable).count()
 }
