@@ -22,14 +22,14 @@ use crate::clock::Monotonic;
 use crate::pipeline::origin::Origin;
 
 use connection::{ConnectionSettings, Ended, serve};
-use connections::{Connections, Full};
+use connections::{Connections, NoSeat};
 use socket::Listener;
 
 /// Why a connection was closed as soon as it was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Turned {
     Banned,
-    Full(Full),
+    NoSeat(NoSeat),
 }
 
 /// Accepts and serves, on this thread's `LocalSet`, until dropped; then the connections go on, and
@@ -52,9 +52,10 @@ pub async fn run<F, A, B>(
 {
     loop {
         let (stream, peer) = listener.accept().await;
-        let admitted = match is_banned(peer) {
-            true => Err(Turned::Banned),
-            false => connections.admit(peer, Monotonic::now()).map_err(Turned::Full),
+        let admitted = if is_banned(peer) {
+            Err(Turned::Banned)
+        } else {
+            connections.admit(peer, Monotonic::now()).map_err(Turned::NoSeat)
         };
         match admitted {
             Ok(ticket) => {

@@ -40,7 +40,7 @@ impl Default for ConnectionLimits {
 
 /// Why a connection is not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Full {
+pub enum NoSeat {
     /// Every seat is taken by a connection that is at work.
     Worker,
     /// The source has as many connections as it may.
@@ -74,7 +74,7 @@ pub struct Connections {
 /// and by the few idle connections that have been told to give up theirs.
 #[derive(Default)]
 struct Seats {
-    seats: Vec<Option<Rc<Seat>>>,
+    places: Vec<Option<Rc<Seat>>>,
     free: Vec<usize>,
     by_source: HashMap<IpNet, Vec<usize>>,
     /// Where the search for an idle connection goes on.
@@ -125,19 +125,19 @@ impl Connections {
 
     /// A seat for a new connection. When none is left, an idle connection has to make room, if one
     /// is found among a few.
-    pub fn admit(self: &Rc<Self>, peer: PeerAddr, now: Monotonic) -> Result<Ticket, Full> {
+    pub fn admit(self: &Rc<Self>, peer: PeerAddr, now: Monotonic) -> Result<Ticket, NoSeat> {
         if self.is_draining.get() {
-            return Err(Full::Draining);
+            return Err(NoSeat::Draining);
         }
         let mut seats = self.seats.borrow_mut();
         let source = source(peer);
         let of_source = seats.by_source.get(&source).map_or(0, Vec::len);
         let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
         if of_source >= self.limits.per_source && !is_exempt() {
-            return Err(Full::Source);
+            return Err(NoSeat::Source);
         }
         if seats.taken() >= self.limits.total && !seats.make_room() {
-            return Err(Full::Worker);
+            return Err(NoSeat::Worker);
         }
         let judgement = Rc::new(Judgement::new(now));
         let seat = Rc::new(Seat {
@@ -166,7 +166,7 @@ impl Connections {
         let seats = self.seats.borrow();
         let mut ended = 0;
         let mut end = |indices: &Vec<usize>| {
-            for seat in indices.iter().filter_map(|index| seats.seats.get(*index)?.as_ref()) {
+            for seat in indices.iter().filter_map(|index| seats.places.get(*index)?.as_ref()) {
                 if target.contains(&seat.peer.0) {
                     ended += 1;
                     let is_last = seat.judgement.is_closing();
@@ -189,7 +189,7 @@ impl Connections {
     /// `patience` those that are left are dropped; gives their number.
     pub async fn drain(&self, patience: Duration) -> usize {
         self.is_draining.set(true);
-        for seat in self.seats.borrow().seats.iter().flatten() {
+        for seat in self.seats.borrow().places.iter().flatten() {
             seat.judgement.drain();
             seat.wake();
         }
@@ -197,7 +197,7 @@ impl Connections {
             return 0;
         }
         let mut dropped = 0;
-        for seat in self.seats.borrow().seats.iter().flatten() {
+        for seat in self.seats.borrow().places.iter().flatten() {
             dropped += 1;
             seat.order(Order::Drop);
         }
@@ -214,18 +214,15 @@ impl Connections {
 
 impl Seats {
     fn taken(&self) -> usize {
-        self.seats.len() - self.free.len()
+        self.places.len() - self.free.len()
     }
 
     fn sit(&mut self, source: IpNet, seat: Rc<Seat>) -> usize {
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None => {
-                self.seats.push(None);
-                self.seats.len() - 1
-            }
-        };
-        if let Some(place) = self.seats.get_mut(index) {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        if let Some(place) = self.places.get_mut(index) {
             *place = Some(seat);
         }
         self.by_source.entry(source).or_default().push(index);
@@ -234,7 +231,7 @@ impl Seats {
 
     /// Frees the seat, if it is still this connection's.
     fn leave(&mut self, index: usize, seat: &Rc<Seat>) {
-        let Some(place) = self.seats.get_mut(index) else { return };
+        let Some(place) = self.places.get_mut(index) else { return };
         if place.take_if(|sitting| Rc::ptr_eq(sitting, seat)).is_none() {
             return;
         }
@@ -250,10 +247,10 @@ impl Seats {
 
     /// Takes the seat of the connection that has been idle for longest, of the next few.
     fn make_room(&mut self) -> bool {
-        let count = self.seats.len();
+        let count = self.places.len();
         let longest = (0..count.min(IDLE_SAMPLE))
             .map(|step| (self.cursor + step) % count)
-            .filter_map(|index| Some((index, self.seats.get(index)?.as_ref()?)))
+            .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)))
             .filter(|(_, seat)| seat.judgement.is_idle())
             .min_by_key(|(_, seat)| seat.judgement.quiet_since())
             .map(|(index, seat)| (index, Rc::clone(seat)));

@@ -88,7 +88,7 @@ impl Framing {
                         judged += octets;
                         self.heads += 1;
                         self.state = match body {
-                            Body::None => State::Head(Head::default()),
+                            Body::None | Body::Length(0) => State::Head(Head::default()),
                             Body::Length(octets) => State::Length(octets),
                             Body::Chunked => State::Chunked(Chunked::default()),
                         };

@@ -56,7 +56,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(10),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             linger: Duration::from_secs(2),
             linger_octets: 256 * 1024,
         }

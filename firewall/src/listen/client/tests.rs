@@ -13,10 +13,8 @@ fn check(peer: &str, lines: &[&str], expected: Option<&str>) {
     let trusted = TRUSTED.map(|net| net.parse().unwrap());
     let mut fields = HeaderMap::new();
     for line in lines {
-        let name = match line.starts_with("F: ") {
-            true => FORWARDED,
-            false => HeaderName::from_static(X_FORWARDED_FOR),
-        };
+        let custom = HeaderName::from_static(X_FORWARDED_FOR);
+        let name = if line.starts_with("F: ") { FORWARDED } else { custom };
         fields.append(name, HeaderValue::from_bytes(&line.as_bytes()[3..]).unwrap());
     }
     let peer = PeerAddr::new(peer.parse().unwrap());

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
-use super::super::connections::{ConnectionLimits, Connections};
+use super::super::connections::{ConnectionLimits, Connections, NoSeat};
 use super::super::socket::{Listener, bind};
 use super::super::{Turned, run};
 use super::*;
@@ -505,8 +505,7 @@ async fn connections_beyond_a_limit_are_turned_away() {
         let mut third = worker.connect().await;
         let outcome = timeout(DEADLINE, third.read_u8()).await.unwrap();
         assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
-        use super::super::connections::Full;
-        assert_eq!(worker.turned.take(), [Turned::Full(Full::Source)]);
+        assert_eq!(worker.turned.take(), [Turned::NoSeat(NoSeat::Source)]);
     })
     .await;
 }

@@ -22,15 +22,15 @@ fn a_source_has_so_many_seats_and_no_more() {
     let admit = |address| connections.admit(peer(address), Monotonic::now()).map(at_work);
     let first = admit("192.0.2.1").unwrap();
     let _second = admit("::ffff:192.0.2.1").unwrap();
-    assert_eq!(admit("192.0.2.1").err(), Some(Full::Source));
+    assert_eq!(admit("192.0.2.1").err(), Some(NoSeat::Source));
     let _other = admit("192.0.2.2").unwrap();
     drop(first);
     let _third = admit("192.0.2.1").unwrap();
-    assert_eq!(admit("192.0.2.1").err(), Some(Full::Source));
+    assert_eq!(admit("192.0.2.1").err(), Some(NoSeat::Source));
 
     let _one = admit("2001:db8::1").unwrap();
     let _two = admit("2001:db8::2").unwrap();
-    assert_eq!(admit("2001:db8::3").err(), Some(Full::Source), "a /64 is one source");
+    assert_eq!(admit("2001:db8::3").err(), Some(NoSeat::Source), "a /64 is one source");
     let _next = admit("2001:db8:0:1::1").unwrap();
 
     let _exempt: Vec<_> = (0..3).map(|_| admit("192.0.2.200").unwrap()).collect();
@@ -52,7 +52,7 @@ fn a_full_worker_takes_the_seat_that_has_been_idle_for_longest() {
     drop(longest);
     assert_eq!(connections.open(), 3, "the seat it gave up is not freed twice");
     shorter.judgement().set_in_head(true);
-    assert_eq!(admit(4).err(), Some(Full::Worker), "who has begun to ask is not idle");
+    assert_eq!(admit(4).err(), Some(NoSeat::Worker), "who has begun to ask is not idle");
     drop((working, shorter, newest));
     assert_eq!(connections.open(), 0);
 }
@@ -70,7 +70,7 @@ fn nothing_is_kept_of_those_who_left() {
     }
     let seats = connections.seats.borrow();
     assert_eq!(seats.taken(), 0);
-    assert_eq!(seats.seats.len(), 200, "seats are used again");
+    assert_eq!(seats.places.len(), 200, "seats are used again");
     assert!(seats.by_source.is_empty());
 }
 

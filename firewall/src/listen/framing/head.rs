@@ -10,10 +10,10 @@ use super::octets::{PATH, QUERY, TOKEN, printable, run};
 const METHOD_OCTETS: usize = 32;
 
 /// What follows the head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Body {
+    #[default]
     None,
-    /// At least one octet.
     Length(u64),
     Chunked,
 }
@@ -30,9 +30,8 @@ pub(super) struct Head {
     is_version_1_0: bool,
     fields: usize,
     has_host: bool,
-    is_chunked: bool,
     expects_continue: bool,
-    length: Option<u64>,
+    body: Body,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -91,7 +90,8 @@ impl Head {
                     return Err(Rule::HeadTooLarge);
                 }
                 Step::Starved => return Ok(None),
-                Step::End => return self.body().map(|body| Some((self.at, body))),
+                Step::End if self.has_host => return Ok(Some((self.at, self.body))),
+                Step::End => return Err(Rule::Host),
             }
         }
     }
@@ -246,19 +246,21 @@ impl Head {
         match field {
             Field::Host if self.has_host || !is_host(value) => return Err(Rule::Host),
             Field::Host => self.has_host = true,
-            // RFC 9112 section 6.1: both lengths given is smuggling, not a conflict to resolve.
-            Field::ContentLength if self.is_chunked => return Err(Rule::LengthConflict),
-            Field::TransferEncoding if self.length.is_some() => return Err(Rule::LengthConflict),
-            Field::ContentLength if self.length.is_some() => return Err(Rule::ContentLength),
             Field::ContentLength => {
-                self.length = Some(content_length(value).ok_or(Rule::ContentLength)?);
+                self.body = match self.body {
+                    Body::None => Body::Length(content_length(value).ok_or(Rule::ContentLength)?),
+                    Body::Length(_) => return Err(Rule::ContentLength),
+                    // RFC 9112 section 6.1: this is smuggling, not a conflict to resolve.
+                    Body::Chunked => return Err(Rule::LengthConflict),
+                };
             }
             Field::TransferEncoding => {
-                if self.is_chunked || self.is_version_1_0 || !value.eq_ignore_ascii_case(b"chunked")
-                {
-                    return Err(Rule::TransferEncoding);
-                }
-                self.is_chunked = true;
+                self.body = match self.body {
+                    Body::None if self.is_version_1_0 => return Err(Rule::TransferEncoding),
+                    Body::None if value.eq_ignore_ascii_case(b"chunked") => Body::Chunked,
+                    Body::None | Body::Chunked => return Err(Rule::TransferEncoding),
+                    Body::Length(_) => return Err(Rule::LengthConflict),
+                };
             }
             Field::Expect => {
                 if self.expects_continue || !value.eq_ignore_ascii_case(b"100-continue") {
@@ -270,14 +272,5 @@ impl Head {
             Field::Other => {}
         }
         Ok(())
-    }
-
-    fn body(&self) -> Result<Body, Rule> {
-        match self.length {
-            _ if !self.has_host => Err(Rule::Host),
-            _ if self.is_chunked => Ok(Body::Chunked),
-            None | Some(0) => Ok(Body::None),
-            Some(octets) => Ok(Body::Length(octets)),
-        }
     }
 }

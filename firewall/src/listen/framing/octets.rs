@@ -23,7 +23,7 @@ const fn kinds() -> [u8; 256] {
             matches!(octet, b'!' | b'$'..=b';' | b'=' | b'@'..=b'[' | b']'..=b'_' | b'a'..=b'~');
         let is_query = is_path || matches!(octet, b'?' | b'\\' | b'`');
         kinds[octet as usize] =
-            is_token as u8 * TOKEN | is_path as u8 * PATH | is_query as u8 * QUERY;
+            (is_token as u8 * TOKEN) | (is_path as u8 * PATH) | (is_query as u8 * QUERY);
         octet += 1;
     }
     kinds

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt::Write as _;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -267,7 +268,7 @@ impl Numbers {
                 let mut chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n");
                 for chunk in [first, second] {
                     if !chunk.is_empty() {
-                        chunked += &format!("{:x}\r\n{chunk}\r\n", chunk.len());
+                        write!(chunked, "{:x}\r\n{chunk}\r\n", chunk.len()).unwrap();
                     }
                 }
                 chunked + "0\r\n\r\n"
@@ -355,8 +356,7 @@ async fn hyper_reads_what_passes_as_the_scanner_did() {
             (Some(Seen::RefusedHead(rule) | Seen::RefusedBody(rule)), Some(expected)) => {
                 assert_eq!(*rule, expected, "{text}");
             }
-            (Some(Seen::Cut), None) => {}
-            (None, None) => {}
+            (Some(Seen::Cut) | None, None) => {}
             (None, Some(_)) => assert!(is_closed_early || closes(&stream), "{text}"),
             other => panic!("{text}: {other:?}"),
         }
