@@ -27,6 +27,9 @@ use super::framing::{Framing, HeadLimits};
 /// What hyper reads where a refused head stood.
 const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
 
+/// How much is read at once while part of a head is held, and when what is read is thrown away.
+const PIECE_OCTETS: usize = 4096;
+
 /// A buffer for held octets larger than this is given back once it is empty.
 const HELD_OCTETS_KEPT: usize = 4096;
 
@@ -152,15 +155,17 @@ impl<S> Judged<S> {
     fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let fresh = buf.filled().get(before..).unwrap_or_default();
         self.judgement.count_received(fresh.len());
-        if self.held.is_empty() {
-            let judged = self.framing.scan(fresh);
-            self.held.extend_from_slice(fresh.get(judged..).unwrap_or_default());
-            buf.set_filled(before + judged);
-        } else {
-            self.held.extend_from_slice(fresh);
-            buf.set_filled(before);
-            self.ready = self.framing.scan(&self.held);
-        }
+        let judged = self.framing.scan(fresh);
+        self.held.extend_from_slice(fresh.get(judged..).unwrap_or_default());
+        buf.set_filled(before + judged);
+        self.settle();
+    }
+
+    /// Judges what was just read behind the part of a head that is held.
+    fn judge_on(&mut self, fresh: &[u8]) {
+        self.judgement.count_received(fresh.len());
+        self.held.extend_from_slice(fresh);
+        self.ready = self.framing.scan(&self.held);
         self.settle();
     }
 
@@ -239,6 +244,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let before = buf.filled().len();
         loop {
             if this.give(buf) {
                 return Poll::Ready(Ok(()));
@@ -250,21 +256,34 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
                 Source::Broken => return Poll::Ready(Err(ErrorKind::InvalidData.into())),
                 Source::Ended => return Poll::Ready(Ok(())),
             }
-            let before = buf.filled().len();
-            match Pin::new(&mut this.stream).poll_read(cx, buf) {
-                Poll::Pending if this.is_overdue(cx) => continue,
+            match this.poll_stream(cx, buf) {
+                Poll::Pending if this.is_overdue(cx) => {}
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => outcome?,
-            }
-            if buf.filled().len() == before {
-                this.source = Source::Ended;
-                continue;
-            }
-            this.judge(buf, before);
-            if buf.filled().len() > before {
-                return Poll::Ready(Ok(()));
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(0)) => this.source = Source::Ended,
+                Poll::Ready(Ok(_)) if buf.filled().len() == before => {}
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(())),
             }
         }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Judged<S> {
+    /// Reads and judges; gives the number of octets read, none at the stream's end.
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<usize>> {
+        if self.held.is_empty() {
+            let before = buf.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+            let octets = buf.filled().len() - before;
+            self.judge(buf, before);
+            return Poll::Ready(Ok(octets));
+        }
+        // Little at a time, so that what follows the head, and is held with it, stays little.
+        let mut piece = [MaybeUninit::uninit(); PIECE_OCTETS];
+        let mut piece = ReadBuf::uninit(&mut piece);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut piece))?;
+        self.judge_on(piece.filled());
+        Poll::Ready(Ok(piece.filled().len()))
     }
 }
 
@@ -311,7 +330,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
                 })
             }
         };
-        let mut scrap = [MaybeUninit::uninit(); 4096];
+        let mut scrap = [MaybeUninit::uninit(); PIECE_OCTETS];
         loop {
             let mut buf = ReadBuf::uninit(&mut scrap);
             match Pin::new(&mut this.stream).poll_read(cx, &mut buf) {

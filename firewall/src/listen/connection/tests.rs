@@ -298,6 +298,13 @@ async fn silence_ends_a_connection_without_a_word() {
         assert_eq!(worker.seen(), ["GET /a"]);
     })
     .await;
+    let lingering = Patience { linger: DEADLINE * 10, ..patience() };
+    with_limits(ConnectionLimits::default(), lingering, async |worker| {
+        let mut client = worker.connect().await;
+        assert_eq!(rest(&mut client).await, "");
+        timeout(DEADLINE, emptied(&worker)).await.expect("the silent are not waited for");
+    })
+    .await;
 }
 
 #[tokio::test]

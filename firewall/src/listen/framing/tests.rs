@@ -319,6 +319,22 @@ fn chunks() {
 }
 
 #[test]
+fn no_octet_of_the_chunked_framing_can_be_another() {
+    let head = with_fields("Transfer-Encoding: chunked\r\n");
+    let body = b"1\r\nx\r\n0\r\n\r\n";
+    for place in (0..body.len()).filter(|place| body[*place] != b'x') {
+        for octet in (0..=0xff_u8).filter(|octet| *octet != body[place]) {
+            let mut stream = [&head[..], body].concat();
+            stream[head.len() + place] = octet;
+            let found = feed(&stream, [], HeadLimits::default());
+            let is_size = body[place].is_ascii_digit() || body[place + 1..].starts_with(b"\n0");
+            let is_other_size = is_size && octet.is_ascii_hexdigit();
+            assert!(found.refusal.is_some() || is_other_size, "{octet:#x} at {place}");
+        }
+    }
+}
+
+#[test]
 fn nothing_of_a_refused_message_passes() {
     let bad = with_fields("Content-Length: 5\r\nTransfer-Encoding: chunked\r\n");
     let stream = [GET.as_bytes(), &bad, GET.as_bytes()].concat();

@@ -168,6 +168,66 @@ async fn octet_by_octet_is_the_same_stream() {
     assert_eq!(statuses(&answers), [200, 400]);
 }
 
+/// A connection that was accepted so long ago, when these octets have arrived and no more come.
+async fn first_read(octets: &[u8], age: Duration, patience: Patience) -> (Vec<u8>, Rc<Judgement>) {
+    let (mut client, server) = duplex(1024);
+    client.write_all(octets).await.unwrap();
+    let age = u64::try_from(age.as_nanos()).unwrap();
+    let accepted_at = Monotonic::from_ns(Monotonic::now().ns() - age);
+    let judgement = Rc::new(Judgement::new(accepted_at));
+    let limits = HeadLimits::default();
+    let mut io = Judged::new(server, limits, patience, accepted_at, Rc::clone(&judgement));
+    let mut found = vec![0; 1024];
+    let read = tokio::time::timeout(Duration::from_secs(5), io.read(&mut found));
+    let octets = read.await.expect("overdue at once").unwrap();
+    found.truncate(octets);
+    (found, judgement)
+}
+
+#[tokio::test]
+async fn the_first_heads_time_runs_from_the_connections_start() {
+    let minute = Duration::from_mins(1);
+    let patience = Patience { head: minute, ..Patience::default() };
+    let (found, judgement) = first_read(b"GET /", minute, patience).await;
+    assert_eq!(found, SUBSTITUTE);
+    let origin =
+        Origin::begin(PeerAddr::new([192, 0, 2, 1].into()), 0, Monotonic::now(), judgement);
+    assert_eq!(origin.refusal().map(|violation| violation.rule), Some(Rule::HeadTimeout));
+
+    let (found, judgement) = first_read(b"", minute, patience).await;
+    assert_eq!(found, b"", "who never spoke is not answered");
+    let origin =
+        Origin::begin(PeerAddr::new([192, 0, 2, 1].into()), 0, Monotonic::now(), judgement);
+    assert_eq!(origin.refusal(), None);
+}
+
+#[tokio::test]
+async fn what_is_held_is_bounded() {
+    let (mut client, server) = duplex(1 << 20);
+    let mut stream = b"GET / HTTP/1.1\r\nHost: a\r\nA: ".to_vec();
+    stream.resize(10_000, b'x');
+    client.write_all(&stream).await.unwrap();
+    let now = Monotonic::now();
+    let judgement = Rc::new(Judgement::new(now));
+    let limits = HeadLimits::default();
+    let mut io = Judged::new(server, limits, Patience::default(), now, judgement);
+    let mut found = vec![0; 64];
+    let mut poll = async |io: &mut Judged<DuplexStream>| {
+        tokio::time::timeout(Duration::from_millis(10), io.read(&mut found)).await
+    };
+    assert!(poll(&mut io).await.is_err(), "an incomplete head is held back");
+    assert_eq!(io.held.len(), 10_000);
+    client.write_all(b"\r\n\r\n").await.unwrap();
+    client.write_all(&vec![b'G'; 500_000]).await.unwrap();
+    let mut taken = 0;
+    while taken < 10_004 {
+        assert!(io.held.len() < limits.head_octets + PIECE_OCTETS, "{}", io.held.len());
+        taken += poll(&mut io).await.expect("passes").unwrap();
+    }
+    assert!(poll(&mut io).await.is_ok(), "what follows is refused");
+    assert!(io.held.len() <= SUBSTITUTE.len(), "{}", io.held.len());
+}
+
 #[tokio::test]
 async fn a_cut_off_body_is_no_violation() {
     let stream = b"POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nabc";
