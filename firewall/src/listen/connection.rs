@@ -1,0 +1,191 @@
+//! One connection: hyper's HTTP/1.1 over a judged stream, until it ends or is told to.
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+use tracing::debug;
+
+use crate::clock::Monotonic;
+use crate::pipeline::origin::{Judgement, Origin};
+
+use super::connections::{Order, Ticket};
+use super::framing::HeadLimits;
+use super::judged::{Judged, Patience};
+
+/// hyper's read buffer, in octets: no read and no frame of a body is larger.
+const READ_OCTETS: usize = 64 * 1024;
+
+/// hyper's own limit on field lines; one more than it costs an allocation with each request.
+const HYPER_FIELDS: usize = 100;
+
+/// What every connection of a listener has in common.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConnectionSettings {
+    pub head: HeadLimits,
+    pub patience: Patience,
+}
+
+impl ConnectionSettings {
+    fn protocol(&self) -> http1::Builder {
+        let mut protocol = http1::Builder::new();
+        protocol
+            .header_read_timeout(None)
+            .max_buf_size(READ_OCTETS.max(self.head.head_octets.saturating_mul(2)));
+        if self.head.fields > HYPER_FIELDS {
+            protocol.max_headers(self.head.fields);
+        }
+        protocol
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Both sides had said what they had to say, or the client had been silent for too long.
+    Closed,
+    /// It was told to end at once: see [`super::connections::Connections`].
+    Dropped,
+    /// The client went away in the middle of a message, or reading or writing failed.
+    Broken(hyper::Error),
+}
+
+/// Serves one connection. `answer` is called for one request after another; it must ask
+/// [`Origin::refusal`] first, and [`Origin::body_violation`] when reading the body fails.
+pub async fn serve<F, A, B>(
+    stream: TcpStream,
+    ticket: Ticket,
+    settings: &ConnectionSettings,
+    answer: Rc<F>,
+) -> Ended
+where
+    F: Fn(Origin, Request<Incoming>) -> A,
+    A: Future<Output = Response<B>>,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let judgement = ticket.judgement();
+    let (peer, id, accepted_at) = (ticket.peer(), ticket.id(), ticket.accepted_at());
+    let judged =
+        Judged::new(stream, settings.head, settings.patience, accepted_at, Rc::clone(judgement));
+    let service = service_fn(|request| {
+        let origin = Origin::begin(peer, id, accepted_at, Rc::clone(judgement));
+        let (ordinal, turn) = (origin.ordinal, Turn(Rc::clone(judgement)));
+        let answer = answer(origin, request);
+        async move {
+            let mut response = answer.await;
+            // hyper says so by itself for a request that asked for it, not for a broken body.
+            if turn.0.is_last(ordinal) {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| Answer { body, _turn: turn }))
+        }
+    });
+    let mut connection = settings.protocol().serve_connection(TokioIo::new(judged), service);
+    let mut course = Course { ticket: &ticket, last_words: None, is_ending: false };
+    let ended = poll_fn(|cx| {
+        let mut connection = Pin::new(&mut connection);
+        loop {
+            if course.is_cut_off(cx) {
+                return Poll::Ready(Ended::Dropped);
+            }
+            if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+                return Poll::Ready(outcome.map_or_else(Ended::Broken, |()| Ended::Closed));
+            }
+            if !course.must_end() {
+                return Poll::Pending;
+            }
+            connection.as_mut().graceful_shutdown();
+        }
+    })
+    .await;
+    if let Ended::Dropped = ended {
+        let stream = connection.into_parts().io.into_inner().into_inner();
+        // A reset takes the kernel's buffers and timers along, of which a banned source could
+        // otherwise make us keep many. Where it fails, the socket is closed in the common way.
+        stream.set_zero_linger().unwrap_or_else(|error| debug!(%error, "no reset"));
+    }
+    ended
+}
+
+/// What the outside has ordered a connection to do, against what it is doing.
+struct Course<'a> {
+    ticket: &'a Ticket,
+    /// The time that is left for the answer in hand.
+    last_words: Option<Pin<Box<Sleep>>>,
+    is_ending: bool,
+}
+
+impl Course<'_> {
+    fn is_cut_off(&mut self, cx: &mut Context<'_>) -> bool {
+        match self.ticket.order(cx) {
+            Order::Serve => false,
+            Order::Drop => true,
+            Order::LastWords(patience) => {
+                let time = self.last_words.get_or_insert_with(|| Box::pin(sleep(patience)));
+                time.as_mut().poll(cx).is_ready()
+            }
+        }
+    }
+
+    /// Whether hyper must now be told, once, that no further request will be answered. A client
+    /// that has begun to ask, or has just come, is first given its answer.
+    fn must_end(&mut self) -> bool {
+        let judgement = self.ticket.judgement();
+        let is_wanted = judgement.is_closing() || judgement.is_draining();
+        let is_time = judgement.is_answering() || (judgement.is_idle() && judgement.requests() > 0);
+        let must_end = is_wanted && is_time && !self.is_ending;
+        self.is_ending |= must_end;
+        must_end
+    }
+}
+
+/// One request's turn: from its call of the service until its answer is handed over or given up.
+struct Turn(Rc<Judgement>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.end(Monotonic::coarse());
+    }
+}
+
+/// An answer's body, and the turn that ends with it.
+struct Answer<B> {
+    body: B,
+    _turn: Turn,
+}
+
+impl<B: Body + Unpin> Body for Answer<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

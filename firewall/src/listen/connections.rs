@@ -1,0 +1,304 @@
+//! The open connections of one worker: how many there may be, and which must end.
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::address::{ClientAddr, PeerAddr};
+use crate::clock::Monotonic;
+use crate::pipeline::origin::Judgement;
+
+/// How many seats are looked at to find one that an idle connection can give up.
+const IDLE_SAMPLE: usize = 32;
+
+/// How many connections one worker keeps.
+#[derive(Clone, Debug)]
+pub struct ConnectionLimits {
+    /// In all.
+    pub total: usize,
+    /// Of one source: an IPv4 address, or an IPv6 /64. The kernel spreads a source's connections
+    /// over the workers, so that all of them together may keep this many times their number.
+    pub per_source: usize,
+    /// Peers that speak for many clients, and are held to the total alone.
+    pub exempt: Vec<IpNet>,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> Self {
+        Self { total: 10_000, per_source: 256, exempt: Vec::new() }
+    }
+}
+
+/// Why a connection is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoSeat {
+    /// Every seat is taken by a connection that is at work.
+    Worker,
+    /// The source has as many connections as it may.
+    Source,
+    /// The worker is draining.
+    Draining,
+}
+
+/// What a connection is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Serve,
+    /// Write what is being written, within this time, then end.
+    LastWords(Duration),
+    /// End at once.
+    Drop,
+}
+
+/// The open connections of one worker.
+pub struct Connections {
+    limits: ConnectionLimits,
+    /// Added to the low bits of each connection's number, to tell the workers' apart.
+    first_id: u64,
+    accepted: Cell<u64>,
+    is_draining: Cell<bool>,
+    seats: RefCell<Seats>,
+    left: Notify,
+}
+
+/// The seats taken and free, and which source sits where. Bounded by [`ConnectionLimits::total`],
+/// and by the few idle connections that have been told to give up theirs.
+#[derive(Default)]
+struct Seats {
+    places: Vec<Option<Rc<Seat>>>,
+    free: Vec<usize>,
+    by_source: HashMap<IpNet, Vec<usize>>,
+    /// Where the search for an idle connection goes on.
+    cursor: usize,
+}
+
+struct Seat {
+    peer: PeerAddr,
+    order: Cell<Order>,
+    waker: RefCell<Option<Waker>>,
+    judgement: Rc<Judgement>,
+}
+
+impl Seat {
+    fn order(&self, order: Order) {
+        self.order.set(order);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The right to be connected; given back when it is dropped.
+pub struct Ticket {
+    connections: Rc<Connections>,
+    seat: Rc<Seat>,
+    index: usize,
+    id: u64,
+    accepted_at: Monotonic,
+}
+
+impl Connections {
+    /// The connections of the worker with this number; workers are numbered from 0.
+    pub fn new(limits: ConnectionLimits, worker: u16) -> Rc<Self> {
+        Rc::new(Self {
+            limits,
+            first_id: u64::from(worker) << 48,
+            accepted: Cell::new(0),
+            is_draining: Cell::new(false),
+            seats: RefCell::default(),
+            left: Notify::new(),
+        })
+    }
+
+    /// A seat for a new connection. When none is left, an idle connection has to make room, if one
+    /// is found among a few.
+    pub fn admit(self: &Rc<Self>, peer: PeerAddr, now: Monotonic) -> Result<Ticket, NoSeat> {
+        if self.is_draining.get() {
+            return Err(NoSeat::Draining);
+        }
+        let mut seats = self.seats.borrow_mut();
+        let source = source(peer);
+        let of_source = seats.by_source.get(&source).map_or(0, Vec::len);
+        let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
+        if of_source >= self.limits.per_source && !is_exempt() {
+            return Err(NoSeat::Source);
+        }
+        if seats.taken() >= self.limits.total && !seats.make_room() {
+            return Err(NoSeat::Worker);
+        }
+        let judgement = Rc::new(Judgement::new(now));
+        let seat = Rc::new(Seat {
+            peer,
+            order: Cell::new(Order::Serve),
+            waker: RefCell::default(),
+            judgement,
+        });
+        let index = seats.sit(source, Rc::clone(&seat));
+        let id = self.first_id | self.accepted.get();
+        self.accepted.set(self.accepted.get() + 1);
+        Ok(Ticket { connections: Rc::clone(self), seat, index, id, accepted_at: now })
+    }
+
+    /// The number of connections that have a seat.
+    pub fn open(&self) -> usize {
+        self.seats.borrow().taken()
+    }
+
+    /// Ends every connection of a source that has been banned, with a reset; gives their number.
+    ///
+    /// The one whose answer is its last ([`crate::pipeline::origin::Origin::close_after_response`])
+    /// may write it to the end, within `patience`. Connections through a proxy are the proxy's:
+    /// their clients are turned away request by request.
+    pub fn close_source(&self, target: IpNet, patience: Duration) -> usize {
+        let seats = self.seats.borrow();
+        let mut ended = 0;
+        let mut end = |indices: &Vec<usize>| {
+            for seat in indices.iter().filter_map(|index| seats.places.get(*index)?.as_ref()) {
+                if target.contains(&seat.peer.0) {
+                    ended += 1;
+                    let is_last = seat.judgement.is_closing();
+                    seat.order(if is_last { Order::LastWords(patience) } else { Order::Drop });
+                }
+            }
+        };
+        match seats.by_source.get(&target) {
+            Some(indices) => end(indices),
+            None => seats
+                .by_source
+                .iter()
+                .filter(|(source, _)| target.contains(*source) || source.contains(&target))
+                .for_each(|(_, indices)| end(indices)),
+        }
+        ended
+    }
+
+    /// Lets every connection finish what its client has begun to ask, and admits no more. After
+    /// `patience` those that are left are dropped; gives their number.
+    pub async fn drain(&self, patience: Duration) -> usize {
+        self.is_draining.set(true);
+        for seat in self.seats.borrow().places.iter().flatten() {
+            seat.judgement.drain();
+            seat.wake();
+        }
+        if timeout(patience, self.emptied()).await.is_ok() {
+            return 0;
+        }
+        let mut dropped = 0;
+        for seat in self.seats.borrow().places.iter().flatten() {
+            dropped += 1;
+            seat.order(Order::Drop);
+        }
+        self.emptied().await;
+        dropped
+    }
+
+    async fn emptied(&self) {
+        while self.open() > 0 {
+            self.left.notified().await;
+        }
+    }
+}
+
+impl Seats {
+    fn taken(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    fn sit(&mut self, source: IpNet, seat: Rc<Seat>) -> usize {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(None);
+            self.places.len() - 1
+        });
+        if let Some(place) = self.places.get_mut(index) {
+            *place = Some(seat);
+        }
+        self.by_source.entry(source).or_default().push(index);
+        index
+    }
+
+    /// Frees the seat, if it is still this connection's.
+    fn leave(&mut self, index: usize, seat: &Rc<Seat>) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        if place.take_if(|sitting| Rc::ptr_eq(sitting, seat)).is_none() {
+            return;
+        }
+        self.free.push(index);
+        let source = source(seat.peer);
+        if let Some(indices) = self.by_source.get_mut(&source) {
+            indices.retain(|other| *other != index);
+            if indices.is_empty() {
+                self.by_source.remove(&source);
+            }
+        }
+    }
+
+    /// Takes the seat of the connection that has been idle for longest, of the next few.
+    fn make_room(&mut self) -> bool {
+        let count = self.places.len();
+        let longest = (0..count.min(IDLE_SAMPLE))
+            .map(|step| (self.cursor + step) % count)
+            .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)))
+            .filter(|(_, seat)| seat.judgement.is_idle())
+            .min_by_key(|(_, seat)| seat.judgement.quiet_since())
+            .map(|(index, seat)| (index, Rc::clone(seat)));
+        self.cursor = self.cursor.wrapping_add(IDLE_SAMPLE);
+        let Some((index, seat)) = longest else { return false };
+        seat.order(Order::Drop);
+        self.leave(index, &seat);
+        true
+    }
+}
+
+impl Ticket {
+    pub fn peer(&self) -> PeerAddr {
+        self.seat.peer
+    }
+
+    /// The connection's number, unique in this process.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn accepted_at(&self) -> Monotonic {
+        self.accepted_at
+    }
+
+    pub(super) fn judgement(&self) -> &Rc<Judgement> {
+        &self.seat.judgement
+    }
+
+    /// What the connection is to do now; it is woken when that changes.
+    pub(super) fn order(&self, cx: &Context<'_>) -> Order {
+        let mut waker = self.seat.waker.borrow_mut();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        self.seat.order.get()
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.connections.seats.borrow_mut().leave(self.index, &self.seat);
+        self.connections.left.notify_waiters();
+    }
+}
+
+/// What a peer's connections are counted under.
+fn source(peer: PeerAddr) -> IpNet {
+    ClientAddr(peer.0).ban_target()
+}

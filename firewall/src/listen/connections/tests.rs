@@ -1,0 +1,106 @@
+//! Seats: limits at n and one more, per source and in all, and what is left when all have gone.
+
+use super::*;
+
+fn peer(address: &str) -> PeerAddr {
+    PeerAddr::new(address.parse().unwrap())
+}
+
+fn connections(total: usize, per_source: usize) -> Rc<Connections> {
+    let exempt = vec!["192.0.2.128/25".parse().unwrap()];
+    Connections::new(ConnectionLimits { total, per_source, exempt }, 3)
+}
+
+fn at_work(ticket: Ticket) -> Ticket {
+    ticket.judgement().begin();
+    ticket
+}
+
+#[test]
+fn a_source_has_so_many_seats_and_no_more() {
+    let connections = connections(10, 2);
+    let admit = |address| connections.admit(peer(address), Monotonic::now()).map(at_work);
+    let first = admit("192.0.2.1").unwrap();
+    let _second = admit("::ffff:192.0.2.1").unwrap();
+    assert_eq!(admit("192.0.2.1").err(), Some(NoSeat::Source));
+    let _other = admit("192.0.2.2").unwrap();
+    drop(first);
+    let _third = admit("192.0.2.1").unwrap();
+    assert_eq!(admit("192.0.2.1").err(), Some(NoSeat::Source));
+
+    let _one = admit("2001:db8::1").unwrap();
+    let _two = admit("2001:db8::2").unwrap();
+    assert_eq!(admit("2001:db8::3").err(), Some(NoSeat::Source), "a /64 is one source");
+    let _next = admit("2001:db8:0:1::1").unwrap();
+
+    let _exempt: Vec<_> = (0..3).map(|_| admit("192.0.2.200").unwrap()).collect();
+    assert_eq!(connections.open(), 9);
+}
+
+#[test]
+fn a_full_worker_takes_the_seat_that_has_been_idle_for_longest() {
+    let connections = connections(3, 10);
+    let admit = |ms: u64| connections.admit(peer("192.0.2.1"), Monotonic::from_ns(ms * 1_000_000));
+    let working = at_work(admit(0).unwrap());
+    let longest = admit(1).unwrap();
+    let shorter = admit(2).unwrap();
+    let newest = at_work(admit(3).unwrap());
+    assert_eq!(connections.open(), 3);
+    assert_eq!(longest.seat.order.get(), Order::Drop);
+    assert_eq!(shorter.seat.order.get(), Order::Serve);
+    assert_eq!(working.seat.order.get(), Order::Serve);
+    drop(longest);
+    assert_eq!(connections.open(), 3, "the seat it gave up is not freed twice");
+    shorter.judgement().set_in_head(true);
+    assert_eq!(admit(4).err(), Some(NoSeat::Worker), "who has begun to ask is not idle");
+    drop((working, shorter, newest));
+    assert_eq!(connections.open(), 0);
+}
+
+#[test]
+fn nothing_is_kept_of_those_who_left() {
+    let connections = connections(1000, 10);
+    for round in 0..3_u8 {
+        let tickets: Vec<_> = (0..200_u8)
+            .map(|host| connections.admit(peer(&format!("198.51.100.{host}")), Monotonic::now()))
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(connections.open(), 200, "round {round}");
+        drop(tickets);
+    }
+    let seats = connections.seats.borrow();
+    assert_eq!(seats.taken(), 0);
+    assert_eq!(seats.places.len(), 200, "seats are used again");
+    assert!(seats.by_source.is_empty());
+}
+
+#[test]
+fn connection_numbers_tell_workers_apart() {
+    let connections = connections(10, 10);
+    let ids: Vec<_> = (0..3)
+        .map(|_| connections.admit(peer("192.0.2.1"), Monotonic::now()).unwrap().id())
+        .collect();
+    assert_eq!(ids, [3 << 48, 3 << 48 | 1, 3 << 48 | 2]);
+}
+
+#[test]
+fn a_ban_finds_the_connections_of_its_target() {
+    let connections = connections(10, 10);
+    let admit = |address| connections.admit(peer(address), Monotonic::now()).unwrap();
+    let tickets = ["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"].map(admit);
+    let dropped = |target: &str| {
+        for ticket in &tickets {
+            ticket.seat.order.set(Order::Serve);
+        }
+        let count = connections.close_source(target.parse().unwrap(), Duration::ZERO);
+        let orders = tickets.each_ref().map(|ticket| ticket.seat.order.get() == Order::Drop);
+        assert_eq!(orders.iter().filter(|is_dropped| **is_dropped).count(), count);
+        orders
+    };
+    assert_eq!(dropped("192.0.2.1/32"), [true, false, false, false]);
+    assert_eq!(dropped("192.0.2.0/24"), [true, true, false, false]);
+    assert_eq!(dropped("2001:db8::/64"), [false, false, true, true]);
+    assert_eq!(dropped("2001:db8::2/128"), [false, false, false, true]);
+    assert_eq!(dropped("2001:db8::/32"), [false, false, true, true]);
+    assert_eq!(dropped("203.0.113.0/24"), [false; 4]);
+}

@@ -1,0 +1,191 @@
+//! Where a request comes from, and what its framing was judged to be.
+//!
+//! A connection's socket side writes a [`Judgement`]; the pipeline reads it through the [`Origin`]
+//! that comes with each request. Both run on one thread, so nothing here locks.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::address::PeerAddr;
+use crate::clock::Monotonic;
+use crate::violation::{Rule, Violation};
+
+/// The part of a message that was being read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Head,
+    Body,
+}
+
+/// The one message on a connection that could not be read, and after which nothing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Which request of the connection, counted from 0.
+    pub ordinal: u64,
+    pub part: Part,
+    pub rule: Rule,
+}
+
+/// What the socket side of one connection knows, and what the pipeline wants of it.
+#[derive(Debug, Default)]
+pub struct Judgement {
+    refusal: Cell<Option<Refusal>>,
+    requests: Cell<u64>,
+    is_answering: Cell<bool>,
+    is_in_head: Cell<bool>,
+    is_closing: Cell<bool>,
+    is_draining: Cell<bool>,
+    quiet_since: Cell<Monotonic>,
+    octets_received: Cell<u64>,
+    octets_sent: Cell<u64>,
+}
+
+impl Judgement {
+    pub fn new(accepted_at: Monotonic) -> Self {
+        Self { quiet_since: Cell::new(accepted_at), ..Self::default() }
+    }
+
+    /// Records the connection's refusal; the first one stands.
+    pub fn refuse(&self, refusal: Refusal) {
+        if self.refusal.get().is_none() {
+            self.refusal.set(Some(refusal));
+        }
+    }
+
+    /// Counts a request as it reaches the service; gives its ordinal.
+    pub fn begin(&self) -> u64 {
+        let ordinal = self.requests.get();
+        self.requests.set(ordinal + 1);
+        self.is_answering.set(true);
+        ordinal
+    }
+
+    /// The answer to the request has been handed over whole, or given up.
+    pub fn end(&self, now: Monotonic) {
+        self.is_answering.set(false);
+        self.quiet_since.set(now);
+    }
+
+    /// A request has reached the service, and its answer is not yet handed over.
+    pub fn is_answering(&self) -> bool {
+        self.is_answering.get()
+    }
+
+    /// The number of requests that have reached the service.
+    pub fn requests(&self) -> u64 {
+        self.requests.get()
+    }
+
+    /// Says whether part of a head has arrived.
+    pub fn set_in_head(&self, is_in_head: bool) {
+        self.is_in_head.set(is_in_head);
+    }
+
+    pub fn is_in_head(&self) -> bool {
+        self.is_in_head.get()
+    }
+
+    /// Nothing is asked, nothing is being asked, nothing is being answered.
+    pub fn is_idle(&self) -> bool {
+        !self.is_answering.get() && !self.is_in_head.get()
+    }
+
+    /// When the last answer ended, or the connection was accepted.
+    pub fn quiet_since(&self) -> Monotonic {
+        self.quiet_since.get()
+    }
+
+    /// The connection is to be closed when the answer in hand has been written.
+    pub fn close_after_response(&self) {
+        self.is_closing.set(true);
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.get()
+    }
+
+    /// Whether no request after this one will be answered, so that its answer should say so.
+    pub fn is_last(&self, ordinal: u64) -> bool {
+        let is_refused = self.refusal.get().is_some_and(|refusal| refusal.ordinal == ordinal);
+        is_refused || self.is_closing.get() || self.is_draining.get()
+    }
+
+    /// The process wants to stop.
+    pub fn drain(&self) {
+        self.is_draining.set(true);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    pub fn count_received(&self, octets: usize) {
+        add(&self.octets_received, octets);
+    }
+
+    pub fn count_sent(&self, octets: usize) {
+        add(&self.octets_sent, octets);
+    }
+}
+
+fn add(counter: &Cell<u64>, octets: usize) {
+    counter.set(counter.get().saturating_add(u64::try_from(octets).unwrap_or(u64::MAX)));
+}
+
+/// Where one request comes from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub peer: PeerAddr,
+    /// The connection's number, unique in this process.
+    pub connection: u64,
+    pub accepted_at: Monotonic,
+    /// Which request of the connection, counted from 0.
+    pub ordinal: u64,
+    judgement: Rc<Judgement>,
+}
+
+impl Origin {
+    /// The origin of the request that the connection's service is now given.
+    pub fn begin(
+        peer: PeerAddr,
+        connection: u64,
+        accepted_at: Monotonic,
+        judgement: Rc<Judgement>,
+    ) -> Self {
+        let ordinal = judgement.begin();
+        Self { peer, connection, accepted_at, ordinal, judgement }
+    }
+
+    /// Why this request must be refused, whatever it seems to say: it stands in for a head that
+    /// could not be read in one way, or did not arrive in time.
+    pub fn refusal(&self) -> Option<Violation> {
+        self.refused(Part::Head)
+    }
+
+    /// Why this request's body broke off; ask after reading it has failed.
+    pub fn body_violation(&self) -> Option<Violation> {
+        self.refused(Part::Body)
+    }
+
+    fn refused(&self, part: Part) -> Option<Violation> {
+        let refusal = self.judgement.refusal.get()?;
+        (refusal.ordinal == self.ordinal && refusal.part == part)
+            .then(|| Violation::new(refusal.rule))
+    }
+
+    /// Closes the connection when this answer's last octet has been written. A source that is
+    /// banned for this request keeps this connection until then, and loses all others at once.
+    pub fn close_after_response(&self) {
+        self.judgement.close_after_response();
+    }
+
+    /// Octets that have arrived on the connection so far, of all its requests.
+    pub fn octets_received(&self) -> u64 {
+        self.judgement.octets_received.get()
+    }
+
+    /// Octets that have been sent on the connection so far, of all its answers.
+    pub fn octets_sent(&self) -> u64 {
+        self.judgement.octets_sent.get()
+    }
+}
