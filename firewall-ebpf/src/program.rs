@@ -8,9 +8,7 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     bindings::xdp_md,
-    helpers::{
-        bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
-    },
+    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     macros::{map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -22,7 +20,7 @@ use firewall_common::{
 };
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
-use firewall_ebpf::verdict::{Exact, Tables, Verdict, verdict};
+use firewall_ebpf::verdict::{Exact, Tables, verdict};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -58,66 +56,85 @@ fn firewall(context: XdpContext) -> u32 {
     if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
         if let Some(passed) = COUNTERS.get_ptr_mut(counter(Reason::Passed, false)) {
             // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
-            unsafe { add(passed, &frame) };
+            unsafe { add(passed, frame.length as u64) };
         }
         return XDP_PASS;
     }
-    settle(&frame, &verdict);
+    let objection = Objection {
+        length: frame.length as u64,
+        source: verdict.source.words(),
+        reason: verdict.reason as u32,
+        observed: verdict.observed.bits(),
+        interface: frame.interface(),
+        family: verdict.source.family as u32,
+    };
+    settle(&raw const objection);
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
 }
 
+/// A packet that something objected to.
+#[repr(C)]
+struct Objection {
+    length: u64,
+    source: [u64; 2],
+    reason: u32,
+    observed: u32,
+    interface: u32,
+    family: u32,
+}
+
 /// The exit of every packet that something objected to: counts it once by what became of it, and
-/// once for each check that only observed. Not inlined: the verifier walks it once for all the ways
-/// that lead here.
+/// once for each check that only observed.
+///
+/// Exported, because the verifier walks a global function once, and not again for each way that
+/// leads here; it wants to see the null check.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn settle(frame: &Frame, verdict: &Verdict) {
-    count(frame, verdict, verdict.reason as u32, false);
-    if verdict.drops() {
-        debug!(frame, "{} octets dropped by reason {}", frame.length as u64, verdict.reason as u32);
-    }
-    if verdict.observed.is_empty() {
-        return;
+extern "C" fn settle(objection: *const Objection) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
+    count(objection, objection.reason, false);
+    debug!(
+        &Maps,
+        "{} octets from family {}: verdict {}",
+        objection.length,
+        objection.family,
+        objection.reason
+    );
+    if objection.observed == 0 {
+        return 0;
     }
     for reason in 0..Reason::COUNT {
-        if verdict.observed.bits() & (1 << reason) != 0 {
-            count(frame, verdict, reason, true);
+        if objection.observed & (1 << reason) != 0 {
+            count(objection, reason, true);
         }
     }
-}
-
-/// # Safety
-///
-/// `counter` points to a value of this CPU's.
-#[inline(always)]
-unsafe fn add(counter: *mut Counter, frame: &Frame) {
-    // SAFETY: promised by the caller.
-    unsafe {
-        (*counter).packets += 1;
-        (*counter).bytes += frame.length as u64;
-    }
+    0
 }
 
 #[inline(always)]
-fn count(frame: &Frame, verdict: &Verdict, reason: u32, observed: bool) {
+fn count(objection: &Objection, reason: u32, observed: bool) {
     let Some(counter) = COUNTERS.get_ptr_mut(reason * 2 + u32::from(observed)) else {
         return;
     };
     let now_ns = Maps.now_ns();
     // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
     unsafe {
-        add(counter, frame);
+        add(counter, objection.length);
         if now_ns < (*counter).event_mono_ns {
             return;
         }
         (*counter).event_mono_ns = now_ns + EVENT_INTERVAL_NS;
     }
     if reason != Reason::Passed as u32 {
-        send(frame, verdict, reason, observed, now_ns);
+        send(objection, reason, observed, now_ns);
     }
 }
 
 #[inline(always)]
-fn send(frame: &Frame, verdict: &Verdict, reason: u32, observed: bool, mono_ns: u64) {
+fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
         if let Some(lost) = COUNTERS.get_ptr_mut(COUNTER_LOST) {
             // SAFETY: as above.
@@ -125,16 +142,33 @@ fn send(frame: &Frame, verdict: &Verdict, reason: u32, observed: bool, mono_ns: 
         }
         return;
     };
+    let [high, low] = objection.source.map(u64::to_ne_bytes);
+    let mut source = [0; 16];
+    for (octet, from) in source.iter_mut().zip(high.into_iter().chain(low)) {
+        *octet = from;
+    }
     entry.write(DropEvent {
         mono_ns,
-        source: verdict.source.octets(),
-        length: frame.length as u32,
-        interface: frame.interface(),
+        source,
+        length: objection.length as u32,
+        interface: objection.interface,
         reason,
-        family: verdict.source.family as u16,
+        family: objection.family as u16,
         observed: u16::from(observed),
     });
     entry.submit(0);
+}
+
+/// # Safety
+///
+/// `counter` points to a value of this CPU's.
+#[inline(always)]
+unsafe fn add(counter: *mut Counter, octets: u64) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        (*counter).packets += 1;
+        (*counter).bytes += octets;
+    }
 }
 
 /// The frame that the program was called with.
@@ -192,12 +226,7 @@ impl Packet for Frame {
         let mut bytes = Words([0; N]);
         // SAFETY: the helper writes `N` octets or fails.
         let result = unsafe {
-            bpf_xdp_load_bytes(
-                self.context,
-                offset as u32,
-                bytes.0.as_mut_ptr().cast(),
-                N as u32,
-            )
+            bpf_xdp_load_bytes(self.context, offset as u32, bytes.0.as_mut_ptr().cast(), N as u32)
         };
         if result == 0 { Some(bytes.0) } else { None }
     }

@@ -51,8 +51,7 @@ impl Source {
 
     #[inline(always)]
     pub fn v6(octets: [u8; 16]) -> Self {
-        let words =
-            [u64::from_ne_bytes(field(&octets, 0)), u64::from_ne_bytes(field(&octets, 8))];
+        let words = [u64::from_ne_bytes(field(&octets, 0)), u64::from_ne_bytes(field(&octets, 8))];
         Self { family: Family::V6, words }
     }
 

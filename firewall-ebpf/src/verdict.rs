@@ -4,8 +4,8 @@ use firewall_common::{Config, FOREVER, Reason, Reasons, table};
 
 use crate::packet::{Packet, field};
 use crate::source::{
-    Family, IPV4_LENGTH, IPV6_LENGTH, PROTOCOL_TCP, Payload, Source, Transport, payload, transport4,
-    transport6,
+    Family, IPV4_LENGTH, IPV6_LENGTH, PROTOCOL_TCP, Payload, Source, Transport, payload,
+    transport4, transport6,
 };
 
 /// Which table of exact bans is asked.
@@ -184,9 +184,7 @@ impl<H: Copy> Inspection<H> {
     fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, source: Source) -> Result<(), Reason> {
         let config = self.config;
         let exact = match source.family {
-            Family::V4 if config.has(table::BAN4) => {
-                live(tables, tables.exact(Exact::V4, source))
-            }
+            Family::V4 if config.has(table::BAN4) => live(tables, tables.exact(Exact::V4, source)),
             Family::V6 => self.exact6(tables, source),
             _ => None,
         };
@@ -243,11 +241,7 @@ impl<H: Copy> Inspection<H> {
     }
 
     #[inline(always)]
-    fn tcp<P: Packet + ?Sized>(
-        &mut self,
-        packet: &P,
-        transport: Transport,
-    ) -> Result<(), Reason> {
+    fn tcp<P: Packet + ?Sized>(&mut self, packet: &P, transport: Transport) -> Result<(), Reason> {
         const TCP_LENGTH: usize = 20;
         const FIN: u8 = 1;
         const SYN: u8 = 1 << 1;
@@ -295,3 +289,6 @@ fn live<T: Tables>(tables: &T, hit: Option<T::Hit>) -> Option<T::Hit> {
     let until_ns = tables.until_ns(hit);
     if until_ns == FOREVER || tables.now_ns() < until_ns { Some(hit) } else { None }
 }
+
+#[cfg(test)]
+mod tests;
