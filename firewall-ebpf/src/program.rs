@@ -96,13 +96,14 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
         return 0;
     };
     count(objection, objection.reason, false);
-    debug!(
-        &Maps,
-        "{} octets from family {}: verdict {}",
-        objection.length,
-        objection.family,
-        objection.reason
-    );
+    let (reason, length) = (objection.reason, objection.length);
+    let [high, low] = objection.source.map(u64::to_be);
+    if objection.family == Family::V4 as u32 {
+        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
+    } else {
+        let words = [high, low].map(u64::to_be_bytes);
+        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, octets(words));
+    }
     if objection.observed == 0 {
         return 0;
     }
@@ -142,14 +143,9 @@ fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
         }
         return;
     };
-    let [high, low] = objection.source.map(u64::to_ne_bytes);
-    let mut source = [0; 16];
-    for (octet, from) in source.iter_mut().zip(high.into_iter().chain(low)) {
-        *octet = from;
-    }
     entry.write(DropEvent {
         mono_ns,
-        source,
+        source: octets(objection.source.map(u64::to_ne_bytes)),
         length: objection.length as u32,
         interface: objection.interface,
         reason,
@@ -157,6 +153,15 @@ fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
         observed: u16::from(observed),
     });
     entry.submit(0);
+}
+
+#[inline(always)]
+fn octets([high, low]: [[u8; 8]; 2]) -> [u8; 16] {
+    let mut octets = [0; 16];
+    for (octet, from) in octets.iter_mut().zip(high.into_iter().chain(low)) {
+        *octet = from;
+    }
+    octets
 }
 
 /// # Safety

@@ -11,6 +11,7 @@ mod maps;
 mod netlink;
 mod pin;
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use crate::clock::Monotonic;
 pub use attach::{InterfaceReport, Mode};
 pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
-pub use log::{LogLevel, LogStream};
+pub use log::{LogLevel, LogStream, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters};
 pub use pin::Pinning;
@@ -110,6 +111,22 @@ pub enum KernelError {
     Pin { path: PathBuf, action: &'static str, source: io::Error },
     #[error("the network interfaces cannot be asked for")]
     Netlink { source: io::Error },
+}
+
+impl KernelError {
+    /// Whether a capability is missing, as against a kernel or a machine that fails.
+    pub fn is_not_permitted(&self) -> bool {
+        let mut error: Option<&dyn Error> = Some(self);
+        while let Some(current) = error {
+            if let Some(error) = current.downcast_ref::<io::Error>()
+                && error.kind() == io::ErrorKind::PermissionDenied
+            {
+                return true;
+            }
+            error = current.source();
+        }
+        false
+    }
 }
 
 /// A loaded program, its tables, and where it is attached.
