@@ -1,2 +1,246 @@
-//! x
-#![cfg_attr(not(feature = "user"), no_std)]
+//! The bytes that the kernel's program and the daemon share: both compile this definition, and the
+//! layout is asserted in both worlds.
+//!
+//! Integers and byte arrays only. Addresses are in network order, times are nanoseconds on
+//! `CLOCK_MONOTONIC`.
+#![cfg_attr(not(any(test, feature = "user")), no_std)]
+
+pub mod maps;
+mod reason;
+
+pub use reason::{Mode, Reason, Reasons, UnknownReason};
+
+/// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
+/// beneath it, so that a daemon never reads another version's bytes: raise it with every change of
+/// layout, capacity or meaning.
+pub const LAYOUT: u32 = 1;
+
+/// A ban with this deadline never ends.
+pub const FOREVER: u64 = u64::MAX;
+
+/// One ban: the value of every ban map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Ban {
+    /// The ban holds while the clock is before this; [`FOREVER`] does not end.
+    pub until_mono_ns: u64,
+    /// Packets that this ban has dropped; the kernel adds to it.
+    pub drops: u64,
+}
+
+/// What one CPU has counted of one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counter {
+    pub packets: u64,
+    /// Octets of the frames, from the Ethernet header on.
+    pub bytes: u64,
+    /// No event of this reason is sent from this CPU before this moment.
+    pub event_mono_ns: u64,
+}
+
+/// What the program is told: one entry, read once a packet, written by the daemon alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Config {
+    /// The reasons that drop.
+    pub drop: Reasons,
+    /// The reasons that are counted and pass. A reason in neither set is off.
+    pub observe: Reasons,
+    /// Which tables are worth a lookup: bits of [`table`].
+    pub tables: u32,
+    pub reserved: u32,
+}
+
+impl Config {
+    /// Every reason in its default mode, every table empty.
+    pub const fn new() -> Self {
+        let mut config =
+            Self { drop: Reasons::NONE, observe: Reasons::NONE, tables: 0, reserved: 0 };
+        let mut index = 0;
+        while index < Reason::ALL.len() {
+            let reason = Reason::ALL[index];
+            config = config.with(reason, reason.default_mode());
+            index += 1;
+        }
+        config
+    }
+
+    /// The same with `reason` in `mode`.
+    #[must_use]
+    pub const fn with(mut self, reason: Reason, mode: Mode) -> Self {
+        self.drop = self.drop.without(reason);
+        self.observe = self.observe.without(reason);
+        match mode {
+            Mode::Drop => self.drop = self.drop.with(reason),
+            Mode::Observe => self.observe = self.observe.with(reason),
+            Mode::Off => {}
+        }
+        self
+    }
+
+    /// Whether any of the tables `bits` of [`table`] is worth a lookup.
+    #[inline(always)]
+    pub const fn has(&self, bits: u32) -> bool {
+        self.tables & bits != 0
+    }
+}
+
+/// The bits of [`Config::tables`]. A bit is set before the first entry of its table is written and
+/// cleared after the last was removed.
+pub mod table {
+    pub const BAN4: u32 = 1;
+    pub const BAN6_NETWORK: u32 = 1 << 1;
+    pub const BAN6: u32 = 1 << 2;
+    pub const RANGE4: u32 = 1 << 3;
+    pub const RANGE6: u32 = 1 << 4;
+    pub const ALLOW4: u32 = 1 << 5;
+    pub const ALLOW6: u32 = 1 << 6;
+    /// Some ban covers an allowed address: only then does a ban that is hit ask the allowlist, which
+    /// keeps the commonest drop free of a trie lookup.
+    pub const ALLOWED_BAN: u32 = 1 << 7;
+}
+
+/// One packet that was dropped, or would have been: a sample, at most one in
+/// [`EVENT_INTERVAL_NS`] for each reason and CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct DropEvent {
+    /// When, on the kernel's coarse clock.
+    pub mono_ns: u64,
+    /// An IPv4 address stands in the first four octets.
+    pub source: [u8; 16],
+    /// Octets of the frame.
+    pub length: u32,
+    pub interface: u32,
+    /// A [`Reason`].
+    pub reason: u32,
+    /// 4, 6, or 0 where the frame ended before its source.
+    pub family: u16,
+    /// 1 if the packet was let pass, the reason's mode being observe.
+    pub observed: u16,
+}
+
+/// The least time between two events of one reason from one CPU: ten a second.
+pub const EVENT_INTERVAL_NS: u64 = 100_000_000;
+
+/// The number of counters: two for each reason, and one for events that found the ring full.
+pub const COUNTERS: u32 = Reason::COUNT * 2 + 1;
+
+/// The index of the counter of events that found the ring full.
+pub const COUNTER_LOST: u32 = Reason::COUNT * 2;
+
+/// The index of the counter of `reason`, acted upon or only observed.
+#[inline(always)]
+pub const fn counter(reason: Reason, observed: bool) -> u32 {
+    reason as u32 * 2 + observed as u32
+}
+
+// The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
+const _: () = {
+    use core::mem::offset_of;
+    assert!(size_of::<Ban>() == 16);
+    assert!(offset_of!(Ban, drops) == 8);
+    assert!(size_of::<Counter>() == 24);
+    assert!(offset_of!(Counter, event_mono_ns) == 16);
+    assert!(size_of::<Config>() == 16);
+    assert!(offset_of!(Config, tables) == 8);
+    assert!(size_of::<DropEvent>() == 40);
+    assert!(offset_of!(DropEvent, length) == 24);
+    assert!(offset_of!(DropEvent, observed) == 38);
+    assert!(Reason::COUNT <= Reasons::BITS);
+    assert!(counter(Reason::T5, true) + 1 == COUNTER_LOST);
+};
+
+#[cfg(feature = "user")]
+#[expect(unsafe_code, reason = "aya asks for the promise that these are plain bytes")]
+mod pod {
+    use super::{Ban, Config, Counter};
+
+    // SAFETY: `repr(C)`, `Copy`, no padding (asserted above), every bit pattern is a value.
+    unsafe impl aya::Pod for Ban {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counter {}
+    // SAFETY: as above; `Reasons` is a transparent `u32`.
+    unsafe impl aya::Pod for Config {}
+}
+
+#[cfg(feature = "user")]
+impl DropEvent {
+    /// The event in one record of the ring buffer; none if the record is of another size.
+    pub fn from_bytes(record: &[u8]) -> Option<Self> {
+        let (mono_ns, rest) = record.split_first_chunk::<8>()?;
+        let (source, rest) = rest.split_first_chunk::<16>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (interface, rest) = rest.split_first_chunk::<4>()?;
+        let (reason, rest) = rest.split_first_chunk::<4>()?;
+        let (family, rest) = rest.split_first_chunk::<2>()?;
+        let observed: &[u8; 2] = rest.try_into().ok()?;
+        Some(Self {
+            mono_ns: u64::from_ne_bytes(*mono_ns),
+            source: *source,
+            length: u32::from_ne_bytes(*length),
+            interface: u32::from_ne_bytes(*interface),
+            reason: u32::from_ne_bytes(*reason),
+            family: u16::from_ne_bytes(*family),
+            observed: u16::from_ne_bytes(*observed),
+        })
+    }
+
+    /// The source that the packet named; none where the frame ended before it.
+    pub fn address(&self) -> Option<std::net::IpAddr> {
+        match self.family {
+            4 => self.source.first_chunk::<4>().map(|octets| std::net::IpAddr::from(*octets)),
+            6 => Some(std::net::IpAddr::from(self.source)),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_in_one_mode() {
+        let config = Config::new();
+        for &reason in Reason::ALL {
+            let mode = match (config.drop.holds(reason), config.observe.holds(reason)) {
+                (true, false) => Mode::Drop,
+                (false, true) => Mode::Observe,
+                (false, false) => Mode::Off,
+                (true, true) => panic!("{} both drops and passes", reason.id()),
+            };
+            assert_eq!(mode, reason.default_mode(), "{}", reason.id());
+        }
+        let config = config.with(Reason::T1, Mode::Observe);
+        assert!(config.observe.holds(Reason::T1) && !config.drop.holds(Reason::T1));
+        let config = config.with(Reason::T1, Mode::Off);
+        assert!(!config.observe.holds(Reason::T1) && !config.drop.holds(Reason::T1));
+    }
+
+    #[test]
+    fn counters_do_not_meet() {
+        let mut seen = std::collections::HashSet::from([COUNTER_LOST]);
+        for &reason in Reason::ALL {
+            for observed in [false, true] {
+                let index = counter(reason, observed);
+                assert!(index < COUNTERS && seen.insert(index), "{} {observed}", reason.id());
+            }
+        }
+    }
+
+    #[cfg(feature = "user")]
+    #[test]
+    fn an_event_is_read_whole_or_not_at_all() {
+        let mut record = [0; size_of::<DropEvent>()];
+        record[8..12].copy_from_slice(&[192, 0, 2, 7]);
+        record[36..38].copy_from_slice(&4_u16.to_ne_bytes());
+        let event = DropEvent::from_bytes(&record).unwrap();
+        assert_eq!(event.address(), Some("192.0.2.7".parse().unwrap()));
+        for short in 0..record.len() {
+            assert_eq!(DropEvent::from_bytes(&record[..short]), None);
+        }
+        assert_eq!(DropEvent::from_bytes(&[0; 41]), None);
+    }
+}

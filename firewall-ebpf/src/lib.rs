@@ -1,2 +1,11 @@
-//! x
-#![cfg_attr(not(test), no_std)]
+//! The packet path: everything that decides about a packet, without a word of the kernel's.
+//!
+//! [`verdict`](verdict::verdict) is generic over [`Packet`](packet::Packet) and
+//! [`Tables`](verdict::Tables), so that the same code runs in the kernel (`program.rs`) and in tests.
+#![cfg_attr(not(any(test, feature = "cases")), no_std)]
+
+#[cfg(any(test, feature = "cases"))]
+pub mod cases;
+pub mod packet;
+pub mod source;
+pub mod verdict;

@@ -1,1 +1,298 @@
-//! To be written.
+//! The daemon's end of the XDP program: loads and attaches it, writes its bans, reads its counters
+//! and events. The only user of aya.
+//!
+//! What it attaches fails static: where link and maps can be pinned, a daemon that dies leaves its
+//! bans enforced, and the next one adopts them.
+
+mod attach;
+mod events;
+mod log;
+mod maps;
+mod netlink;
+mod pin;
+
+use std::error::Error;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramError, Xdp};
+use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
+use firewall_common::maps::{EVENTS, PINNED};
+use firewall_common::{Config, Mode as CheckMode};
+use ipnet::IpNet;
+
+use crate::clock::Monotonic;
+pub use attach::{InterfaceReport, Mode};
+pub use events::Events;
+pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
+pub use log::{LogLevel, LogStream, UnknownLevel};
+use maps::Tables;
+pub use maps::{Count, Counters};
+pub use pin::Pinning;
+use pin::Pins;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
+const PROGRAM: &str = "firewall";
+
+/// Where link and maps are pinned unless it is configured otherwise.
+pub const PIN_DIR: &str = "/sys/fs/bpf/firewall";
+
+/// What the kernel does with a banned source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BanMode {
+    #[default]
+    Enforce,
+    /// Count its packets and let them pass.
+    Observe,
+    Off,
+}
+
+impl BanMode {
+    const fn check(self) -> CheckMode {
+        match self {
+            Self::Enforce => CheckMode::Drop,
+            Self::Observe => CheckMode::Observe,
+            Self::Off => CheckMode::Off,
+        }
+    }
+}
+
+/// What to attach, where, and how it is to judge.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Names of interfaces.
+    pub interfaces: Vec<String>,
+    /// A directory on a BPF file system, made if it is missing; by default [`PIN_DIR`].
+    pub pin_dir: PathBuf,
+    pub bans: BanMode,
+    /// Checks that are not in their default mode. Bans are set by `bans`.
+    pub checks: Vec<(Reason, Check)>,
+    /// Sources that nothing drops; at most 1,024 networks of each family.
+    pub allow: Vec<IpNet>,
+    /// What the program itself logs; nothing by default, at which it costs nothing.
+    pub log: Option<LogLevel>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            pin_dir: PathBuf::from(PIN_DIR),
+            bans: BanMode::default(),
+            checks: Vec::new(),
+            allow: Vec::new(),
+            log: None,
+        }
+    }
+}
+
+/// The kernel does not do what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    #[error("the XDP object cannot be loaded")]
+    Load { source: aya::EbpfError },
+    /// Without capability (`CAP_BPF`, `CAP_NET_ADMIN`), or by the verdict of the verifier, whose
+    /// last lines are in `log`.
+    #[error("the kernel refuses the XDP program{log}")]
+    Refused { source: io::Error, log: String },
+    #[error("the XDP program cannot be used")]
+    Program { source: ProgramError },
+    #[error("the XDP object has no map {map}")]
+    NoMap { map: &'static str },
+    #[error("map {map} does not {action}")]
+    Map { map: &'static str, action: &'static str, source: aya::maps::MapError },
+    #[error("map {map} is full at {entries} entries: {target} is not in it")]
+    Full { map: &'static str, entries: u32, target: IpNet },
+    #[error("{} holds another kind of map: remove it with `firewall detach`", path.display())]
+    ForeignMap { path: PathBuf },
+    #[error("{} cannot be {action}", path.display())]
+    Pin { path: PathBuf, action: &'static str, source: io::Error },
+    #[error("the network interfaces cannot be asked for")]
+    Netlink { source: io::Error },
+}
+
+impl KernelError {
+    /// Whether a capability is missing, as against a kernel or a machine that fails.
+    pub fn is_not_permitted(&self) -> bool {
+        let mut error: Option<&dyn Error> = Some(self);
+        while let Some(current) = error {
+            if let Some(error) = current.downcast_ref::<io::Error>()
+                && error.kind() == io::ErrorKind::PermissionDenied
+            {
+                return true;
+            }
+            error = current.source();
+        }
+        false
+    }
+}
+
+/// A loaded program, its tables, and where it is attached.
+///
+/// Dropping it detaches nothing that is pinned.
+pub struct Kernel {
+    program: Ebpf,
+    tables: Tables,
+    interfaces: Vec<InterfaceReport>,
+    pinning: Pinning,
+    events: Option<Events>,
+    log: Option<LogStream>,
+    /// Links that could not be pinned: they end with this.
+    _links: Vec<FdLink>,
+}
+
+impl Kernel {
+    /// Loads the program, adopts what an earlier daemon left pinned, and attaches to the interfaces.
+    ///
+    /// That an interface cannot be attached to is no error but in its report.
+    ///
+    /// # Errors
+    ///
+    /// When program or maps cannot be loaded at all, as without capability.
+    pub fn start(options: &Options) -> Result<Self, KernelError> {
+        let (pins, pinning) = match Pins::open(&options.pin_dir) {
+            Ok(pins) => {
+                let directory = pins.directory().to_owned();
+                (Some(pins), Pinning::Pinned(directory))
+            }
+            Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
+        };
+        let mut program = load(pins.as_ref(), options.log)?;
+        let tables = Tables::open(&mut program, config(options), &options.allow)?;
+        let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
+        let log = match options.log {
+            Some(_) => Some(LogStream::open(&mut program)?),
+            None => None,
+        };
+        let attached = attach::attach(xdp(&mut program)?, &options.interfaces, pins.as_ref())?;
+        let (interfaces, links) = attached;
+        let events = Some(events);
+        Ok(Self { program, tables, interfaces, pinning, events, log, _links: links })
+    }
+
+    /// Every interface that was asked for, and those adopted that were not.
+    pub fn interfaces(&self) -> &[InterfaceReport] {
+        &self.interfaces
+    }
+
+    pub fn pinning(&self) -> &Pinning {
+        &self.pinning
+    }
+
+    /// Bans `target` until the deadline, which replaces the deadline of an earlier ban of the same
+    /// target and keeps its drops. A /32, /64 or /128 is an exact ban, any other prefix a range.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Full`] when its map is full.
+    pub fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
+        self.tables.ban(target.trunc(), until.ns())
+    }
+
+    /// Lifts the ban of exactly `target`; false if there was none.
+    pub fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
+        self.tables.unban(target.trunc())
+    }
+
+    /// Packets that the ban of exactly `target` has dropped; none if there is no such ban.
+    pub fn drops(&self, target: IpNet) -> Result<Option<u64>, KernelError> {
+        Ok(self.tables.ban_of(target.trunc())?.map(|ban| ban.drops))
+    }
+
+    /// Every ban in the kernel, those past their deadline included; also those adopted.
+    pub fn bans(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
+        self.tables.bans()
+    }
+
+    /// What was counted since the maps were made, which is before this daemon if they were adopted.
+    pub fn counters(&self) -> Result<Counters, KernelError> {
+        self.tables.counters()
+    }
+
+    /// The events; none the second time.
+    pub fn events(&mut self) -> Option<Events> {
+        self.events.take()
+    }
+
+    /// What the program logs; none unless [`Options::log`] was given, or the second time.
+    pub fn log_stream(&mut self) -> Option<LogStream> {
+        self.log.take()
+    }
+
+    /// What the loaded program does with `frame`, and the mean time it takes over `repeat` runs.
+    /// The packets are counted like any others.
+    pub fn probe(&mut self, frame: &[u8], repeat: u32) -> Result<Probe, KernelError> {
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.repeat = repeat;
+        let program = xdp(&mut self.program)?;
+        let result = program.test_run(options).map_err(|source| KernelError::Program { source })?;
+        Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })
+    }
+
+    /// Instructions that the verifier walked; none on a kernel that does not tell.
+    pub fn verified_instructions(&mut self) -> Result<Option<u32>, KernelError> {
+        let info = xdp(&mut self.program)?.info();
+        let info = info.map_err(|source| KernelError::Program { source })?;
+        Ok(info.verified_instruction_count())
+    }
+}
+
+/// `XDP_DROP` of the kernel's `enum xdp_action`.
+const XDP_DROP: u32 = 1;
+
+/// The outcome of [`Kernel::probe`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probe {
+    pub is_dropped: bool,
+    pub duration: Duration,
+}
+
+/// Takes down everything that is pinned for this network namespace, and gives the names of the
+/// interfaces. Nothing else ever detaches the program.
+pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
+    pin::remove(pin_dir)
+}
+
+fn config(options: &Options) -> Config {
+    let mut config = Config::new();
+    for &(reason, mode) in &options.checks {
+        config = config.with(reason, mode);
+    }
+    let bans = options.bans.check();
+    config.with(Reason::Ban, bans).with(Reason::BanRange, bans)
+}
+
+fn load(pins: Option<&Pins>, level: Option<LogLevel>) -> Result<Ebpf, KernelError> {
+    let level = level.map_or(0, LogLevel::number);
+    let mut loader = EbpfLoader::new();
+    // The program needs none of the kernel's types, and reading them costs milliseconds.
+    loader.btf(None).override_global(aya_log::LEVEL, &level, true);
+    if let Some(pins) = pins {
+        for map in PINNED {
+            let path = pins.map(map.name);
+            maps::check_pinned(&path, map)?;
+            loader.map_pin_path(map.name, path);
+        }
+    }
+    let mut program = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
+    match xdp(&mut program)?.load() {
+        Ok(()) => Ok(program),
+        Err(ProgramError::LoadError { io_error, verifier_log }) => {
+            let log = verifier_log.to_string();
+            let lines: Vec<&str> = log.lines().collect();
+            let tail = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default();
+            let log =
+                if tail.is_empty() { String::new() } else { format!(":\n{}", tail.join("\n")) };
+            Err(KernelError::Refused { source: io_error, log })
+        }
+        Err(source) => Err(KernelError::Program { source }),
+    }
+}
+
+fn xdp(program: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
+    let program = program.program_mut(PROGRAM).ok_or(KernelError::NoMap { map: PROGRAM })?;
+    program.try_into().map_err(|source| KernelError::Program { source })
+}

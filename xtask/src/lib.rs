@@ -1,6 +1,7 @@
 //! The project's own tasks, and the network that the demonstration and the tests are run in.
 
 pub mod demo;
+pub mod ebpf;
 mod end;
 pub mod lab;
 mod project;

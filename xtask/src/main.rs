@@ -20,6 +20,8 @@ enum Task {
     Test,
     /// Check the rules that neither compiler nor clippy knows
     Tidy,
+    /// Build the XDP object that is committed beside the loader
+    Ebpf(xtask::ebpf::Options),
 }
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Task::Demo(options) => xtask::demo::run(options).map(|()| ExitCode::SUCCESS),
         Task::Test => xtask::test::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy => xtask::tidy::run().map(|()| ExitCode::SUCCESS),
+        Task::Ebpf(options) => xtask::ebpf::run(&options),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

@@ -1,2 +1,3 @@
-//! x
-fn main() {}
+//! The integration tests, in one binary.
+
+mod xdp;

@@ -1,0 +1,354 @@
+//! The kernel's end of the packet path: the maps, the frame, the single exit. All the `unsafe` of
+//! the program is here.
+#![expect(unsafe_code, reason = "packet memory and map values are raw pointers of the kernel's")]
+
+use core::arch::asm;
+use core::ptr::NonNull;
+
+use aya_ebpf::{
+    bindings::xdp_action::{XDP_DROP, XDP_PASS},
+    bindings::xdp_md,
+    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    macros::{map, xdp},
+    maps::lpm_trie::{Key, LpmTrie},
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    programs::XdpContext,
+};
+use aya_log_ebpf::debug;
+use firewall_common::{
+    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Reason, counter, maps,
+};
+use firewall_ebpf::packet::Packet;
+use firewall_ebpf::source::{Family, Source};
+use firewall_ebpf::verdict::{Exact, Tables, verdict};
+
+/// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[map]
+static BAN4: HashMap<[u8; 4], Ban> = HashMap::with_max_entries(maps::BAN4.entries, 0);
+#[map]
+static BAN6_NETWORK: HashMap<[u8; 8], Ban> =
+    HashMap::with_max_entries(maps::BAN6_NETWORK.entries, 0);
+#[map]
+static BAN6: HashMap<[u8; 16], Ban> = HashMap::with_max_entries(maps::BAN6.entries, 0);
+#[map]
+static RANGE4: LpmTrie<[u8; 4], Ban> = LpmTrie::with_max_entries(maps::RANGE4.entries, 0);
+#[map]
+static RANGE6: LpmTrie<[u8; 16], Ban> = LpmTrie::with_max_entries(maps::RANGE6.entries, 0);
+#[map]
+static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(maps::ALLOW4.entries, 0);
+#[map]
+static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.entries, 0);
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
+#[map]
+static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(maps::COUNTERS.entries, 0);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
+
+#[xdp(frags)]
+fn firewall(context: XdpContext) -> u32 {
+    let frame = Frame::new(context.ctx);
+    let verdict = verdict(&frame, &Maps);
+    if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
+        if let Some(passed) = COUNTERS.get_ptr_mut(counter(Reason::Passed, false)) {
+            // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+            unsafe { add(passed, frame.length as u64) };
+        }
+        return XDP_PASS;
+    }
+    let objection = Objection {
+        length: frame.length as u64,
+        source: verdict.source.words(),
+        reason: verdict.reason as u32,
+        observed: verdict.observed.bits(),
+        interface: frame.interface(),
+        family: verdict.source.family as u32,
+    };
+    settle(&raw const objection);
+    if verdict.drops() { XDP_DROP } else { XDP_PASS }
+}
+
+/// A packet that something objected to.
+#[repr(C)]
+struct Objection {
+    length: u64,
+    source: [u64; 2],
+    reason: u32,
+    observed: u32,
+    interface: u32,
+    family: u32,
+}
+
+/// The exit of every packet that something objected to: counts it once by what became of it, and
+/// once for each check that only observed.
+///
+/// Exported, because the verifier walks a global function once, and not again for each way that
+/// leads here; it wants to see the null check.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settle(objection: *const Objection) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
+    count(objection, objection.reason, false);
+    let (reason, length) = (objection.reason, objection.length);
+    let [high, low] = objection.source.map(u64::to_be);
+    if objection.family == Family::V4 as u32 {
+        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
+    } else {
+        let words = [high, low].map(u64::to_be_bytes);
+        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, octets(words));
+    }
+    if objection.observed == 0 {
+        return 0;
+    }
+    for reason in 0..Reason::COUNT {
+        if objection.observed & (1 << reason) != 0 {
+            count(objection, reason, true);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn count(objection: &Objection, reason: u32, observed: bool) {
+    let Some(counter) = COUNTERS.get_ptr_mut(reason * 2 + u32::from(observed)) else {
+        return;
+    };
+    let now_ns = Maps.now_ns();
+    // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+    unsafe {
+        add(counter, objection.length);
+        if now_ns < (*counter).event_mono_ns {
+            return;
+        }
+        (*counter).event_mono_ns = now_ns + EVENT_INTERVAL_NS;
+    }
+    if reason != Reason::Passed as u32 {
+        send(objection, reason, observed, now_ns);
+    }
+}
+
+#[inline(always)]
+fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
+    let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
+        if let Some(lost) = COUNTERS.get_ptr_mut(COUNTER_LOST) {
+            // SAFETY: as above.
+            unsafe { (*lost).packets += 1 };
+        }
+        return;
+    };
+    entry.write(DropEvent {
+        mono_ns,
+        source: octets(objection.source.map(u64::to_ne_bytes)),
+        length: objection.length as u32,
+        interface: objection.interface,
+        reason,
+        family: objection.family as u16,
+        observed: u16::from(observed),
+    });
+    entry.submit(0);
+}
+
+#[inline(always)]
+fn octets([high, low]: [[u8; 8]; 2]) -> [u8; 16] {
+    let mut octets = [0; 16];
+    for (octet, from) in octets.iter_mut().zip(high.into_iter().chain(low)) {
+        *octet = from;
+    }
+    octets
+}
+
+/// # Safety
+///
+/// `counter` points to a value of this CPU's.
+#[inline(always)]
+unsafe fn add(counter: *mut Counter, octets: u64) {
+    // SAFETY: promised by the caller.
+    unsafe {
+        (*counter).packets += 1;
+        (*counter).bytes += octets;
+    }
+}
+
+/// The frame that the program was called with.
+struct Frame {
+    context: *mut xdp_md,
+    start: usize,
+    /// The end of the linear buffer; a frame of several buffers goes on beyond it.
+    linear_end: usize,
+    length: usize,
+}
+
+impl Frame {
+    #[inline(always)]
+    fn new(context: *mut xdp_md) -> Self {
+        // SAFETY: the kernel calls the program with a valid context.
+        unsafe {
+            Self {
+                context,
+                start: (*context).data as usize,
+                linear_end: (*context).data_end as usize,
+                length: bpf_xdp_get_buff_len(context) as usize,
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn interface(&self) -> u32 {
+        // SAFETY: as in `new`.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+}
+
+impl Packet for Frame {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.length
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        let start = self.start + offset;
+        if start + N <= self.linear_end {
+            // SAFETY: the octets lie within the linear buffer, which the verifier checks again.
+            return Some(unsafe { (start as *const [u8; N]).read_unaligned() });
+        }
+        // Some drivers put headers outside of the linear buffer; to give up would be to pass.
+        self.read_far(offset)
+    }
+
+    #[inline(always)]
+    fn read_far<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        if offset + N > self.length {
+            return None;
+        }
+        let mut bytes = Words([0; N]);
+        // SAFETY: the helper writes `N` octets or fails.
+        let result = unsafe {
+            bpf_xdp_load_bytes(self.context, offset as u32, bytes.0.as_mut_ptr().cast(), N as u32)
+        };
+        if result == 0 { Some(bytes.0) } else { None }
+    }
+}
+
+/// A buffer at a word's boundary.
+#[repr(C, align(8))]
+struct Words<const N: usize>([u8; N]);
+
+/// The key of a trie: the length of the prefix, and the address. Words, because the kernel's stack
+/// is written at their boundaries only.
+#[repr(C)]
+struct RangeKey {
+    reserved: u32,
+    prefix_length: u32,
+    words: [u64; 2],
+}
+
+impl RangeKey {
+    #[inline(always)]
+    fn new(source: Source) -> Self {
+        let prefix_length = if matches!(source.family, Family::V4) { 32 } else { 128 };
+        Self { reserved: 0, prefix_length, words: source.words() }
+    }
+
+    #[inline(always)]
+    fn v4(&self) -> &Key<[u8; 4]> {
+        // SAFETY: `prefix_length` and the octets of the address lie one after the other.
+        unsafe { &*(&raw const self.prefix_length).cast() }
+    }
+
+    #[inline(always)]
+    fn v6(&self) -> &Key<[u8; 16]> {
+        // SAFETY: as above.
+        unsafe { &*(&raw const self.prefix_length).cast() }
+    }
+}
+
+/// The program's maps as tables.
+struct Maps;
+
+impl Tables for Maps {
+    type Hit = NonNull<Ban>;
+
+    #[inline(always)]
+    fn config(&self) -> Config {
+        match CONFIG.get_ptr(0) {
+            // SAFETY: a map's value stays valid while the program runs; its words are read once.
+            Some(config) => unsafe { *config },
+            // An array map has all its entries: the verifier alone wants to hear of this.
+            None => Config::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        // SAFETY: the helper takes nothing and gives a number.
+        unsafe { bpf_ktime_get_coarse_ns() }
+    }
+
+    #[inline(always)]
+    fn exact(&self, table: Exact, source: Source) -> Option<Self::Hit> {
+        let words = source.words();
+        // SAFETY: keys are read from the words in which their octets stand first.
+        let ban = unsafe {
+            match table {
+                Exact::V4 => BAN4.get_ptr_mut(&*words.as_ptr().cast::<[u8; 4]>()),
+                Exact::Network6 => BAN6_NETWORK.get_ptr_mut(&*words.as_ptr().cast::<[u8; 8]>()),
+                Exact::V6 => BAN6.get_ptr_mut(&*words.as_ptr().cast::<[u8; 16]>()),
+            }
+        };
+        NonNull::new(ban?)
+    }
+
+    #[inline(always)]
+    fn range(&self, source: Source) -> Option<Self::Hit> {
+        let key = RangeKey::new(source);
+        match source.family {
+            Family::V4 => RANGE4.get(key.v4()).map(NonNull::from),
+            Family::V6 => RANGE6.get(key.v6()).map(NonNull::from),
+            Family::None => None,
+        }
+    }
+
+    #[inline(always)]
+    fn allows(&self, source: Source) -> bool {
+        let key = RangeKey::new(source);
+        match source.family {
+            Family::V4 => ALLOW4.get(key.v4()).is_some(),
+            Family::V6 => ALLOW6.get(key.v6()).is_some(),
+            Family::None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn until_ns(&self, hit: Self::Hit) -> u64 {
+        // SAFETY: a map's value stays valid while the program runs.
+        unsafe { (*hit.as_ptr()).until_mono_ns }
+    }
+
+    #[inline(always)]
+    fn count_drop(&self, hit: Self::Hit) {
+        // The target has no compare-and-swap, for which reason `AtomicU64` cannot add.
+        // SAFETY: as above, and the field is aligned to eight octets within the value.
+        unsafe {
+            asm!(
+                "lock *(u64 *)({drops} + 0) += {one}",
+                drops = in(reg) &raw mut (*hit.as_ptr()).drops,
+                one = in(reg) 1_u64,
+                options(nostack),
+            );
+        }
+    }
+}
+
+/// No path of the program panics; were one to, the verifier would refuse the loop.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,463 @@
+//! The program's tables, as the daemon writes and reads them: bans, allowlist, configuration,
+//! counters.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
+use firewall_common::maps::{
+    ALLOW4, ALLOW6, BAN4, BAN6, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, RANGE4, RANGE6,
+};
+use firewall_common::{Ban, COUNTER_LOST, Config, Counter, Reason, counter, table};
+use ipnet::IpNet;
+
+use super::KernelError;
+
+/// Packets and octets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Count {
+    pub packets: u64,
+    /// Octets of the frames, from the Ethernet header on.
+    pub bytes: u64,
+}
+
+/// What the program has counted, summed over the CPUs.
+///
+/// Each packet is counted once in `acted`, by what became of it; and once in `observed` for each
+/// check that objected in observe mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    acted: [Count; Reason::COUNT as usize],
+    observed: [Count; Reason::COUNT as usize],
+    /// Events that found the ring buffer full.
+    pub events_lost: u64,
+}
+
+impl Counters {
+    pub fn acted(&self, reason: Reason) -> Count {
+        self.acted.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    pub fn observed(&self, reason: Reason) -> Count {
+        self.observed.get(reason as usize).copied().unwrap_or_default()
+    }
+}
+
+/// The table that holds the bans of a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Table {
+    Ban4(Ipv4Addr),
+    Network6(Ipv6Addr),
+    Ban6(Ipv6Addr),
+    Range4(Ipv4Addr, u8),
+    Range6(Ipv6Addr, u8),
+}
+
+impl Table {
+    fn of(target: IpNet) -> Self {
+        match (target.addr(), target.prefix_len()) {
+            (IpAddr::V4(address), 32) => Self::Ban4(address),
+            (IpAddr::V4(address), length) => Self::Range4(address, length),
+            (IpAddr::V6(address), 64) => Self::Network6(address),
+            (IpAddr::V6(address), 128) => Self::Ban6(address),
+            (IpAddr::V6(address), length) => Self::Range6(address, length),
+        }
+    }
+
+    const fn declared(self) -> Declared {
+        match self {
+            Self::Ban4(_) => BAN4,
+            Self::Network6(_) => BAN6_NETWORK,
+            Self::Ban6(_) => BAN6,
+            Self::Range4(..) => RANGE4,
+            Self::Range6(..) => RANGE6,
+        }
+    }
+
+    const fn bit(self) -> u32 {
+        match self {
+            Self::Ban4(_) => table::BAN4,
+            Self::Network6(_) => table::BAN6_NETWORK,
+            Self::Ban6(_) => table::BAN6,
+            Self::Range4(..) => table::RANGE4,
+            Self::Range6(..) => table::RANGE6,
+        }
+    }
+
+    const fn is_range(self) -> bool {
+        matches!(self, Self::Range4(..) | Self::Range6(..))
+    }
+}
+
+/// Every table; the daemon is their only writer, the program adds to drops and counters.
+pub(super) struct Tables {
+    bans: BanMaps,
+    config: Array<MapData, Config>,
+    current: Config,
+    counters: PerCpuArray<MapData, Counter>,
+    allow: Vec<IpNet>,
+    /// Entries of each table, by its bit, and bans that meet the allowlist.
+    entries: BTreeMap<u32, usize>,
+    /// The deadlines of the ranges as they were asked for. What the trie holds of a range is the
+    /// latest deadline of all ranges around it: the trie finds the innermost alone, which must not
+    /// hide an outer one that lasts longer.
+    ranges: BTreeMap<IpNet, u64>,
+}
+
+impl Tables {
+    /// Opens the maps, counts what they hold, and tells the program how to judge. The program is not
+    /// attached yet, or still is another one.
+    pub(super) fn open(
+        program: &mut Ebpf,
+        config: Config,
+        allow: &[IpNet],
+    ) -> Result<Self, KernelError> {
+        let mut tables = Self {
+            bans: BanMaps::open(program)?,
+            config: open(program, CONFIG)?,
+            current: config,
+            counters: open(program, COUNTERS)?,
+            allow: allow.iter().map(IpNet::trunc).collect(),
+            entries: BTreeMap::new(),
+            ranges: BTreeMap::new(),
+        };
+        tables.fill_allowlist(program)?;
+        for (target, ban) in tables.bans.all()? {
+            tables.count(target, 1);
+            if Table::of(target).is_range() {
+                tables.ranges.insert(target, ban.until_mono_ns);
+            }
+        }
+        tables.publish()?;
+        Ok(tables)
+    }
+
+    fn fill_allowlist(&mut self, program: &mut Ebpf) -> Result<(), KernelError> {
+        let mut allow4: LpmTrie<_, [u8; 4], u32> = open(program, ALLOW4)?;
+        let mut allow6: LpmTrie<_, [u8; 16], u32> = open(program, ALLOW6)?;
+        for &network in &self.allow {
+            let length = u32::from(network.prefix_len());
+            let (declared, bit, written) = match network.addr() {
+                IpAddr::V4(address) => {
+                    let key = Key::new(length, address.octets());
+                    (ALLOW4, table::ALLOW4, allow4.insert(&key, 1, 0))
+                }
+                IpAddr::V6(address) => {
+                    let key = Key::new(length, address.octets());
+                    (ALLOW6, table::ALLOW6, allow6.insert(&key, 1, 0))
+                }
+            };
+            written.map_err(|source| write_error(declared, network, source))?;
+            self.current.tables |= bit;
+        }
+        Ok(())
+    }
+
+    pub(super) fn ban(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {
+        let earlier = self.entry(target)?;
+        if earlier.is_none() {
+            // The program must look into the table before there is something to find in it.
+            self.count(target, 1);
+            self.publish()?;
+        }
+        let drops = earlier.map_or(0, |ban| ban.drops);
+        let is_range = Table::of(target).is_range();
+        let mut until_mono_ns = until_ns;
+        if is_range {
+            self.ranges.insert(target, until_ns);
+            until_mono_ns = self.effective_ns(target);
+        }
+        let written = self.bans.put(target, Ban { until_mono_ns, drops });
+        if written.is_err() && earlier.is_none() {
+            self.ranges.remove(&target);
+            self.count(target, -1);
+            self.publish()?;
+        }
+        written?;
+        if is_range { self.rewrite_within(target) } else { Ok(()) }
+    }
+
+    pub(super) fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
+        if !self.bans.remove(target)? {
+            return Ok(false);
+        }
+        self.count(target, -1);
+        if self.ranges.remove(&target).is_some() {
+            self.rewrite_within(target)?;
+        }
+        self.publish()?;
+        Ok(true)
+    }
+
+    /// The latest deadline of the ranges around and of `target`.
+    fn effective_ns(&self, target: IpNet) -> u64 {
+        let around = self.ranges.iter().filter(|(range, _)| range.contains(&target));
+        around.map(|(_, until_ns)| *until_ns).max().unwrap_or(0)
+    }
+
+    /// Writes the ranges within `outer` anew, whose deadline has changed.
+    fn rewrite_within(&mut self, outer: IpNet) -> Result<(), KernelError> {
+        let within: Vec<IpNet> =
+            self.ranges.keys().filter(|range| outer.contains(*range)).copied().collect();
+        for target in within {
+            let until_mono_ns = self.effective_ns(target);
+            let Some(ban) = self.entry(target)? else {
+                continue;
+            };
+            if ban.until_mono_ns != until_mono_ns {
+                self.bans.put(target, Ban { until_mono_ns, ..ban })?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn ban_of(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
+        Ok(self.entry(target)?.map(|ban| self.as_asked(target, ban)))
+    }
+
+    /// The entry of exactly `target`. A trie's lookup would give a range around it instead.
+    fn entry(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
+        if Table::of(target).is_range() && !self.ranges.contains_key(&target) {
+            return Ok(None);
+        }
+        self.bans.get(target)
+    }
+
+    pub(super) fn bans(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
+        let mut bans = self.bans.all()?;
+        for (target, ban) in &mut bans {
+            *ban = self.as_asked(*target, *ban);
+        }
+        Ok(bans)
+    }
+
+    fn as_asked(&self, target: IpNet, ban: Ban) -> Ban {
+        let until_mono_ns = self.ranges.get(&target).copied().unwrap_or(ban.until_mono_ns);
+        Ban { until_mono_ns, ..ban }
+    }
+
+    fn count(&mut self, target: IpNet, change: isize) {
+        let meets = |allowed: &IpNet| allowed.contains(&target) || target.contains(allowed);
+        let mut bits = vec![Table::of(target).bit()];
+        if self.allow.iter().any(meets) {
+            bits.push(table::ALLOWED_BAN);
+        }
+        for bit in bits {
+            let entries = self.entries.entry(bit).or_default();
+            *entries = entries.saturating_add_signed(change);
+        }
+    }
+
+    /// Tells the program which tables hold something.
+    fn publish(&mut self) -> Result<(), KernelError> {
+        let allowlist = self.current.tables & (table::ALLOW4 | table::ALLOW6);
+        let full = self.entries.iter().filter(|(_, entries)| **entries > 0);
+        let tables = full.fold(allowlist, |tables, (bit, _)| tables | bit);
+        let config = Config { tables, ..self.current };
+        self.config.set(0, config, 0).map_err(|source| failed(CONFIG, "take a value", source))?;
+        self.current = config;
+        Ok(())
+    }
+
+    pub(super) fn counters(&self) -> Result<Counters, KernelError> {
+        let mut counters = Counters {
+            acted: [Count::default(); Reason::COUNT as usize],
+            observed: [Count::default(); Reason::COUNT as usize],
+            events_lost: self.sum(COUNTER_LOST)?.packets,
+        };
+        for &reason in Reason::ALL {
+            for (counts, observed) in [(&mut counters.acted, false), (&mut counters.observed, true)]
+            {
+                if let Some(count) = counts.get_mut(reason as usize) {
+                    *count = self.sum(counter(reason, observed))?;
+                }
+            }
+        }
+        Ok(counters)
+    }
+
+    fn sum(&self, index: u32) -> Result<Count, KernelError> {
+        let cpus =
+            self.counters.get(&index, 0).map_err(|source| failed(COUNTERS, "read", source))?;
+        Ok(cpus.iter().fold(Count::default(), |sum, cpu| Count {
+            packets: sum.packets.wrapping_add(cpu.packets),
+            bytes: sum.bytes.wrapping_add(cpu.bytes),
+        }))
+    }
+}
+
+/// The five maps of bans.
+struct BanMaps {
+    ban4: HashMap<MapData, [u8; 4], Ban>,
+    ban6_network: HashMap<MapData, [u8; 8], Ban>,
+    ban6: HashMap<MapData, [u8; 16], Ban>,
+    range4: LpmTrie<MapData, [u8; 4], Ban>,
+    range6: LpmTrie<MapData, [u8; 16], Ban>,
+}
+
+impl BanMaps {
+    fn open(program: &mut Ebpf) -> Result<Self, KernelError> {
+        Ok(Self {
+            ban4: open(program, BAN4)?,
+            ban6_network: open(program, BAN6_NETWORK)?,
+            ban6: open(program, BAN6)?,
+            range4: open(program, RANGE4)?,
+            range6: open(program, RANGE6)?,
+        })
+    }
+
+    /// The entry of `target`; for a range that has none, the entry of the range around it.
+    fn get(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
+        let table = Table::of(target);
+        let found = match table {
+            Table::Ban4(address) => self.ban4.get(&address.octets(), 0),
+            Table::Network6(address) => self.ban6_network.get(&network(address), 0),
+            Table::Ban6(address) => self.ban6.get(&address.octets(), 0),
+            Table::Range4(address, length) => {
+                self.range4.get(&Key::new(u32::from(length), address.octets()), 0)
+            }
+            Table::Range6(address, length) => {
+                self.range6.get(&Key::new(u32::from(length), address.octets()), 0)
+            }
+        };
+        absent_is_none(table.declared(), found)
+    }
+
+    fn put(&mut self, target: IpNet, ban: Ban) -> Result<(), KernelError> {
+        let table = Table::of(target);
+        let written = match table {
+            Table::Ban4(address) => self.ban4.insert(address.octets(), ban, 0),
+            Table::Network6(address) => self.ban6_network.insert(network(address), ban, 0),
+            Table::Ban6(address) => self.ban6.insert(address.octets(), ban, 0),
+            Table::Range4(address, length) => {
+                self.range4.insert(&Key::new(u32::from(length), address.octets()), ban, 0)
+            }
+            Table::Range6(address, length) => {
+                self.range6.insert(&Key::new(u32::from(length), address.octets()), ban, 0)
+            }
+        };
+        written.map_err(|source| write_error(table.declared(), target, source))
+    }
+
+    /// Whether there was an entry of exactly `target`.
+    fn remove(&mut self, target: IpNet) -> Result<bool, KernelError> {
+        let table = Table::of(target);
+        let removed = match table {
+            Table::Ban4(address) => self.ban4.remove(&address.octets()),
+            Table::Network6(address) => self.ban6_network.remove(&network(address)),
+            Table::Ban6(address) => self.ban6.remove(&address.octets()),
+            Table::Range4(address, length) => {
+                self.range4.remove(&Key::new(u32::from(length), address.octets()))
+            }
+            Table::Range6(address, length) => {
+                self.range6.remove(&Key::new(u32::from(length), address.octets()))
+            }
+        };
+        Ok(absent_is_none(table.declared(), removed)?.is_some())
+    }
+
+    fn all(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
+        let mut bans = Vec::new();
+        for entry in self.ban4.iter() {
+            let (octets, ban) = entry.map_err(|source| failed(BAN4, "read", source))?;
+            bans.push((IpNet::from(IpAddr::from(octets)), ban));
+        }
+        for entry in self.ban6_network.iter() {
+            let (octets, ban) = entry.map_err(|source| failed(BAN6_NETWORK, "read", source))?;
+            let address = Ipv6Addr::from(u128::from(u64::from_be_bytes(octets)) << 64);
+            bans.push((IpNet::new_assert(address.into(), 64), ban));
+        }
+        for entry in self.ban6.iter() {
+            let (octets, ban) = entry.map_err(|source| failed(BAN6, "read", source))?;
+            bans.push((IpNet::from(IpAddr::from(octets)), ban));
+        }
+        for entry in self.range4.iter() {
+            let (key, ban) = entry.map_err(|source| failed(RANGE4, "read", source))?;
+            bans.extend(range(key.data().into(), key.prefix_len()).map(|range| (range, ban)));
+        }
+        for entry in self.range6.iter() {
+            let (key, ban) = entry.map_err(|source| failed(RANGE6, "read", source))?;
+            bans.extend(range(key.data().into(), key.prefix_len()).map(|range| (range, ban)));
+        }
+        Ok(bans)
+    }
+}
+
+/// Takes a map out of the loaded object.
+pub(super) fn take(program: &mut Ebpf, map: &'static str) -> Result<Map, KernelError> {
+    program.take_map(map).ok_or(KernelError::NoMap { map })
+}
+
+fn open<M>(program: &mut Ebpf, declared: Declared) -> Result<M, KernelError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    let map = take(program, declared.name)?;
+    M::try_from(map).map_err(|source| failed(declared, "open", source))
+}
+
+/// Refuses a pinned map that is not of the declared kind. The layout number guards against our own
+/// earlier versions; this, against what others put there.
+pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), KernelError> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let failed = |source| failed(declared, "tell its kind", source);
+    let info = MapInfo::from_pin(path).map_err(failed)?;
+    let (kind, key_size) = match declared.name {
+        name if name == RANGE4.name => (MapType::LpmTrie, 8),
+        name if name == RANGE6.name => (MapType::LpmTrie, 20),
+        name if name == COUNTERS.name => (MapType::PerCpuArray, 4),
+        name if name == BAN4.name => (MapType::Hash, 4),
+        name if name == BAN6_NETWORK.name => (MapType::Hash, 8),
+        _ => (MapType::Hash, 16),
+    };
+    let value_size = if declared == COUNTERS { size_of::<Counter>() } else { size_of::<Ban>() };
+    let is_ours = info.map_type().map_err(failed)? == kind
+        && info.key_size() == key_size
+        && info.value_size() as usize == value_size
+        && info.max_entries() == declared.entries;
+    if is_ours { Ok(()) } else { Err(KernelError::ForeignMap { path: path.to_owned() }) }
+}
+
+fn network(address: Ipv6Addr) -> [u8; 8] {
+    let [a, b, c, d, e, f, g, h, ..] = address.octets();
+    [a, b, c, d, e, f, g, h]
+}
+
+fn range(address: IpAddr, length: u32) -> Option<IpNet> {
+    IpNet::new(address, u8::try_from(length).ok()?).ok()
+}
+
+fn absent_is_none<V>(
+    declared: Declared,
+    found: Result<V, MapError>,
+) -> Result<Option<V>, KernelError> {
+    const ENOENT: i32 = 2;
+    match found {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(ENOENT) => {
+            Ok(None)
+        }
+        Err(source) => Err(failed(declared, "read", source)),
+    }
+}
+
+fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelError {
+    const E2BIG: i32 = 7;
+    const ENOSPC: i32 = 28;
+    if let MapError::SyscallError(error) = &source
+        && matches!(error.io_error.raw_os_error(), Some(E2BIG | ENOSPC))
+    {
+        return KernelError::Full { map: declared.name, entries: declared.entries, target };
+    }
+    failed(declared, "take a value", source)
+}
+
+fn failed(declared: Declared, action: &'static str, source: MapError) -> KernelError {
+    KernelError::Map { map: declared.name, action, source }
+}

@@ -1,0 +1,231 @@
+//! Where link and maps outlive the daemon: a directory on a BPF file system, one for each network
+//! namespace.
+//!
+//! Beneath the pin directory, `net-N` for the namespace with inode N holds `link-INDEX-NAME` for
+//! each interface and `vLAYOUT` with the maps: a link may take a program of another layout, a map
+//! may not.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use firewall_common::LAYOUT;
+use rustix::mount::{MountFlags, mount};
+
+use super::KernelError;
+
+/// Whether bans outlive the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pinning {
+    /// The directory that holds link and maps.
+    Pinned(PathBuf),
+    /// Bans are lost on exit.
+    Unpinned { reason: String },
+}
+
+const BPF_FS: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+
+/// Why nothing can be pinned.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NotPinned {
+    #[error("{} is not on a BPF file system", .0.display())]
+    NotBpf(PathBuf),
+    #[error("no BPF file system is at {BPF_FS}, and mounting one failed: {0}")]
+    Mount(io::Error),
+    #[error("the BPF file system at {} ends with the mount namespace of this process", .0.display())]
+    Private(PathBuf),
+    #[error("{} cannot be made: {error}", path.display())]
+    Directory { path: PathBuf, error: io::Error },
+    #[error("the network namespace has no name: {0}")]
+    Namespace(io::Error),
+}
+
+/// The directory of this network namespace.
+#[derive(Debug)]
+pub(super) struct Pins {
+    directory: PathBuf,
+}
+
+impl Pins {
+    /// Makes the directory, and mounts the file system if it is missing from its usual place.
+    pub(super) fn open(pin_dir: &Path) -> Result<Self, NotPinned> {
+        if !is_bpf(pin_dir) {
+            if !pin_dir.starts_with(BPF_FS) {
+                return Err(NotPinned::NotBpf(pin_dir.to_owned()));
+            }
+            // A file system that others cannot see would end with the last process of this
+            // namespace, and with it the bans that it promises to keep.
+            if own_mount_namespace() == Some(true) {
+                return Err(NotPinned::Private(PathBuf::from(BPF_FS)));
+            }
+            let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+            mount("bpf", BPF_FS, "bpf", flags, Some(c"mode=0700"))
+                .map_err(|error| NotPinned::Mount(error.into()))?;
+        } else if own_mount_namespace() == Some(true) && !is_propagated(pin_dir) {
+            return Err(NotPinned::Private(pin_dir.to_owned()));
+        }
+        let directory = namespace_directory(pin_dir).map_err(NotPinned::Namespace)?;
+        let maps = maps_directory(&directory);
+        fs::create_dir_all(&maps)
+            .map_err(|error| NotPinned::Directory { path: maps.clone(), error })?;
+        Ok(Self { directory })
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(super) fn map(&self, name: &str) -> PathBuf {
+        maps_directory(&self.directory).join(name)
+    }
+
+    pub(super) fn link(&self, index: u32, interface: &str) -> PathBuf {
+        self.directory.join(link_name(index, interface))
+    }
+
+    /// The pinned links: index and name of the interface at the time of pinning, and the path.
+    pub(super) fn links(&self) -> io::Result<Vec<(u32, String, PathBuf)>> {
+        let mut links = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if let Some((index, name)) = path.file_name().and_then(|name| interface(name.to_str()?))
+            {
+                links.push((index, name, path));
+            }
+        }
+        links.sort();
+        Ok(links)
+    }
+
+    /// Removes the maps of other layouts: no program reads them once every link has this one's.
+    pub(super) fn remove_other_layouts(&self) -> io::Result<()> {
+        let own = maps_directory(&self.directory);
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if path.is_dir() && path != own {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Removes links, then maps, and gives the names of the interfaces.
+pub(super) fn remove(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
+    let failed = |path: &Path, action| {
+        let path = path.to_owned();
+        move |source| KernelError::Pin { path, action, source }
+    };
+    let directory = namespace_directory(pin_dir).map_err(failed(pin_dir, "found"))?;
+    if !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let pins = Pins { directory };
+    let directory = pins.directory();
+    let mut interfaces = Vec::new();
+    for (_, name, path) in pins.links().map_err(failed(directory, "read"))? {
+        fs::remove_file(&path).map_err(failed(&path, "removed"))?;
+        interfaces.push(name);
+    }
+    fs::remove_dir_all(directory).map_err(failed(directory, "removed"))?;
+    Ok(interfaces)
+}
+
+fn maps_directory(directory: &Path) -> PathBuf {
+    directory.join(format!("v{LAYOUT}"))
+}
+
+fn link_name(index: u32, interface: &str) -> String {
+    // A BPF file system keeps names with a full stop to itself; VLAN interfaces have one.
+    format!("link-{index}-{}", interface.replace('.', ":"))
+}
+
+fn interface(link: &str) -> Option<(u32, String)> {
+    let (index, name) = link.strip_prefix("link-")?.split_once('-')?;
+    Some((index.parse().ok()?, name.replace(':', ".")))
+}
+
+/// Two daemons in two network namespaces may share one file system, but not links and bans.
+fn namespace_directory(pin_dir: &Path) -> io::Result<PathBuf> {
+    let namespace = fs::metadata("/proc/thread-self/ns/net")?.ino();
+    Ok(pin_dir.join(format!("net-{namespace}")))
+}
+
+/// Whether the path, or what of it exists, is on a BPF file system.
+fn is_bpf(path: &Path) -> bool {
+    let Some(existing) = path.ancestors().find(|path| path.exists()) else {
+        return false;
+    };
+    rustix::fs::statfs(existing).is_ok_and(|stat| stat.f_type as u32 == BPF_FS_MAGIC)
+}
+
+/// Whether this process has a mount namespace other than the first process's; none where that may
+/// not be asked.
+fn own_mount_namespace() -> Option<bool> {
+    let own = fs::read_link("/proc/thread-self/ns/mnt").ok()?;
+    let first = fs::read_link("/proc/1/ns/mnt").ok()?;
+    Some(own != first)
+}
+
+/// Whether the BPF file system came here from another mount namespace, which it outlives.
+fn is_propagated(path: &Path) -> bool {
+    fs::read_to_string("/proc/thread-self/mountinfo").is_ok_and(|mounts| has_master(&mounts, path))
+}
+
+/// Whether the innermost BPF mount that holds `path` receives what is mounted elsewhere
+/// (proc(5), "mountinfo": the tag `master:N`).
+fn has_master(mounts: &str, path: &Path) -> bool {
+    let holds = |line: &&str| {
+        let is_bpf = line.split(" - ").nth(1).is_some_and(|kind| kind.starts_with("bpf "));
+        is_bpf && line.split(' ').nth(4).is_some_and(|point| path.starts_with(point))
+    };
+    let innermost =
+        mounts.lines().filter(holds).max_by_key(|line| line.split(' ').nth(4).map(str::len));
+    innermost.is_some_and(|line| {
+        line.split(' ').skip(6).take_while(|tag| *tag != "-").any(|tag| tag.starts_with("master:"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_links_name_names_its_interface() {
+        for (index, name) in [(2, "eth0"), (17, "a-b"), (4_000_000_000, "eth0.100")] {
+            let link = link_name(index, name);
+            assert!(!link.contains('.'), "{link}");
+            assert_eq!(interface(&link), Some((index, name.to_owned())));
+        }
+        for other in ["v1", "link-", "link-x-eth0", "link-2"] {
+            assert_eq!(interface(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_private_mount_has_no_master() {
+        let line =
+            |tags| format!("36 25 0:31 / /sys/fs/bpf rw,nosuid{tags} - bpf bpf rw,mode=700\n");
+        let path = Path::new("/sys/fs/bpf/firewall");
+        for (mounts, expected) in [
+            (line(""), false),
+            (line(" shared:9"), false),
+            (line(" master:9"), true),
+            (line(" shared:10 master:9"), true),
+            (line(" master:9").replace("bpf bpf", "tmpfs bpf"), false),
+            (line(" master:9") + &line("").replace("/sys/fs/bpf", "/sys/fs/bpf/firewall"), false),
+            (String::new(), false),
+        ] {
+            assert_eq!(has_master(&mounts, path), expected, "{mounts}");
+        }
+    }
+
+    #[test]
+    fn another_file_system_is_refused() {
+        let error = Pins::open(Path::new("/proc/firewall")).unwrap_err();
+        assert_eq!(error.to_string(), "/proc/firewall is not on a BPF file system");
+    }
+}

@@ -1,0 +1,32 @@
+//! The XDP program in a real kernel: the packet path's table of cases, and its loader.
+
+mod attach;
+mod net;
+mod verdict;
+
+use firewall::kernel::{Kernel, KernelError, Options};
+
+/// What the kernel gives; none, said aloud, where the capability is missing.
+#[track_caller]
+fn permitted<T>(test: &str, result: Result<T, KernelError>) -> Option<T> {
+    match result {
+        Ok(value) => Some(value),
+        Err(error) if error.is_not_permitted() => {
+            skipped(test, &error.to_string());
+            None
+        }
+        Err(error) => panic!("{error}: {error:?}"),
+    }
+}
+
+fn start(test: &str, options: &Options) -> Option<Kernel> {
+    permitted(test, Kernel::start(options))
+}
+
+/// Says that `test` cannot run here; a failure where everything must run.
+fn skipped(test: &str, reason: &str) {
+    let is = |name, value| std::env::var_os(name).is_some_and(|found| found == value);
+    let is_required = is("FIREWALL_REQUIRE_KERNEL", "1") || is("CI", "true");
+    assert!(!is_required, "{test} must run here: {reason}");
+    eprintln!("SKIPPED: {test}: {reason}");
+}

@@ -1,0 +1,357 @@
+//! Without an interface: `BPF_PROG_TEST_RUN`, tables, counters, events, the program's own log.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use firewall::clock::Monotonic;
+use firewall::kernel::{
+    BanMode, Check, Counters, Kernel, KernelError, LogLevel, Mode, Options, Pinning, Reason,
+};
+use firewall_ebpf::cases::{self, Case, Prefix};
+use firewall_ebpf::verdict::verdict;
+use ipnet::IpNet;
+
+use super::start;
+
+/// Frames shorter than an Ethernet header are refused by `BPF_PROG_TEST_RUN`.
+const FRAME_MIN: usize = 14;
+/// Truncations beyond the headers change nothing.
+const TRUNCATION_MAX: usize = 140;
+
+fn unpinned() -> Options {
+    Options { pin_dir: PathBuf::from("/proc/nowhere"), ..Options::default() }
+}
+
+fn options(case: &Case) -> Options {
+    let mut options = unpinned();
+    options.allow = case.allow.iter().copied().map(net).collect();
+    for &(reason, mode) in &case.modes {
+        match (reason, mode) {
+            (Reason::Ban | Reason::BanRange, Check::Observe) => options.bans = BanMode::Observe,
+            (Reason::Ban | Reason::BanRange, Check::Off) => options.bans = BanMode::Off,
+            _ => options.checks.push((reason, mode)),
+        }
+    }
+    options
+}
+
+fn net((address, length): Prefix) -> IpNet {
+    IpNet::new(address, length).unwrap()
+}
+
+/// What `after` has more than `before`, as (reason, acted, observed).
+fn difference(before: &Counters, after: &Counters) -> Vec<(Reason, u64, u64)> {
+    let mut changes = Vec::new();
+    for &reason in Reason::ALL {
+        let acted = after.acted(reason).packets - before.acted(reason).packets;
+        let observed = after.observed(reason).packets - before.observed(reason).packets;
+        if acted + observed > 0 {
+            changes.push((reason, acted, observed));
+        }
+    }
+    changes
+}
+
+/// Runs the case and its truncations in the kernel, and expects of each what the host says.
+fn check(kernel: &mut Kernel, case: &Case) {
+    let tables = case.tables();
+    let mut before = kernel.counters().unwrap();
+    let truncations = FRAME_MIN..case.frame.len().min(TRUNCATION_MAX);
+    for length in truncations.chain([case.frame.len()]) {
+        let frame = &case.frame[..length];
+        let expected = verdict(frame, &tables);
+        let what = format!("{}, {length} octets of {}", case.name, case.frame.len());
+        let probe = kernel.probe(frame, 1).unwrap();
+        assert_eq!(probe.is_dropped, expected.drops(), "{what}: {expected:?}");
+        let after = kernel.counters().unwrap();
+        let mut counted = Vec::new();
+        for &reason in Reason::ALL {
+            let acted = u64::from(reason == expected.reason);
+            let observed = u64::from(expected.observed.holds(reason));
+            if acted + observed > 0 {
+                counted.push((reason, acted, observed));
+            }
+        }
+        assert_eq!(difference(&before, &after), counted, "{what}");
+        let bytes = after.acted(expected.reason).bytes - before.acted(expected.reason).bytes;
+        assert_eq!(bytes, length as u64, "{what}");
+        before = after;
+    }
+}
+
+/// Cases with the same options share one program: loading is what takes time.
+fn check_all(test: &str, cases: &[Case]) {
+    let mut groups: BTreeMap<String, Vec<&Case>> = BTreeMap::new();
+    for case in cases {
+        groups.entry(format!("{:?}", options(case))).or_default().push(case);
+    }
+    for cases in groups.values() {
+        let Some(mut kernel) = start(test, &options(cases[0])) else {
+            return;
+        };
+        for case in cases {
+            check_bans(&mut kernel, case);
+        }
+    }
+}
+
+/// Checks the case under its bans, and that these count what they drop.
+fn check_bans(kernel: &mut Kernel, case: &Case) {
+    let banned = |kernel: &Kernel| {
+        let counters = kernel.counters().unwrap();
+        counters.acted(Reason::Ban).packets + counters.acted(Reason::BanRange).packets
+    };
+    let before = banned(kernel);
+    for &(prefix, until_ns) in &case.bans {
+        kernel.ban(net(prefix), Monotonic::from_ns(until_ns)).unwrap();
+    }
+    check(kernel, case);
+    let targets = case.bans.iter().map(|&(prefix, _)| net(prefix));
+    let drops: u64 = targets.clone().map(|net| kernel.drops(net).unwrap().unwrap()).sum();
+    assert_eq!(drops, banned(kernel) - before, "drops of the bans of {}", case.name);
+    for target in targets {
+        assert!(kernel.unban(target).unwrap(), "{}", case.name);
+    }
+}
+
+#[test]
+fn the_kernel_judges_as_the_host_does() {
+    check_all("the_kernel_judges_as_the_host_does", &cases::all());
+}
+
+#[test]
+fn no_bypass_passes_the_kernel() {
+    let cases = cases::bypasses();
+    check_all("no_bypass_passes_the_kernel", &cases);
+    for case in cases {
+        assert_eq!(case.reason, Reason::Ban, "{}", case.name);
+    }
+}
+
+#[test]
+fn the_verifier_has_room_to_spare() {
+    for log in [None, Some(LogLevel::Trace)] {
+        let options = Options { log, ..unpinned() };
+        let Some(mut kernel) = start("the_verifier_has_room_to_spare", &options) else {
+            return;
+        };
+        let instructions = kernel.verified_instructions().unwrap().unwrap();
+        eprintln!("verified instructions at log level {log:?}: {instructions}");
+        // Of the kernel's 1,000,000: other kernels prune less well.
+        assert!(instructions < 200_000, "{instructions}");
+    }
+}
+
+const SOURCE: IpAddr = IpAddr::V4(cases::BANNED4);
+
+fn target(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// A packet from 192.0.2.7, which none of the checks objects to.
+fn frame() -> Vec<u8> {
+    cases::all().into_iter().find(|case| case.name == "a banned address").unwrap().frame
+}
+
+#[test]
+fn a_ban_extended_keeps_its_drops() {
+    let Some(mut kernel) = start("a_ban_extended_keeps_its_drops", &unpinned()) else {
+        return;
+    };
+    let target = IpNet::from(SOURCE);
+    assert_eq!(kernel.drops(target).unwrap(), None);
+    kernel.ban(target, Monotonic::NEVER).unwrap();
+    kernel.probe(&frame(), 7).unwrap();
+    kernel.ban(target, Monotonic::from_ns(u64::MAX - 5)).unwrap();
+    kernel.probe(&frame(), 1).unwrap();
+    assert_eq!(kernel.drops(target).unwrap(), Some(8));
+    let bans = kernel.bans().unwrap();
+    assert_eq!(bans.len(), 1);
+    assert_eq!((bans[0].0, bans[0].1.until_mono_ns), (target, u64::MAX - 5));
+    assert!(kernel.unban(target).unwrap());
+    assert!(!kernel.unban(target).unwrap());
+    assert!(!kernel.probe(&frame(), 1).unwrap().is_dropped);
+    assert_eq!(kernel.bans().unwrap(), []);
+}
+
+#[test]
+fn every_kind_of_target_is_kept_and_lifted() {
+    let Some(mut kernel) = start("every_kind_of_target_is_kept_and_lifted", &unpinned()) else {
+        return;
+    };
+    let targets = [
+        "192.0.2.7/32",
+        "192.0.2.0/24",
+        "0.0.0.0/0",
+        "2001:db8::7/128",
+        "2001:db8:1:2::/64",
+        "2001:db8::/32",
+        "2001:db8:1:2:3::/80",
+    ]
+    .map(target);
+    for (until_ns, target) in (1_000..).zip(targets) {
+        kernel.ban(target, Monotonic::from_ns(until_ns)).unwrap();
+    }
+    let mut bans: Vec<_> =
+        kernel.bans().unwrap().into_iter().map(|(net, ban)| (ban.until_mono_ns, net)).collect();
+    bans.sort_unstable();
+    assert_eq!(bans, (1_000..).zip(targets).collect::<Vec<_>>());
+    // A range's own entry, not that of the range around it.
+    assert_eq!(kernel.drops(target("192.0.0.0/16")).unwrap(), None);
+    assert!(!kernel.unban(target("192.0.0.0/16")).unwrap());
+    for target in targets {
+        assert!(kernel.unban(target).unwrap(), "{target}");
+    }
+    assert_eq!(kernel.bans().unwrap(), []);
+}
+
+#[test]
+fn an_ended_range_does_not_hide_the_range_around_it() {
+    let Some(mut kernel) = start("an_ended_range_does_not_hide_the_range_around_it", &unpinned())
+    else {
+        return;
+    };
+    let (outer, inner) = (target("192.0.0.0/16"), target("192.0.2.0/24"));
+    let is_dropped = |kernel: &mut Kernel| kernel.probe(&frame(), 1).unwrap().is_dropped;
+    kernel.ban(inner, Monotonic::from_ns(1)).unwrap();
+    assert!(!is_dropped(&mut kernel), "an ended ban drops");
+    kernel.ban(outer, Monotonic::NEVER).unwrap();
+    assert!(is_dropped(&mut kernel), "the inner range, ended, hides the outer one");
+    let asked: Vec<_> =
+        kernel.bans().unwrap().into_iter().map(|(net, ban)| (net, ban.until_mono_ns)).collect();
+    assert!(asked.contains(&(inner, 1)) && asked.contains(&(outer, u64::MAX)), "{asked:?}");
+    assert!(kernel.unban(outer).unwrap());
+    assert!(!is_dropped(&mut kernel), "the inner range kept the outer one's deadline");
+    kernel.ban(outer, Monotonic::NEVER).unwrap();
+    assert!(kernel.unban(inner).unwrap());
+    kernel.ban(inner, Monotonic::from_ns(1)).unwrap();
+    assert!(is_dropped(&mut kernel), "an ended range banned within a live one hides it");
+}
+
+#[test]
+fn a_full_map_says_so_and_keeps_what_it_has() {
+    let Some(mut kernel) = start("a_full_map_says_so_and_keeps_what_it_has", &unpinned()) else {
+        return;
+    };
+    let range = |index: u32| IpNet::new(IpAddr::V4((index << 12).into()), 20).unwrap();
+    for index in 0..4_096 {
+        kernel.ban(range(index), Monotonic::NEVER).unwrap();
+    }
+    let last = range(4_096);
+    match kernel.ban(last, Monotonic::NEVER) {
+        Err(KernelError::Full { map: "RANGE4", entries: 4_096, target }) if target == last => {}
+        other => panic!("expected a full map, found {other:?}"),
+    }
+    assert_eq!(kernel.drops(last).unwrap(), None);
+    assert_eq!(kernel.bans().unwrap().len(), 4_096);
+    kernel.ban(range(0), Monotonic::from_ns(5)).unwrap();
+    assert!(kernel.unban(range(1)).unwrap());
+    kernel.ban(last, Monotonic::NEVER).unwrap();
+}
+
+#[test]
+fn drops_come_up_as_few_events() {
+    let Some(mut kernel) = start("drops_come_up_as_few_events", &unpinned()) else {
+        return;
+    };
+    kernel.ban(IpNet::from(SOURCE), Monotonic::NEVER).unwrap();
+    let mut events = kernel.events().unwrap();
+    assert!(kernel.events().is_none());
+    let started = Monotonic::now();
+    kernel.probe(&frame(), 10_000).unwrap();
+    let elapsed = Monotonic::now().since(started);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let batch = runtime.block_on(async {
+        let patience = Duration::from_secs(10);
+        tokio::time::timeout(patience, events.next()).await.expect("an event comes").unwrap()
+    });
+    let most = 2 + elapsed.as_millis() / 100;
+    assert!(batch.len() as u128 <= most, "{} events in {elapsed:?}", batch.len());
+    let event = batch[0];
+    assert_eq!(event.address(), Some(SOURCE));
+    assert_eq!(Reason::try_from(event.reason), Ok(Reason::Ban));
+    assert_eq!(event.length as usize, frame().len());
+    assert_eq!(event.observed, 0);
+    let now = Monotonic::now();
+    assert!(now.since(Monotonic::from_ns(event.mono_ns)) < Duration::from_secs(60));
+    assert_eq!(kernel.counters().unwrap().events_lost, 0);
+}
+
+#[test]
+fn the_program_logs_only_when_asked() {
+    let Some(mut kernel) = start("the_program_logs_only_when_asked", &unpinned()) else {
+        return;
+    };
+    assert!(kernel.log_stream().is_none());
+    let options = Options { log: Some(LogLevel::Debug), ..unpinned() };
+    let Some(mut kernel) = start("the_program_logs_only_when_asked", &options) else {
+        return;
+    };
+    kernel.ban(IpNet::from(SOURCE), Monotonic::NEVER).unwrap();
+    let log = kernel.log_stream().unwrap();
+    kernel.probe(&frame(), 1).unwrap();
+    let written = Written::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::DEBUG)
+        .with_writer({
+            let written = written.clone();
+            move || written.clone()
+        })
+        .finish();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let written = async {
+                while written.text().is_empty() {
+                    tokio::task::yield_now().await;
+                }
+            };
+            let patience = Duration::from_secs(10);
+            tokio::select! {
+                ended = log.run() => panic!("the log ended: {ended:?}"),
+                outcome = tokio::time::timeout(patience, written) => outcome.expect("a record comes"),
+            }
+        });
+    });
+    let text = written.text();
+    assert!(
+        text.contains("DEBUG firewall::kernel::program: reason 2: 54 octets from 192.0.2.7"),
+        "{text}"
+    );
+}
+
+/// What a subscriber wrote.
+#[derive(Clone, Default)]
+struct Written(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl Written {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn where_nothing_can_be_pinned_it_says_so() {
+    let options = Options { interfaces: vec!["no-such-link".into()], ..unpinned() };
+    let Some(kernel) = start("where_nothing_can_be_pinned_it_says_so", &options) else {
+        return;
+    };
+    let reason = "/proc/nowhere is not on a BPF file system".to_owned();
+    assert_eq!(*kernel.pinning(), Pinning::Unpinned { reason });
+    let [report] = kernel.interfaces() else { panic!("{:?}", kernel.interfaces()) };
+    assert_eq!(report.mode, Mode::None);
+    assert_eq!(report.reason.as_deref(), Some("there is no such interface"));
+}
