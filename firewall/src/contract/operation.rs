@@ -1,0 +1,3 @@
+//! tmp
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OperationIndex(pub(crate) u32);
