@@ -63,6 +63,12 @@ impl<'d> Schemas<'d> {
         compiled
     }
 
+    /// Looks for problems in the schema at `pointer`, without compiling it.
+    pub(crate) fn check(&mut self, pointer: &str, direction: Direction) {
+        self.rewrite(pointer, direction);
+        self.target(pointer);
+    }
+
     /// Follows `$ref` from schema to schema.
     fn target(&mut self, pointer: &str) -> Option<String> {
         let mut seen = HashSet::new();
