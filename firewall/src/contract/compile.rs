@@ -130,7 +130,8 @@ impl<'d> Compiler<'d> {
         };
         for name in object.keys().filter(|name| !name.starts_with("x-")) {
             if !known.contains(&&**name) {
-                let at = At { value: at.value, pointer: format!("{}/{}", at.pointer, escape(name)) };
+                let at =
+                    At { value: at.value, pointer: format!("{}/{}", at.pointer, escape(name)) };
                 self.problem(&at, Problem::UnknownField(name.as_str().into()));
             }
         }
@@ -168,7 +169,9 @@ impl<'d> Compiler<'d> {
                 return None;
             };
             for (sibling, beside) in at.members() {
-                if !matches!(sibling, "$ref" | "description" | "summary") && !sibling.starts_with("x-") {
+                if !matches!(sibling, "$ref" | "description" | "summary")
+                    && !sibling.starts_with("x-")
+                {
                     self.problem(&beside, Problem::BesideReference(sibling.into()));
                 }
             }
@@ -188,8 +191,16 @@ impl<'d> Compiler<'d> {
     }
 
     fn document(&mut self, at: &At<'d>) {
-        const FIELDS: [&str; 8] =
-            ["openapi", "info", "servers", "paths", "components", "security", "tags", "externalDocs"];
+        const FIELDS: [&str; 8] = [
+            "openapi",
+            "info",
+            "servers",
+            "paths",
+            "components",
+            "security",
+            "tags",
+            "externalDocs",
+        ];
         match at.get("openapi").map(|field| (field.value.as_str(), field)) {
             Some((Some(version), _)) if version.starts_with("3.0.") => {}
             Some((_, field)) => {
@@ -227,7 +238,8 @@ impl<'d> Compiler<'d> {
         if !security.value.is_array() {
             return self.unexpected(&security, "a list of security requirements");
         }
-        let demands = |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
+        let demands =
+            |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
         if security.items().any(|requirement| demands(&requirement)) {
             self.not_enforced(&security, "security");
         }
@@ -244,9 +256,9 @@ impl<'d> Compiler<'d> {
         for server in servers.items() {
             self.fields(&server, &["url", "description", "variables"]);
             let Some(url) = self.string(&server, "url") else { continue };
-            match base_path(url).and_then(|path| {
-                if path.is_empty() { Ok(Vec::new()) } else { segments(path) }
-            }) {
+            match base_path(url)
+                .and_then(|path| if path.is_empty() { Ok(Vec::new()) } else { segments(path) })
+            {
                 Ok(base) if !bases.contains(&base) => bases.push(base),
                 Ok(_) => {}
                 Err(reason) => self.problem(&server, Problem::Path(reason.into())),
@@ -257,15 +269,27 @@ impl<'d> Compiler<'d> {
 
     fn path_item(&mut self, template: &str, at: &At<'d>, bases: &[Vec<Segment>]) {
         const FIELDS: [&str; 12] = [
-            "summary", "description", "servers", "parameters", "get", "put", "post", "delete", "options",
-            "head", "patch", "trace",
+            "summary",
+            "description",
+            "servers",
+            "parameters",
+            "get",
+            "put",
+            "post",
+            "delete",
+            "options",
+            "head",
+            "patch",
+            "trace",
         ];
         let parts = match segments(template) {
             Ok(parts) => parts,
             Err(reason) => return self.problem(at, Problem::Path(reason.into())),
         };
         let names: Vec<_> = expressions(&parts).collect();
-        if let Some(name) = names.iter().enumerate().find_map(|(i, n)| names.get(..i)?.contains(n).then_some(n)) {
+        if let Some(name) =
+            names.iter().enumerate().find_map(|(i, n)| names.get(..i)?.contains(n).then_some(n))
+        {
             let message = format!("{template} names {{{name}}} twice");
             return self.problem(at, Problem::Path(message.into()));
         }
@@ -286,8 +310,18 @@ impl<'d> Compiler<'d> {
 
     fn operation(&mut self, name: &str, at: &At<'d>, item: &PathItem<'d>) {
         const FIELDS: [&str; 12] = [
-            "tags", "summary", "description", "externalDocs", "operationId", "parameters", "requestBody",
-            "responses", "callbacks", "deprecated", "security", "servers",
+            "tags",
+            "summary",
+            "description",
+            "externalDocs",
+            "operationId",
+            "parameters",
+            "requestBody",
+            "responses",
+            "callbacks",
+            "deprecated",
+            "security",
+            "servers",
         ];
         self.fields(at, &FIELDS);
         self.security(at);
@@ -362,14 +396,22 @@ impl<'d> Compiler<'d> {
         parameters
     }
 
-    fn parameter(&mut self, parameter: &Parameter<'d>, item: &PathItem<'d>, operation: &mut Operation) {
+    fn parameter(
+        &mut self,
+        parameter: &Parameter<'d>,
+        item: &PathItem<'d>,
+        operation: &mut Operation,
+    ) {
         let Parameter { name, location, at } = parameter;
         let is_named = |expected: &HeaderName| name.eq_ignore_ascii_case(expected.as_str());
         match *location {
             "path" => {
                 let Some(rule) = self.parameter_rule(name, at, "simple") else { return };
                 if !rule.required {
-                    self.problem(at, Problem::Parameter("a path parameter must have `required: true`".into()));
+                    self.problem(
+                        at,
+                        Problem::Parameter("a path parameter must have `required: true`".into()),
+                    );
                 }
                 match expressions(&item.segments).position(|expression| expression == *name) {
                     Some(index) => operation.path.push((index, rule)),
@@ -387,12 +429,18 @@ impl<'d> Compiler<'d> {
                 }
             }
             // OpenAPI 3.0.4, section 4.7.12.2: such definitions shall be ignored.
-            "header" if is_named(&header::ACCEPT) || is_named(&header::CONTENT_TYPE) || is_named(&header::AUTHORIZATION) => {}
+            "header"
+                if is_named(&header::ACCEPT)
+                    || is_named(&header::CONTENT_TYPE)
+                    || is_named(&header::AUTHORIZATION) => {}
             "header" => {
                 let Some(rule) = self.parameter_rule(name, at, "simple") else { return };
                 match HeaderName::from_bytes(name.as_bytes()) {
                     Ok(field) => operation.headers.push((field, rule)),
-                    Err(_) => self.problem(at, Problem::Parameter(format!("`{name}` cannot name a header field").into())),
+                    Err(_) => self.problem(
+                        at,
+                        Problem::Parameter(format!("`{name}` cannot name a header field").into()),
+                    ),
                 }
             }
             "cookie" => self.not_enforced(at, "cookie-parameters"),
@@ -406,8 +454,19 @@ impl<'d> Compiler<'d> {
 
     fn parameter_rule(&mut self, name: &str, at: &At<'d>, default: &str) -> Option<ParameterRule> {
         const FIELDS: [&str; 13] = [
-            "name", "in", "description", "required", "deprecated", "allowEmptyValue", "style", "explode",
-            "allowReserved", "schema", "example", "examples", "content",
+            "name",
+            "in",
+            "description",
+            "required",
+            "deprecated",
+            "allowEmptyValue",
+            "style",
+            "explode",
+            "allowReserved",
+            "schema",
+            "example",
+            "examples",
+            "content",
         ];
         self.fields(at, &FIELDS)?;
         for name in ["required", "allowEmptyValue", "explode", "allowReserved"] {
@@ -470,7 +529,10 @@ impl<'d> Compiler<'d> {
         for (name, media) in at.members() {
             self.fields(&media, &["schema", "example", "examples", "encoding"]);
             let Some(range) = MediaRange::parse(name) else {
-                self.problem(&media, Problem::Schema(format!("`{name}` is not a media type").into()));
+                self.problem(
+                    &media,
+                    Problem::Schema(format!("`{name}` is not a media type").into()),
+                );
                 continue;
             };
             if contents.iter().any(|content| content.range == range) {
@@ -513,7 +575,8 @@ impl<'d> Compiler<'d> {
                     responses.exact.extend(key.parse().ok().map(|status| (status, rule)));
                 }
                 _ => {
-                    let message = format!("`{key}` is no status, no range such as 2XX, and not `default`");
+                    let message =
+                        format!("`{key}` is no status, no range such as 2XX, and not `default`");
                     self.problem(&response, Problem::Schema(message.into()));
                 }
             }
@@ -542,8 +605,17 @@ impl<'d> Compiler<'d> {
 
     fn header(&mut self, name: &str, at: &At<'d>) -> Option<(HeaderName, ParameterRule)> {
         const FIELDS: [&str; 11] = [
-            "description", "required", "deprecated", "allowEmptyValue", "style", "explode",
-            "allowReserved", "schema", "example", "examples", "content",
+            "description",
+            "required",
+            "deprecated",
+            "allowEmptyValue",
+            "style",
+            "explode",
+            "allowReserved",
+            "schema",
+            "example",
+            "examples",
+            "content",
         ];
         let at = self.follow(at)?;
         self.fields(&at, &FIELDS)?;
@@ -561,8 +633,15 @@ impl<'d> Compiler<'d> {
     /// Reads what nothing refers to as well, so that its problems are told now.
     fn components(&mut self, at: &At<'d>) {
         const FIELDS: [&str; 9] = [
-            "schemas", "responses", "parameters", "examples", "requestBodies", "headers",
-            "securitySchemes", "links", "callbacks",
+            "schemas",
+            "responses",
+            "parameters",
+            "examples",
+            "requestBodies",
+            "headers",
+            "securitySchemes",
+            "links",
+            "callbacks",
         ];
         self.fields(at, &FIELDS);
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
@@ -617,7 +696,9 @@ fn base_path(url: &str) -> Result<&str, String> {
     let path = match url.split_once("://") {
         Some((_, rest)) => rest.find('/').and_then(|start| rest.get(start..)).unwrap_or_default(),
         None if url.starts_with("//") || !url.starts_with('/') => {
-            return Err(format!("{url}: a relative URL other than an absolute path is not supported"));
+            return Err(format!(
+                "{url}: a relative URL other than an absolute path is not supported"
+            ));
         }
         None => url,
     };

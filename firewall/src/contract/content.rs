@@ -56,16 +56,12 @@ impl Contents {
             Direction::Response => (Rule::ResponseMediaType, Rule::ResponseEncoding),
         };
         let text = content_type.map_or(Ok("application/octet-stream"), HeaderValue::to_str);
-        let sent = text
-            .ok()
-            .and_then(MediaType::parse)
-            .ok_or_else(|| Violation::new(media_type))?;
+        let sent =
+            text.ok().and_then(MediaType::parse).ok_or_else(|| Violation::new(media_type))?;
         let content = self
             .contents
             .iter()
-            .find(|content| {
-                content.range.matches(&sent) && (sent.is_json() || content.is_opaque)
-            })
+            .find(|content| content.range.matches(&sent) && (sent.is_json() || content.is_opaque))
             .ok_or_else(|| Violation::new(media_type))?;
         if sent.is_foreign_charset() && !content.is_opaque {
             return Err(Violation::new(encoding));

@@ -53,6 +53,8 @@ impl<'d> Schemas<'d> {
 
     /// The schema at `pointer`, ready to check; none if it, or one that it refers to, has a problem.
     pub(crate) fn compile(&mut self, pointer: &str, direction: Direction) -> Option<Arc<Schema>> {
+        // For the problems of a reference itself, which compiling its target does not see.
+        self.rewrite(pointer, direction);
         let pointer = self.target(pointer)?;
         let key = (pointer.clone(), direction);
         if let Some(compiled) = self.compiled.get(&key) {
@@ -82,10 +84,8 @@ impl<'d> Schemas<'d> {
             }
             match reference.as_str().map(|reference| resolve(self.root, reference)) {
                 Some(Ok(next)) => at = next,
-                _ => {
-                    self.rewrite(&at, Direction::Request);
-                    return None;
-                }
+                // Told by the rewriting of that schema.
+                _ => return None,
             }
         }
     }
@@ -142,8 +142,7 @@ impl<'d> Schemas<'d> {
                 .problems
                 .get(known..)
                 .is_none_or(|found| found.iter().all(|(_, problem)| !is_grave(problem)));
-            self.rewritten
-                .insert(key.clone(), Rewritten { schema, references, names, is_sound });
+            self.rewritten.insert(key.clone(), Rewritten { schema, references, names, is_sound });
         }
         self.rewritten.entry(key).or_default()
     }
@@ -251,7 +250,9 @@ impl<'d> Rewriting<'_, 'd> {
             Direction::Request => "readOnly",
             Direction::Response => "writeOnly",
         };
-        for (name, property) in object.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        for (name, property) in
+            object.get("properties").and_then(Value::as_object).into_iter().flatten()
+        {
             let marked = self.follow(property).and_then(|property| property.get(marker));
             if marked.and_then(Value::as_bool) == Some(true) {
                 hidden.insert(name);
@@ -286,8 +287,8 @@ impl<'d> Rewriting<'_, 'd> {
     ) {
         match keyword {
             // Together with others, in `types` and `bounds`.
-            "type" | "format" | "minimum" | "maximum" | "exclusiveMinimum"
-            | "exclusiveMaximum" => {}
+            "type" | "format" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+            }
             "nullable" | "readOnly" | "writeOnly" => {
                 if !value.is_boolean() {
                     self.unexpected(at, "a boolean", value);
@@ -331,9 +332,10 @@ impl<'d> Rewriting<'_, 'd> {
                 };
                 let none = HashSet::new();
                 let hidden = if keyword == "allOf" { hidden } else { &none };
-                let branches = branches.iter().enumerate().map(|(index, branch)| {
-                    self.schema(branch, &format!("{at}/{index}"), hidden)
-                });
+                let branches = branches
+                    .iter()
+                    .enumerate()
+                    .map(|(index, branch)| self.schema(branch, &format!("{at}/{index}"), hidden));
                 let branches = branches.collect();
                 out.insert(keyword.to_owned(), Value::Array(branches));
             }
@@ -409,7 +411,8 @@ impl<'d> Rewriting<'_, 'd> {
         if !value.get("propertyName").is_some_and(Value::is_string) {
             self.problem(at, Problem::Missing("propertyName".into()));
         }
-        for (name, target) in value.get("mapping").and_then(Value::as_object).into_iter().flatten() {
+        for (name, target) in value.get("mapping").and_then(Value::as_object).into_iter().flatten()
+        {
             let at = format!("{at}/mapping/{}", escape(name));
             let Some(text) = target.as_str() else {
                 self.unexpected(&at, "a schema's name or reference", target);
@@ -431,8 +434,7 @@ impl<'d> Rewriting<'_, 'd> {
         pointer: &str,
         out: &mut Map<String, Value>,
     ) {
-        for (bound, exclusive) in
-            [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")]
+        for (bound, exclusive) in [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")]
         {
             let is_exclusive = match object.get(exclusive) {
                 None => false,
@@ -552,7 +554,10 @@ fn is_integer(types: &Value) -> bool {
 }
 
 fn number(value: i128) -> Value {
-    u64::try_from(value).map(Value::from).or_else(|_| i64::try_from(value).map(Value::from)).unwrap_or_default()
+    u64::try_from(value)
+        .map(Value::from)
+        .or_else(|_| i64::try_from(value).map(Value::from))
+        .unwrap_or_default()
 }
 
 /// A count, which JSON may write with a fraction of zero.

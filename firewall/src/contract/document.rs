@@ -338,11 +338,14 @@ mod tests {
             ("200: a\n'404': b\n4XX: c", json!({"200": "a", "404": "b", "4XX": "c"})),
             ("no: 1\ntrue: 2", json!({"no": 1, "true": 2})),
         ] {
-            let value = parse_yaml(&format!("v: {}\n", if yaml.contains(": ") {
-                format!("\n  {}", yaml.replace('\n', "\n  "))
-            } else {
-                yaml.to_owned()
-            }));
+            let value = parse_yaml(&format!(
+                "v: {}\n",
+                if yaml.contains(": ") {
+                    format!("\n  {}", yaml.replace('\n', "\n  "))
+                } else {
+                    yaml.to_owned()
+                }
+            ));
             assert_eq!(value, Ok(json!({"v": expected})), "{yaml}");
         }
     }
@@ -377,9 +380,10 @@ mod tests {
 
     #[test]
     fn ambiguous_json_is_refused() {
-        assert_eq!(parse_json(r#"{"a": [1, -2, 1.5, "x", null, true]}"#), Ok(
-            json!({"a": [1, -2, 1.5, "x", null, true]})
-        ));
+        assert_eq!(
+            parse_json(r#"{"a": [1, -2, 1.5, "x", null, true]}"#),
+            Ok(json!({"a": [1, -2, 1.5, "x", null, true]}))
+        );
         let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
         for (text, line) in [
             ("{\n\"a\": 1,\n\"a\": 2}", Some(3)),
@@ -397,8 +401,18 @@ mod tests {
     fn lines_are_those_of_the_names() {
         let yaml = "openapi: 3.0.3\npaths:\n  /a/b:\n    get:\n      tags: [x,\n        y]\n  /~c: {post: {}}\n";
         let json = "{\n\"openapi\": \"3.0.3\",\n\"paths\": {\"/a/b\":\n{\"get\": {\"tags\": [\"x\",\n\"y\"]}},\n\"/~c\": {\"post\": {}}}}";
-        let pointers = ["", "/openapi", "/paths", "/paths/~1a~1b", "/paths/~1a~1b/get", "/paths/~1a~1b/get/tags/1", "/paths/~1~0c/post", "/paths/~1~0c/absent/x"];
-        for (text, expected) in [(yaml, [1, 1, 2, 3, 4, 6, 7, 7]), (json, [1, 2, 3, 3, 4, 5, 6, 6])] {
+        let pointers = [
+            "",
+            "/openapi",
+            "/paths",
+            "/paths/~1a~1b",
+            "/paths/~1a~1b/get",
+            "/paths/~1a~1b/get/tags/1",
+            "/paths/~1~0c/post",
+            "/paths/~1~0c/absent/x",
+        ];
+        for (text, expected) in [(yaml, [1, 1, 2, 3, 4, 6, 7, 7]), (json, [1, 2, 3, 3, 4, 5, 6, 6])]
+        {
             let document = Document {
                 file: "x".into(),
                 root: Value::Null,

@@ -19,9 +19,22 @@ pub(crate) enum Format {
 /// a check is at hand. `regex` is not among them: it would compile what a client sends.
 pub(crate) fn format(name: &str) -> Option<Format> {
     Some(match name {
-        "date" | "date-time" | "time" | "duration" | "email" | "hostname" | "ipv4" | "ipv6"
-        | "uri" | "uri-reference" | "iri" | "iri-reference" | "uri-template" | "uuid"
-        | "json-pointer" | "relative-json-pointer" => Format::Standard,
+        "date"
+        | "date-time"
+        | "time"
+        | "duration"
+        | "email"
+        | "hostname"
+        | "ipv4"
+        | "ipv6"
+        | "uri"
+        | "uri-reference"
+        | "iri"
+        | "iri-reference"
+        | "uri-template"
+        | "uuid"
+        | "json-pointer"
+        | "relative-json-pointer" => Format::Standard,
         "byte" => Format::Text(is_base64),
         "char" => Format::Text(|text| text.chars().count() == 1),
         "int8" => integer(i8::MIN, i8::MAX),
@@ -45,18 +58,24 @@ fn integer(minimum: impl Into<i128>, maximum: impl Into<i128>) -> Format {
 }
 
 /// The formats of strings that jsonschema must be taught, by name.
-pub(crate) fn text_checks() -> impl Iterator<Item = (&'static str, Box<dyn Fn(&str) -> bool + Send + Sync>)> {
+pub(crate) fn text_checks()
+-> impl Iterator<Item = (&'static str, Box<dyn Fn(&str) -> bool + Send + Sync>)> {
     ["byte", "char", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
         .into_iter()
         .filter_map(|name| {
-            Some((name, match format(name)? {
-                Format::Text(check) => Box::new(check) as Box<dyn Fn(&str) -> bool + Send + Sync>,
-                Format::Integer { minimum, maximum } => Box::new(move |text: &str| {
-                    is_decimal(text)
-                        && text.parse().is_ok_and(|n: i128| (minimum..=maximum).contains(&n))
-                }),
-                _ => return None,
-            }))
+            Some((
+                name,
+                match format(name)? {
+                    Format::Text(check) => {
+                        Box::new(check) as Box<dyn Fn(&str) -> bool + Send + Sync>
+                    }
+                    Format::Integer { minimum, maximum } => Box::new(move |text: &str| {
+                        is_decimal(text)
+                            && text.parse().is_ok_and(|n: i128| (minimum..=maximum).contains(&n))
+                    }),
+                    _ => return None,
+                },
+            ))
         })
 }
 
@@ -98,10 +117,22 @@ mod tests {
     #[test]
     fn text_formats() {
         let cases: &[(&str, &[&str], &[&str])] = &[
-            ("byte", &["", "Zg==", "Zm8=", "Zm9v", "+/+/"], &["Zg", "Zg=", "Zh==", "Zm9=", "Zm9v=", "====", "Z m9", "-_-_", "Zg==Zg=="]),
+            (
+                "byte",
+                &["", "Zg==", "Zm8=", "Zm9v", "+/+/"],
+                &["Zg", "Zg=", "Zh==", "Zm9=", "Zm9v=", "====", "Z m9", "-_-_", "Zg==Zg=="],
+            ),
             ("char", &["a", "é", "😀"], &["", "ab"]),
-            ("int8", &["-128", "0", "127"], &["-129", "128", "", "-", "+1", "01", "1.0", "1e1", " 1"]),
-            ("uint64", &["0", "18446744073709551615"], &["-1", "18446744073709551616", "99999999999999999999999999999999999999999"]),
+            (
+                "int8",
+                &["-128", "0", "127"],
+                &["-129", "128", "", "-", "+1", "01", "1.0", "1e1", " 1"],
+            ),
+            (
+                "uint64",
+                &["0", "18446744073709551615"],
+                &["-1", "18446744073709551616", "99999999999999999999999999999999999999999"],
+            ),
             ("int64", &["9223372036854775807", "-9223372036854775808"], &["9223372036854775808"]),
         ];
         for (name, accepted, refused) in cases {

@@ -74,9 +74,9 @@ fn trim(text: &str) -> &str {
 
 fn is_token(text: &str) -> bool {
     !text.is_empty()
-        && text.bytes().all(|octet| {
-            octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet)
-        })
+        && text
+            .bytes()
+            .all(|octet| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet))
 }
 
 fn is(one: &str, other: &str) -> bool {
@@ -118,16 +118,17 @@ impl MediaRange {
     /// Whether every type within the range is JSON, or only JSON is taken from it.
     pub(crate) fn is_json_or_wildcard(&self) -> bool {
         let as_type = MediaType { kind: &self.kind, subtype: &self.subtype, parameters: "" };
-        &*self.kind == "*" || &*self.kind == "application" && &*self.subtype == "*" || as_type.is_json()
+        &*self.kind == "*"
+            || &*self.kind == "application" && &*self.subtype == "*"
+            || as_type.is_json()
     }
 
     pub(crate) fn matches(&self, sent: &MediaType<'_>) -> bool {
         (&*self.kind == "*" || is(&self.kind, sent.kind))
             && (&*self.subtype == "*" || is(&self.subtype, sent.subtype))
             && self.parameters.iter().all(|(name, value)| {
-                sent.parameters().any(|(sent_name, sent_value)| {
-                    is(name, sent_name) && **value == *sent_value
-                })
+                sent.parameters()
+                    .any(|(sent_name, sent_value)| is(name, sent_name) && **value == *sent_value)
             })
     }
 }
@@ -176,7 +177,11 @@ mod tests {
             ("text/plain; charset=iso-8859-1", false, true),
         ] {
             let parsed = MediaType::parse(text).unwrap();
-            assert_eq!((parsed.is_json(), parsed.is_foreign_charset()), (is_json, is_foreign), "{text}");
+            assert_eq!(
+                (parsed.is_json(), parsed.is_foreign_charset()),
+                (is_json, is_foreign),
+                "{text}"
+            );
         }
     }
 
@@ -194,11 +199,19 @@ mod tests {
             ("*/*", "text/json", true),
         ] {
             let range = MediaRange::parse(range).unwrap();
-            assert_eq!(range.matches(&MediaType::parse(sent).unwrap()), expected, "{range:?} {sent}");
+            assert_eq!(
+                range.matches(&MediaType::parse(sent).unwrap()),
+                expected,
+                "{range:?} {sent}"
+            );
         }
         let mut ranges = ["*/*", "application/*", "application/json", "application/json; v=1"]
             .map(|text| MediaRange::parse(text).unwrap());
-        let expected = { let mut sorted = ranges.clone(); sorted.reverse(); sorted };
+        let expected = {
+            let mut sorted = ranges.clone();
+            sorted.reverse();
+            sorted
+        };
         ranges.sort_by_key(MediaRange::rank);
         assert_eq!(ranges, expected);
         assert_eq!(MediaRange::parse("*/json"), None);

@@ -101,7 +101,8 @@ fn number(text: &str, allows_fraction: bool) -> Option<StaticNode> {
         Some((fraction, exponent)) => (fraction, Some(exponent)),
         None => (rest, None),
     };
-    let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
+    let is_digits =
+        |text: &str| !text.is_empty() && text.bytes().all(|digit| digit.is_ascii_digit());
     let is_fraction = fraction.is_empty() || fraction.strip_prefix('.').is_some_and(is_digits);
     let is_exponent =
         exponent.is_none_or(|text| is_digits(text.strip_prefix(['+', '-']).unwrap_or(text)));
@@ -189,7 +190,8 @@ impl ParameterRule {
                 self.check_array(*items, &texts)
             }
             Shape::Object { explode, .. } => {
-                let mut parts = occurrences().flat_map(|text| Split { rest: Some(text), splits: true });
+                let mut parts =
+                    occurrences().flat_map(|text| Split { rest: Some(text), splits: true });
                 let mut members = Vec::new();
                 while let Some(part) = parts.next() {
                     let (name, value) = if *explode {
@@ -210,7 +212,9 @@ impl ParameterRule {
         members: impl Iterator<Item = (&'t str, &'t str)>,
     ) -> Result<(), Fault> {
         let members = members
-            .map(|(name, value)| Ok((Cow::Borrowed(name), Encoding::Uri(Plus::Space).decode(value)?)))
+            .map(|(name, value)| {
+                Ok((Cow::Borrowed(name), Encoding::Uri(Plus::Space).decode(value)?))
+            })
             .collect::<Result<Vec<_>, Fault>>()?;
         match (members.is_empty(), self.required) {
             (true, true) => Err(Fault::Missing),

@@ -110,15 +110,14 @@ impl PathTable {
     pub(crate) fn route(&self, method: &Method, path: &str) -> Result<Routed, Violation> {
         let path = canonical(path).ok_or_else(|| Violation::new(Rule::Path))?;
         let mut values = Vec::new();
-        let route = self
-            .find(0, &path, 0, &mut values)
-            .ok_or_else(|| Violation::new(Rule::UnknownPath))?;
+        let route =
+            self.find(0, &path, 0, &mut values).ok_or_else(|| Violation::new(Rule::UnknownPath))?;
         let declared = |wanted: &Method| {
             route.operations.iter().find(|(known, _)| known == wanted).map(|(_, index)| *index)
         };
         // RFC 9110 section 9.3.2: HEAD is GET without the content.
-        let operation = declared(method)
-            .or_else(|| declared(&Method::GET).filter(|_| *method == Method::HEAD));
+        let operation =
+            declared(method).or_else(|| declared(&Method::GET).filter(|_| *method == Method::HEAD));
         match operation {
             Some(operation) => Ok(Routed { operation, path, values }),
             // The template is the resource's, so none with more expressions is tried.
@@ -215,9 +214,9 @@ fn segment(template: &str, text: &str) -> Result<Segment, String> {
         Some(name) if !name.is_empty() && !name.contains(['{', '}']) => {
             Ok(Segment::Expression(name.into()))
         }
-        _ if text.contains(['{', '}']) => Err(format!(
-            "{template}: an expression that is not a whole segment is not supported"
-        )),
+        _ if text.contains(['{', '}']) => {
+            Err(format!("{template}: an expression that is not a whole segment is not supported"))
+        }
         _ if text.contains(['?', '#']) => {
             Err(format!("{template}: a path holds no query and no fragment"))
         }
@@ -316,7 +315,9 @@ mod tests {
         check(&table, "DELETE", "/books/new", Err(Rule::Method));
         check(&table, "get", "/books/new", Err(Rule::Method));
         check(&table, "OPTIONS", "/books", Err(Rule::Method));
-        for (path, allow) in [("/books", "POST"), ("/books/new", "GET, HEAD"), ("/heads", "HEAD, PUT")] {
+        for (path, allow) in
+            [("/books", "POST"), ("/books/new", "GET, HEAD"), ("/heads", "HEAD, PUT")]
+        {
             let violation = table.route(&Method::PATCH, path).err().unwrap();
             assert_eq!(violation.allow.as_deref(), Some(allow), "{path}");
         }
@@ -334,11 +335,38 @@ mod tests {
     fn ambiguous_paths_are_refused() {
         let table = table(ROUTES);
         for path in [
-            "", "books", "*", "//books", "/books//1", "//", "/books/..", "/books/.", "/./books",
-            "/../books", "/books/%2e%2e", "/books/%2E", "/books/.%2e", "/books/%2e./x", "/books/a%2fb",
-            "/books/a%5Cb", "/books/a\\b", "/books/%00", "/books/a%0d%0ab", "/books/%7f", "/books/%c2%85",
-            "/books/%", "/books/%1", "/books/%zz", "/books/%c0%ae", "/books/%ff", "/books/%c3", "/books/é",
-            "/books/a b", "/books/<a>", "/books/a|b", "/books/\"",
+            "",
+            "books",
+            "*",
+            "//books",
+            "/books//1",
+            "//",
+            "/books/..",
+            "/books/.",
+            "/./books",
+            "/../books",
+            "/books/%2e%2e",
+            "/books/%2E",
+            "/books/.%2e",
+            "/books/%2e./x",
+            "/books/a%2fb",
+            "/books/a%5Cb",
+            "/books/a\\b",
+            "/books/%00",
+            "/books/a%0d%0ab",
+            "/books/%7f",
+            "/books/%c2%85",
+            "/books/%",
+            "/books/%1",
+            "/books/%zz",
+            "/books/%c0%ae",
+            "/books/%ff",
+            "/books/%c3",
+            "/books/é",
+            "/books/a b",
+            "/books/<a>",
+            "/books/a|b",
+            "/books/\"",
         ] {
             check(&table, "GET", path, Err(Rule::Path));
         }
@@ -377,12 +405,15 @@ mod tests {
 
     #[test]
     fn templates_that_cannot_be_matched_are_refused() {
-        for template in ["orders", "/{a}.{b}", "/v{n}", "/{a}{b}", "/{}", "/{a", "/a}", "/a?b", "/a#b", "/a/../b", "/%zz", "/a%2fb"] {
+        for template in [
+            "orders", "/{a}.{b}", "/v{n}", "/{a}{b}", "/{}", "/{a", "/a}", "/a?b", "/a#b",
+            "/a/../b", "/%zz", "/a%2fb",
+        ] {
             assert!(segments(template).is_err(), "{template}");
         }
-        assert_eq!(segments("/{a-b.$}/é").unwrap(), [
-            Segment::Expression("a-b.$".into()),
-            Segment::Literal("é".into())
-        ]);
+        assert_eq!(
+            segments("/{a-b.$}/é").unwrap(),
+            [Segment::Expression("a-b.$".into()), Segment::Literal("é".into())]
+        );
     }
 }

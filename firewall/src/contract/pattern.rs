@@ -64,9 +64,7 @@ impl Pattern {
     pub(crate) fn is_match(&self, text: &str) -> bool {
         let matched = match &self.0 {
             // rust-lang/regex#1344: some pattern and input pairs panic inside the engine.
-            Engine::Linear(regex) => {
-                catch_unwind(AssertUnwindSafe(|| regex.is_match(text))).ok()
-            }
+            Engine::Linear(regex) => catch_unwind(AssertUnwindSafe(|| regex.is_match(text))).ok(),
             Engine::Backtracking(_) if text.len() > FALLBACK_INPUT_LIMIT => None,
             Engine::Backtracking(regex) => {
                 catch_unwind(AssertUnwindSafe(|| regex.is_match(text).ok())).ok().flatten()
@@ -288,11 +286,7 @@ fn class_escape(chars: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<boo
 }
 
 /// The digits of `\xHH`, `\uHHHH` or `\u{…}`, so that a hyphen behind them is seen as one.
-fn code_point(
-    c: char,
-    chars: &mut Peekable<Chars<'_>>,
-    out: &mut String,
-) -> Result<(), String> {
+fn code_point(c: char, chars: &mut Peekable<Chars<'_>>, out: &mut String) -> Result<(), String> {
     let braced = c == 'u' && chars.peek() == Some(&'{');
     let digits = if c == 'x' { 2 } else { 4 };
     for count in 0.. {
@@ -375,8 +369,8 @@ mod tests {
     #[test]
     fn what_cannot_be_enforced_is_refused() {
         for pattern in [
-            "(", "[a", r"\", r"\A", r"\z", r"\Qa\E", "(?i)a", "(?>a)", "(?P<n>a)", r"\p",
-            r"\pL", r"[\", "(?#c)", "*a", r"\c1", r"[z-a]", r"(?=a", r"\x{41}", "(?", r"[\u12]",
+            "(", "[a", r"\", r"\A", r"\z", r"\Qa\E", "(?i)a", "(?>a)", "(?P<n>a)", r"\p", r"\pL",
+            r"[\", "(?#c)", "*a", r"\c1", r"[z-a]", r"(?=a", r"\x{41}", "(?", r"[\u12]",
         ] {
             assert!(Pattern::new(pattern).is_err(), "{pattern} is accepted");
         }

@@ -48,7 +48,8 @@ impl QueryRules {
             let encoding = |name| Violation::at(Rule::ParameterEncoding, Location::Query(name));
             let name = decode(raw_name, Plus::Space).ok_or_else(|| encoding("*".into()))?;
             let place = self.names.iter().position(|(known, _)| **known == *name);
-            let Some((place, (_, rule))) = place.and_then(|at| Some((at, self.names.get(at)?))) else {
+            let Some((place, (_, rule))) = place.and_then(|at| Some((at, self.names.get(at)?)))
+            else {
                 // The name is the client's, so it is not told.
                 let at = Location::Query("*".into());
                 return Err(Violation::at(Rule::ParameterUnknown, at));
@@ -56,8 +57,7 @@ impl QueryRules {
             if !forwarded.is_empty() {
                 forwarded.push('&');
             }
-            normalize(raw_name, Part::Query, &mut forwarded)
-                .ok_or_else(|| encoding("*".into()))?;
+            normalize(raw_name, Part::Query, &mut forwarded).ok_or_else(|| encoding("*".into()))?;
             if pair.len() > raw_name.len() {
                 forwarded.push('=');
             }

@@ -47,7 +47,8 @@ impl ResponseRule {
         for (name, rule) in &self.headers {
             check_field(name, rule, headers).map_err(|fault| {
                 let at = Location::Header(rule.name.clone());
-                let keyword = if let Fault::Schema(mismatch) = fault { mismatch.keyword } else { None };
+                let keyword =
+                    if let Fault::Schema(mismatch) = fault { mismatch.keyword } else { None };
                 Violation { keyword, ..Violation::at(Rule::ResponseHeader, at) }
             })?;
         }
@@ -84,8 +85,7 @@ pub(crate) fn check_field(
     let texts = || lines().flatten();
     // The one field whose lines are no list (RFC 9110 section 5.3).
     if *name == header::SET_COOKIE && texts().next().is_some() {
-        return texts()
-            .try_for_each(|text| rule.check(|| std::iter::once(text), Encoding::Field));
+        return texts().try_for_each(|text| rule.check(|| std::iter::once(text), Encoding::Field));
     }
     rule.check(texts, Encoding::Field)
 }

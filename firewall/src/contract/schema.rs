@@ -74,9 +74,8 @@ impl Schema {
         for (name, check) in format::text_checks() {
             options = options.with_format(name, check);
         }
-        let validator = options
-            .build(schema)
-            .map_err(|error| format!("{}: {error}", error.instance_path()))?;
+        let validator =
+            options.build(schema).map_err(|error| format!("{}: {error}", error.instance_path()))?;
         Ok(Self { validator, names, direction })
     }
 
@@ -138,9 +137,9 @@ impl Schema {
         // `false` stands where `additionalProperties` closes an object, and, by our rewriting, in
         // place of the members that this direction must not carry.
         let path = error.schema_path();
-        let in_properties = path.segments().any(|segment| {
-            matches!(segment, LocationSegment::Property(name) if name == "properties")
-        });
+        let in_properties = path.segments().any(
+            |segment| matches!(segment, LocationSegment::Property(name) if name == "properties"),
+        );
         match (path.segments().last(), self.direction) {
             (Some(LocationSegment::Property(name)), _) if name == "additionalProperties" => {
                 "additionalProperties".into()

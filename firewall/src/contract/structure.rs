@@ -38,8 +38,19 @@ fn without_schemas(value: &Value, fields: bool) -> Value {
 fn holds_names(field: &str) -> bool {
     matches!(
         field,
-        "paths" | "responses" | "parameters" | "requestBodies" | "headers" | "securitySchemes"
-            | "links" | "callbacks" | "content" | "encoding" | "variables" | "scopes" | "mapping"
+        "paths"
+            | "responses"
+            | "parameters"
+            | "requestBodies"
+            | "headers"
+            | "securitySchemes"
+            | "links"
+            | "callbacks"
+            | "content"
+            | "encoding"
+            | "variables"
+            | "scopes"
+            | "mapping"
     )
 }
 

@@ -16,7 +16,8 @@ pub(super) fn shape(root: &Value, schema: &Value, explode: bool) -> Result<Shape
     let Some(schema) = follow(root, schema) else { return Ok(Shape::Scalar(Types::ANY)) };
     match declared(root, schema, 0).as_deref() {
         Some("array") => {
-            let items = find(root, schema, "items", 0).map_or(Ok(Types::ANY), |s| types(root, s))?;
+            let items =
+                find(root, schema, "items", 0).map_or(Ok(Types::ANY), |s| types(root, s))?;
             Ok(Shape::Array { items, explode })
         }
         Some("object") => {
@@ -82,7 +83,9 @@ fn declared(root: &Value, schema: &Value, depth: usize) -> Option<String> {
 fn find<'d>(root: &'d Value, schema: &'d Value, keyword: &str, depth: usize) -> Option<&'d Value> {
     let schema = follow(root, schema).filter(|_| depth < DEPTH)?;
     let found = schema.get(keyword);
-    found.or_else(|| branches(schema, "allOf").find_map(|branch| find(root, branch, keyword, depth + 1)))
+    found.or_else(|| {
+        branches(schema, "allOf").find_map(|branch| find(root, branch, keyword, depth + 1))
+    })
 }
 
 fn collect(
@@ -92,7 +95,9 @@ fn collect(
     depth: usize,
 ) -> Result<(), &'static str> {
     let Some(schema) = follow(root, schema).filter(|_| depth < DEPTH) else { return Ok(()) };
-    for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+    for (name, property) in
+        schema.get("properties").and_then(Value::as_object).into_iter().flatten()
+    {
         if !properties.iter().any(|(known, _)| **known == **name) {
             properties.push((name.as_str().into(), types(root, property)?));
         }
