@@ -59,6 +59,7 @@ impl Default for LoadOptions {
 }
 
 /// A contract, and what its operator should know of it.
+#[derive(Debug)]
 pub struct Loaded {
     pub contract: Contract,
     /// What is not enforced because the options say so, and what has no effect.

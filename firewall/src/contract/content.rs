@@ -1,5 +1,6 @@
 //! Bodies: which media types are declared, and what a body of each must be.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::HeaderValue;
@@ -10,6 +11,7 @@ use crate::json::{JsonError, with_tape};
 use crate::violation::{Location, Rule, Violation};
 
 /// What an operation takes as its body.
+#[derive(Debug)]
 pub struct BodyRule {
     pub(crate) required: bool,
     pub(crate) contents: Contents,
@@ -35,6 +37,7 @@ impl BodyRule {
 }
 
 /// The contents of a `content` map, the most specific first.
+#[derive(Debug)]
 pub(crate) struct Contents {
     direction: Direction,
     contents: Vec<Content>,
@@ -121,5 +124,11 @@ impl Content {
                 JsonError::DuplicateMember => Rule::BodyDuplicateMember,
             })),
         }
+    }
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Content").field("range", &self.range).finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ use super::problem::{ContractError, Problem};
 
 /// Octets that one file may have.
 const FILE_LIMIT: u64 = 64 * 1024 * 1024;
-/// Levels of mappings and sequences; serde_json's own limit, so that both formats agree.
+/// Levels of mappings and sequences; `serde_json`'s own limit, so that both formats agree.
 const DEPTH_LIMIT: usize = 127;
 /// Octets of stack for reading and compiling, which recurse as deep as the document does.
 const STACK: usize = 64 * 1024 * 1024;
@@ -68,10 +68,7 @@ impl Document {
         let parsed = if is_json { parse_json(&text) } else { parse_yaml(&text) };
         let (line, message) = match parsed {
             Ok(root) => {
-                let sha256 = Sha256::digest(text.as_bytes())
-                    .iter()
-                    .map(|octet| format!("{octet:02x}"))
-                    .collect();
+                let sha256 = hexadecimal(&Sha256::digest(text.as_bytes()));
                 return Ok(Self { file, root, sha256, text });
             }
             Err(error) => error,
@@ -86,6 +83,11 @@ impl Document {
         let located = located.ok();
         pointers.map(|pointer| located.as_ref()?.line(pointer)).collect()
     }
+}
+
+fn hexadecimal(octets: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
+    octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).flatten().collect()
 }
 
 type Refusal = (Option<u32>, String);

@@ -57,18 +57,18 @@ fn integer(minimum: impl Into<i128>, maximum: impl Into<i128>) -> Format {
     Format::Integer { minimum: minimum.into(), maximum: maximum.into() }
 }
 
+/// A check of a string.
+type Check = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
 /// The formats of strings that jsonschema must be taught, by name.
-pub(crate) fn text_checks()
--> impl Iterator<Item = (&'static str, Box<dyn Fn(&str) -> bool + Send + Sync>)> {
+pub(crate) fn text_checks() -> impl Iterator<Item = (&'static str, Check)> {
     ["byte", "char", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
         .into_iter()
         .filter_map(|name| {
             Some((
                 name,
                 match format(name)? {
-                    Format::Text(check) => {
-                        Box::new(check) as Box<dyn Fn(&str) -> bool + Send + Sync>
-                    }
+                    Format::Text(check) => Box::new(check) as Check,
                     Format::Integer { minimum, maximum } => Box::new(move |text: &str| {
                         is_decimal(text)
                             && text.parse().is_ok_and(|n: i128| (minimum..=maximum).contains(&n))

@@ -1,5 +1,6 @@
 //! `Operation`: all that one method of one path demands, looked up by index.
 
+use std::fmt;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -43,11 +44,18 @@ impl Contract {
     }
 }
 
+impl fmt::Debug for Contract {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contract").field("operations", &self.operations).finish_non_exhaustive()
+    }
+}
+
 /// The place of an operation in [`Contract::operations`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OperationIndex(pub u32);
 
 /// A request's operation, and what of its path belongs to the parameters.
+#[derive(Debug)]
 pub struct Matched<'c> {
     pub index: OperationIndex,
     pub operation: &'c Operation,
@@ -130,5 +138,11 @@ impl Operation {
     /// [`Rule::ResponseStatus`](crate::violation::Rule::ResponseStatus).
     pub fn response(&self, status: StatusCode) -> Result<&ResponseRule, Violation> {
         self.responses.select(status)
+    }
+}
+
+impl fmt::Debug for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Operation").field(&self.id).finish()
     }
 }

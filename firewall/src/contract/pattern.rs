@@ -95,7 +95,7 @@ struct Translated {
 
 const DIGIT: &str = "0-9";
 const WORD: &str = "A-Za-z0-9_";
-/// ECMA-262's WhiteSpace and LineTerminator.
+/// ECMA-262's `WhiteSpace` and `LineTerminator`.
 const SPACE: &str =
     r"\t-\r \x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000}\x{FEFF}";
 const ANY_BUT_LINE_END: &str = r"[^\n\r\x{2028}\x{2029}]";

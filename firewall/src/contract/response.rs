@@ -1,5 +1,7 @@
 //! What the upstream may answer: statuses, header fields and contents.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use super::content::{Content, Contents};
@@ -69,6 +71,12 @@ impl ResponseRule {
             return Ok(None);
         }
         self.contents.select(content_type).map(Some)
+    }
+}
+
+impl fmt::Debug for ResponseRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseRule").field("contents", &self.contents).finish_non_exhaustive()
     }
 }
 

@@ -8,14 +8,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::violation::{Rule, Violation};
 
-mod documents;
+pub(super) mod documents;
 mod schemas;
 
 fn shop() -> Contract {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.yaml");
-    let loaded = load(&path, &LoadOptions::default()).unwrap_or_else(|errors| {
-        panic!("{}", errors.iter().map(|error| format!("{error}\n")).collect::<String>())
-    });
+    let loaded =
+        load(&path, &LoadOptions::default()).unwrap_or_else(|errors| panic!("{errors:#?}"));
     assert_eq!(loaded.warnings, []);
     assert_eq!(loaded.digest.len(), 64);
     loaded.contract
@@ -29,7 +28,7 @@ fn headers(fields: &[(&str, &str)]) -> HeaderMap {
 }
 
 /// Rule, place and keyword, in one line.
-fn told(violation: &Violation) -> String {
+pub(super) fn told(violation: &Violation) -> String {
     let keyword = violation.keyword.as_deref().unwrap_or_default();
     format!("{} {} {keyword}", violation.rule.id(), violation.at).trim_end().to_owned()
 }

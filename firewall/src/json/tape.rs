@@ -405,22 +405,16 @@ fn hash(state: &RandomState, node: TapeNode<'_>) -> u64 {
         // The order of members does not count.
         Node::Object { .. } => {
             hasher.write_u8(2);
-            let members = node.members().map(|(name, value)| {
-                let mut hasher = state.build_hasher();
-                (name, hash(state, value)).hash(&mut hasher);
-                hasher.finish()
-            });
+            let members =
+                node.members().map(|(name, value)| state.hash_one((name, hash(state, value))));
             hasher.write_u64(members.fold(0, u64::wrapping_add));
         }
         Node::Static(StaticNode::Bool(boolean)) => (3_u8, boolean).hash(&mut hasher),
         Node::Static(StaticNode::Null) => hasher.write_u8(4),
-        Node::Static(_) => match node.number() {
-            Some(number) => match (number.integer(), number) {
-                (Some(integer), _) => (5_u8, integer).hash(&mut hasher),
-                (None, TapeNumber::F64(number)) => (6_u8, number.to_bits()).hash(&mut hasher),
-                (None, _) => {}
-            },
-            None => {}
+        Node::Static(_) => match node.number().map(|number| (number.integer(), number)) {
+            Some((Some(integer), _)) => (5_u8, integer).hash(&mut hasher),
+            Some((None, TapeNumber::F64(number))) => (6_u8, number.to_bits()).hash(&mut hasher),
+            _ => {}
         },
     }
     hasher.finish()

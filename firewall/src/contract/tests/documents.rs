@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::*;
 
 /// A document whose one operation is `GET /things` with these fields added.
-pub(super) fn minimal(operation: Value) -> Value {
+pub(crate) fn minimal(operation: Value) -> Value {
     let mut document = json!({
         "openapi": "3.0.3",
         "info": {"title": "t", "version": "1"},
@@ -50,10 +50,10 @@ pub(super) fn load_value(
 }
 
 #[track_caller]
-pub(super) fn loaded(document: &Value) -> Contract {
+pub(crate) fn loaded(document: &Value) -> Contract {
     match load_value(document, &[]) {
         Ok(loaded) => loaded.contract,
-        Err(errors) => panic!("{}", errors.iter().map(|e| format!("{e}\n")).collect::<String>()),
+        Err(errors) => panic!("{errors:#?}"),
     }
 }
 

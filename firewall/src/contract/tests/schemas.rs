@@ -41,13 +41,13 @@ fn verdict(document: &Value, body: &str) -> String {
 }
 
 #[track_caller]
-fn check(schema: Value, cases: &[(&str, &str)]) {
-    check_with(schema, json!({}), cases);
+fn check(schema: &Value, cases: &[(&str, &str)]) {
+    check_with(schema, &json!({}), cases);
 }
 
 #[track_caller]
-fn check_with(schema: Value, components: Value, cases: &[(&str, &str)]) {
-    let document = document(&schema, &components);
+fn check_with(schema: &Value, components: &Value, cases: &[(&str, &str)]) {
+    let document = document(schema, components);
     for (body, expected) in cases {
         let expected = if *expected == "ok" || expected.contains('|') {
             (*expected).to_owned()
@@ -61,32 +61,32 @@ fn check_with(schema: Value, components: Value, cases: &[(&str, &str)]) {
 #[test]
 fn nullable_adds_null_to_the_type_beside_it() {
     check(
-        json!({"type": "string", "nullable": true}),
+        &json!({"type": "string", "nullable": true}),
         &[("null", "ok"), ("\"a\"", "ok"), ("1", " type")],
     );
-    check(json!({"type": "string"}), &[("null", " type")]);
+    check(&json!({"type": "string"}), &[("null", " type")]);
     // 3.0.4: other keywords keep their meaning, so null must be a value of the enum too.
     check(
-        json!({"type": "string", "nullable": true, "enum": ["a"]}),
+        &json!({"type": "string", "nullable": true, "enum": ["a"]}),
         &[("null", " enum"), ("\"a\"", "ok")],
     );
     check(
-        json!({"type": "string", "nullable": true, "enum": ["a", null]}),
+        &json!({"type": "string", "nullable": true, "enum": ["a", null]}),
         &[("null", "ok"), ("\"b\"", " enum")],
     );
-    check(json!({"nullable": true}), &[("null", "ok"), ("1", "ok")]);
+    check(&json!({"nullable": true}), &[("null", "ok"), ("1", "ok")]);
     check(
-        json!({"type": "integer", "nullable": true, "minimum": 3}),
+        &json!({"type": "integer", "nullable": true, "minimum": 3}),
         &[("null", "ok"), ("2", " minimum")],
     );
     check_with(
-        json!({"type": "object", "nullable": true, "allOf": [{"$ref": "#/components/schemas/A"}]}),
-        json!({"A": {"type": "object", "nullable": true, "properties": {"a": {"type": "integer"}}}}),
+        &json!({"type": "object", "nullable": true, "allOf": [{"$ref": "#/components/schemas/A"}]}),
+        &json!({"A": {"type": "object", "nullable": true, "properties": {"a": {"type": "integer"}}}}),
         &[("null", "ok"), ("{\"a\":1}", "ok"), ("{\"a\":\"\"}", "/a type")],
     );
     check_with(
-        json!({"nullable": true, "allOf": [{"$ref": "#/components/schemas/A"}]}),
-        json!({"A": {"type": "object"}}),
+        &json!({"nullable": true, "allOf": [{"$ref": "#/components/schemas/A"}]}),
+        &json!({"A": {"type": "object"}}),
         &[("null", " type"), ("{}", "ok")],
     );
 }
@@ -94,16 +94,16 @@ fn nullable_adds_null_to_the_type_beside_it() {
 #[test]
 fn boolean_exclusive_bounds() {
     check(
-        json!({"minimum": 1, "exclusiveMinimum": true}),
+        &json!({"minimum": 1, "exclusiveMinimum": true}),
         &[("1", " exclusiveMinimum"), ("1.0001", "ok")],
     );
-    check(json!({"minimum": 1, "exclusiveMinimum": false}), &[("1", "ok"), ("0", " minimum")]);
+    check(&json!({"minimum": 1, "exclusiveMinimum": false}), &[("1", "ok"), ("0", " minimum")]);
     check(
-        json!({"maximum": 1, "exclusiveMaximum": true}),
+        &json!({"maximum": 1, "exclusiveMaximum": true}),
         &[("1", " exclusiveMaximum"), ("0.9", "ok")],
     );
     check(
-        json!({"maximum": 9_007_199_254_740_993_i64}),
+        &json!({"maximum": 9_007_199_254_740_993_i64}),
         &[("9007199254740993", "ok"), ("9007199254740994", " maximum")],
     );
 }
@@ -129,7 +129,7 @@ fn read_only_and_write_only_by_direction() {
         },
     });
     check(
-        schema,
+        &schema,
         &[
             (r#"{"name":"n","secret":"s"}"#, "ok | schema body: required"),
             (r#"{"name":"n","id":1}"#, "schema body: required | ok"),
@@ -152,8 +152,8 @@ fn read_only_and_write_only_by_direction() {
     );
     // Marked behind a reference, and required beside the branch that declares it.
     check_with(
-        json!({"required": ["id"], "allOf": [{"$ref": "#/components/schemas/Base"}, {"required": ["id", "a"]}]}),
-        json!({"Base": {"properties": {"id": {"$ref": "#/components/schemas/Id"}, "a": {}}}, "Id": {"type": "integer", "readOnly": true}}),
+        &json!({"required": ["id"], "allOf": [{"$ref": "#/components/schemas/Base"}, {"required": ["id", "a"]}]}),
+        &json!({"Base": {"properties": {"id": {"$ref": "#/components/schemas/Id"}, "a": {}}}, "Id": {"type": "integer", "readOnly": true}}),
         &[
             (r#"{"a":1}"#, "ok | schema body: required"),
             (r#"{"a":1,"id":1}"#, "schema body:/id readOnly | ok"),
@@ -173,8 +173,8 @@ fn recursive_schemas() {
         "Node": {"oneOf": [{"$ref": "#/components/schemas/Tree"}, {"type": "string"}]},
     });
     check_with(
-        json!({"$ref": "#/components/schemas/Tree"}),
-        components.clone(),
+        &json!({"$ref": "#/components/schemas/Tree"}),
+        &components,
         &[
             (
                 r#"{"v":1,"children":[{"v":2,"children":[{"v":3}]}],"parent":{"v":0,"parent":"root"}}"#,
@@ -189,8 +189,8 @@ fn recursive_schemas() {
     );
     // A part of a schema, by its pointer.
     check_with(
-        json!({"type": "array", "items": {"$ref": "#/components/schemas/Tree/properties/children/items"}}),
-        components,
+        &json!({"type": "array", "items": {"$ref": "#/components/schemas/Tree/properties/children/items"}}),
+        &components,
         &[(r#"[{"v":1}]"#, "ok"), ("[{}]", "/0 required")],
     );
 }
@@ -208,13 +208,13 @@ fn explaining_does_not_cost_exponentially() {
 
 #[test]
 fn additional_properties() {
-    check(json!({"type": "object", "properties": {"a": {}}}), &[("{\"b\":1}", "ok")]);
+    check(&json!({"type": "object", "properties": {"a": {}}}), &[("{\"b\":1}", "ok")]);
     check(
-        json!({"additionalProperties": false}),
+        &json!({"additionalProperties": false}),
         &[("{}", "ok"), ("{\"b\":1}", " additionalProperties"), ("1", "ok")],
     );
     check(
-        json!({"additionalProperties": {"type": "integer"}, "properties": {"a": {}}}),
+        &json!({"additionalProperties": {"type": "integer"}, "properties": {"a": {}}}),
         &[
             ("{\"a\":\"x\",\"b\":1}", "ok"),
             ("{\"b\":\"x\"}", "/* type"),
@@ -222,7 +222,7 @@ fn additional_properties() {
         ],
     );
     check(
-        json!({"additionalProperties": {"properties": {"a/~b": {"type": "integer"}}}}),
+        &json!({"additionalProperties": {"properties": {"a/~b": {"type": "integer"}}}}),
         &[("{\"x\":{\"a/~b\":\"\"}}", "/*/a~1~0b type")],
     );
 }
@@ -230,16 +230,16 @@ fn additional_properties() {
 #[test]
 fn compositions() {
     check(
-        json!({"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 2}]}),
+        &json!({"oneOf": [{"type": "integer"}, {"type": "number", "minimum": 2}]}),
         &[("1", "ok"), ("2.5", "ok"), ("3", " oneOf"), ("1.5", " oneOf")],
     );
     check(
-        json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
+        &json!({"anyOf": [{"type": "string"}, {"type": "integer"}]}),
         &[("1", "ok"), ("1.5", " anyOf")],
     );
-    check(json!({"not": {"type": "string"}}), &[("1", "ok"), ("\"a\"", " not")]);
+    check(&json!({"not": {"type": "string"}}), &[("1", "ok"), ("\"a\"", " not")]);
     check(
-        json!({"allOf": [{"required": ["a"]}, {"properties": {"a": {"type": "integer"}}}]}),
+        &json!({"allOf": [{"required": ["a"]}, {"properties": {"a": {"type": "integer"}}}]}),
         &[("{\"a\":1}", "ok"), ("{}", " required"), ("{\"a\":\"\"}", "/a type")],
     );
 }
@@ -255,8 +255,8 @@ fn a_discriminator_does_not_change_the_outcome() {
         "discriminator": {"propertyName": "kind", "mapping": {"cat": "#/components/schemas/Cat", "dog": "Dog"}},
     });
     check_with(
-        schema,
-        components,
+        &schema,
+        &components,
         &[
             (r#"{"kind":"cat","lives":9}"#, "ok"),
             (r#"{"kind":"dog","lives":9}"#, "ok"),
@@ -363,19 +363,19 @@ fn formats_are_asserted() {
 fn patterns_are_enforced_or_refused() {
     // libopenapi-validator#292: a pattern that did not compile let every value pass.
     check(
-        json!({"type": "string", "pattern": "^[0-9]+$"}),
+        &json!({"type": "string", "pattern": "^[0-9]+$"}),
         &[("\"12\"", "ok"), ("\"12\\n\"", " pattern"), ("\"\"", " pattern"), ("1", " type")],
     );
     check(
-        json!({"pattern": r"^(?!admin)\w+$"}),
+        &json!({"pattern": r"^(?!admin)\w+$"}),
         &[("\"user\"", "ok"), ("\"administrator\"", " pattern"), ("\"é\"", " pattern")],
     );
     // The fallback engine gives up: refused, below `not` too.
     let text = format!("\"{}b\"", "a".repeat(40));
     let greedy = r"^(?:(?=a)(?:a|aa))+c$";
-    check(json!({"pattern": greedy}), &[(&text, " pattern")]);
-    check(json!({"not": {"pattern": greedy}}), &[(&text, " pattern"), ("\"b\"", "ok")]);
-    check(json!({"anyOf": [{"pattern": greedy}, {}]}), &[("\"b\"", "ok")]);
+    check(&json!({"pattern": greedy}), &[(&text, " pattern")]);
+    check(&json!({"not": {"pattern": greedy}}), &[(&text, " pattern"), ("\"b\"", "ok")]);
+    check(&json!({"anyOf": [{"pattern": greedy}, {}]}), &[("\"b\"", "ok")]);
 }
 
 #[test]
