@@ -506,3 +506,27 @@ fn wildcard_media_types_take_only_json() {
         }
     }
 }
+
+#[test]
+fn a_body_is_optional_unless_required() {
+    // openapi4j#119, mojolicious#170: an absent body was refused.
+    let document = document(&json!({}), &json!({}));
+    assert!(!loaded(&document).operations()[0].body().unwrap().required());
+    let mut document = document;
+    document["paths"]["/things"]["post"]["requestBody"]["required"] = json!(true);
+    assert!(loaded(&document).operations()[0].body().unwrap().required());
+}
+
+#[test]
+fn content_without_a_schema_is_still_json() {
+    // GHSA-jpcw-4wr7-c3vq: a missing schema made a validator panic.
+    let mut document = minimal(json!({}));
+    document["paths"]["/things"]["get"]["responses"]["200"]["content"] =
+        json!({"application/json": {}});
+    let contract = loaded(&document);
+    let json = http::HeaderValue::from_static("application/json");
+    let rule = contract.operations()[0].response(http::StatusCode::OK).unwrap();
+    let content = rule.content(Some(&json)).unwrap().unwrap();
+    assert!(content.check(b"{\"a\":[1]}").is_ok());
+    assert!(content.check(b"<html>").is_err());
+}
