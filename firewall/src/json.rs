@@ -1,1 +1,7 @@
-//! To be written.
+//! JSON without a tree: one parse into a tape, which the schema validator then walks in place.
+
+pub mod parse;
+pub mod tape;
+
+pub use parse::{JsonError, with_tape};
+pub use tape::{TapeJson, TapeNode};

@@ -1,0 +1,93 @@
+//! What keeps a document from being enforced, and where it stands.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+/// The contract cannot be enforced as written, or, as a warning, is enforced only in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContractError {
+    pub file: Arc<str>,
+    /// Counted from 1; none where the place has no line, as for a file that cannot be read.
+    pub line: Option<u32>,
+    /// A JSON Pointer (RFC 6901) into the document; empty for the whole.
+    pub pointer: Box<str>,
+    pub problem: Problem,
+}
+
+impl fmt::Display for ContractError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        write!(f, ": #{}: {}", self.pointer, self.problem)
+    }
+}
+
+impl std::error::Error for ContractError {}
+
+impl Serialize for ContractError {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("ContractError", 5)?;
+        fields.serialize_field("file", &*self.file)?;
+        fields.serialize_field("line", &self.line)?;
+        fields.serialize_field("pointer", &*self.pointer)?;
+        fields.serialize_field("message", &self.problem.to_string())?;
+        fields.serialize_field("unenforced", &self.problem.unenforced())?;
+        fields.end()
+    }
+}
+
+/// What is wrong at one place of a document.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    #[error("cannot be read: {0}")]
+    Unreadable(Box<str>),
+    #[error("the document has more than {limit} octets")]
+    TooLarge { limit: u64 },
+    #[error("{0}")]
+    Syntax(Box<str>),
+    #[error("`openapi` is {found}; supported: 3.0.x")]
+    Version { found: Box<str> },
+    /// The typed reading of the structure refuses the document.
+    #[error("is not a valid OpenAPI 3.0 document: {0}")]
+    Structure(Box<str>),
+    #[error("`{0}` is missing")]
+    Missing(Box<str>),
+    #[error("expected {expected}, found {found}")]
+    Unexpected { expected: &'static str, found: Box<str> },
+    #[error("`{0}` is not a field that OpenAPI 3.0 defines here")]
+    UnknownField(Box<str>),
+    #[error("the reference {0} leads to nothing in this document")]
+    UnknownReference(Box<str>),
+    #[error("the reference leads back to itself")]
+    ReferenceCycle,
+    /// OpenAPI 3.0 ignores what stands beside `$ref`.
+    #[error("`{0}` has no effect beside `$ref`")]
+    BesideReference(Box<str>),
+    #[error("{first} and {second} match the same requests")]
+    PathsCollide { first: Box<str>, second: Box<str> },
+    #[error("the operationId `{0}` is given twice")]
+    OperationIdRepeated(Box<str>),
+    #[error("{0}")]
+    Path(Box<str>),
+    #[error("{0}")]
+    Parameter(Box<str>),
+    #[error("the pattern cannot be enforced: {0}")]
+    Pattern(Box<str>),
+    #[error("{0}")]
+    Schema(Box<str>),
+    /// Something that the document demands and this version does not enforce. The configuration may
+    /// accept that by the name given here.
+    #[error("`{0}` is not enforced; accept that by naming it in `unenforced`")]
+    NotEnforced(Box<str>),
+}
+
+impl Problem {
+    /// The name by which the configuration can accept that this is not enforced.
+    pub fn unenforced(&self) -> Option<&str> {
+        if let Self::NotEnforced(kind) = self { Some(kind) } else { None }
+    }
+}
