@@ -10,6 +10,8 @@ pub mod ledger;
 mod prefix;
 pub mod record;
 #[cfg(test)]
+mod scratch;
+#[cfg(test)]
 mod simulation;
 pub mod store;
 pub mod threshold;
