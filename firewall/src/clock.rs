@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn never_is_not_moved() {
-        let hour = Duration::from_secs(3600);
+        let hour = Duration::from_hours(1);
         assert_eq!(Monotonic::NEVER.before(hour), Monotonic::NEVER);
         assert_eq!(Monotonic::NEVER.after(hour), Monotonic::NEVER);
         assert_eq!(Monotonic::from_ns(5).before(hour), Monotonic::from_ns(0));

@@ -275,6 +275,11 @@ impl BanLedger {
         self.table.len()
     }
 
+    /// How many of the bans this origin made.
+    pub fn count(&self, origin: Origin) -> usize {
+        self.table.count(origin)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

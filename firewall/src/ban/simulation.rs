@@ -25,7 +25,7 @@ const BANS_MAX: usize = 6;
 const RANGES_MAX: usize = 2;
 const EXEMPT: [&str; 3] = ["10.0.0.1/32", "10.0.0.8/30", "2001:db8::1/128"];
 
-/// SplitMix64 (Steele, Lea and Flood 2014): a seed is a history.
+/// `SplitMix64` (Steele, Lea and Flood 2014): a seed is a history.
 struct Random(u64);
 
 impl Random {
@@ -167,7 +167,7 @@ impl World {
         let exempt: Arc<Exempt> = Arc::new(nets.into_iter().collect());
         let policy = Threshold {
             ladder: Ladder::try_from([10, 40, 200].map(Duration::from_secs).to_vec()).unwrap(),
-            forgive_after: Duration::from_secs(300),
+            forgive_after: Duration::from_mins(5),
             extension: Extension {
                 drops: 5,
                 window: Duration::from_secs(1),

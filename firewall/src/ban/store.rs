@@ -44,6 +44,8 @@ pub struct Loaded {
     pub records: Vec<(IpNet, RecordRow)>,
     /// Rows that could not be read, and were left out.
     pub skipped: usize,
+    /// Whether the file was begun by this opening.
+    pub is_new: bool,
     /// Where a damaged file was moved, and what was wrong with it.
     pub set_aside: Option<(PathBuf, StoreError)>,
 }
@@ -153,18 +155,23 @@ impl Store {
         &self.path
     }
 
+    /// A store whose file is looked for at the next commit, as after an error.
+    #[cfg(test)]
+    pub(super) fn misplaced(directory: &Path) -> Self {
+        Self { path: directory.join(FILE_NAME), database: None }
+    }
+
     /// Writes a batch. On return it is on disk.
     pub fn commit(&mut self, batch: &Batch) -> Result<Committed, StoreError> {
         let mut committed = Committed::Written;
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => {
-                let (database, loaded) = open_or_begin_anew(&self.path)?;
-                if loaded.set_aside.is_some() {
-                    committed = Committed::Anew;
-                }
-                database
+        let database = if let Some(database) = self.database.take() {
+            database
+        } else {
+            let (database, loaded) = open_or_begin_anew(&self.path)?;
+            if loaded.is_new {
+                committed = Committed::Anew;
             }
+            database
         };
         let written = catch_unwind(AssertUnwindSafe(|| write(&database, batch)));
         match written {
@@ -229,7 +236,8 @@ fn open_unguarded(path: &Path) -> Result<(Database, Loaded), StoreError> {
         .set_check_integrity_on_open(true)
         .create_with_backend(backend)
         .map_err(|error: DatabaseError| failed(error.into()))?;
-    match format(&database).map_err(failed)? {
+    let format = format(&database).map_err(failed)?;
+    match format {
         Format::Empty => begin(&database).map_err(failed)?,
         Format::Known(FORMAT) => {}
         Format::Known(found) => {
@@ -240,7 +248,7 @@ fn open_unguarded(path: &Path) -> Result<(Database, Loaded), StoreError> {
         }
     }
     let loaded = read(&database).map_err(failed)?;
-    Ok((database, loaded))
+    Ok((database, Loaded { is_new: matches!(format, Format::Empty), ..loaded }))
 }
 
 enum Format {
@@ -277,7 +285,7 @@ fn read(database: &Database) -> Result<Loaded, redb::Error> {
     let (bans, bans_skipped) = rows(&transaction.open_table(BANS)?)?;
     let (records, records_skipped) = rows(&transaction.open_table(RECORDS)?)?;
     let skipped = bans_skipped + records_skipped;
-    Ok(Loaded { bans, records, skipped, set_aside: None })
+    Ok(Loaded { bans, records, skipped, ..Loaded::default() })
 }
 
 /// The rows of a table by target, and how many could not be read.

@@ -23,6 +23,10 @@ pub(super) struct BanTable {
     v4_lengths: BTreeMap<u8, usize>,
     v6_lengths: BTreeMap<u8, usize>,
     ranges: usize,
+    /// How many bans each origin made.
+    automatic: usize,
+    operator: usize,
+    kernel: usize,
 }
 
 impl BanTable {
@@ -33,6 +37,14 @@ impl BanTable {
     /// Bans of anything but an address or an IPv6 /64.
     pub(super) fn ranges(&self) -> usize {
         self.ranges
+    }
+
+    pub(super) fn count(&self, origin: Origin) -> usize {
+        match origin {
+            Origin::Automatic => self.automatic,
+            Origin::Operator => self.operator,
+            Origin::Kernel => self.kernel,
+        }
     }
 
     pub(super) fn get(&self, target: IpNet) -> Option<&Ban> {
@@ -59,6 +71,7 @@ impl BanTable {
         self.ends(ban.origin).insert((ban.until, ban.target));
         *self.lengths(ban.target).entry(ban.target.prefix_len()).or_default() += 1;
         self.ranges += usize::from(is_range(ban.target));
+        *self.count_mut(ban.origin) += 1;
         self.bans.insert(ban.target, ban);
     }
 
@@ -73,6 +86,7 @@ impl BanTable {
             }
         }
         self.ranges -= usize::from(is_range(target));
+        *self.count_mut(ban.origin) -= 1;
         Some(ban)
     }
 
@@ -111,6 +125,14 @@ impl BanTable {
             self.bans.values().partition::<Vec<_>, _>(|ban| is_kept(ban.origin));
         self.kept_ends = kept.into_iter().map(|ban| (ban.until, ban.target)).collect();
         self.evictable_ends = evictable.into_iter().map(|ban| (ban.until, ban.target)).collect();
+    }
+
+    fn count_mut(&mut self, origin: Origin) -> &mut usize {
+        match origin {
+            Origin::Automatic => &mut self.automatic,
+            Origin::Operator => &mut self.operator,
+            Origin::Kernel => &mut self.kernel,
+        }
     }
 
     fn ends(&mut self, origin: Origin) -> &mut BTreeSet<(Monotonic, IpNet)> {

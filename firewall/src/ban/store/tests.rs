@@ -48,7 +48,7 @@ fn put(bans: &[Ban], at: &Moment) -> Batch {
     Batch { bans, ..Batch::default() }
 }
 
-/// A thousand bans of an hour, the `round`th of them.
+/// One ban, another for each round.
 fn nth(round: u32) -> Batch {
     let target = IpNet::from(IpAddr::V4((0x0a00_0000 + round).into()));
     put(
@@ -87,7 +87,7 @@ fn what_was_written_is_read_back() {
     for (target, row) in loaded.bans {
         let written = bans.iter().find(|ban| ban.target == target).unwrap();
         let read = row.ban(target, &threshold, &after).unwrap();
-        let left = written.ttl.map(|ttl| ttl - Duration::from_mins(10));
+        let left = written.ttl.map(|ttl| ttl.saturating_sub(Duration::from_mins(10)));
         let expected = Ban {
             since: Monotonic::from_ns(0),
             until: left.map_or(Monotonic::NEVER, |left| after.monotonic.after(left)),
@@ -97,7 +97,7 @@ fn what_was_written_is_read_back() {
         assert_eq!(read, expected);
     }
     let (target, row) = loaded.records[0];
-    let left = 2 * HOUR - Duration::from_mins(10);
+    let left = Duration::from_mins(110);
     let expected = Record { step: 3, forgive_at: after.monotonic.after(left) };
     assert_eq!((target, row.record(&threshold, &after)), (net("192.0.2.7/32"), Some(expected)));
 
@@ -358,6 +358,9 @@ fn after_an_error_the_next_commit_opens_the_file_again() {
     store.commit(&nth(1)).unwrap();
     store.database = None;
     assert_eq!(store.commit(&nth(2)).unwrap(), Committed::Written);
+    store.database = None;
+    std::fs::remove_file(store.path()).unwrap();
+    assert_eq!(store.commit(&nth(2)).unwrap(), Committed::Anew);
     store.database = None;
     std::fs::write(store.path(), "no database any more").unwrap();
     // The caller learns that only this batch is in the file.
