@@ -1,5 +1,6 @@
 //! The clocks: the one that the kernel's deadlines are kept in, and the one that people read.
 
+use std::fmt;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -44,6 +45,15 @@ impl Monotonic {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// The moment `duration` earlier, at the earliest the clock's zero; [`Monotonic::NEVER`] stays.
+    #[must_use]
+    pub fn before(self, duration: Duration) -> Self {
+        if self == Self::NEVER {
+            return self;
+        }
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+
     /// The time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
@@ -81,5 +91,112 @@ impl Wall {
     /// The time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
+    }
+}
+
+/// RFC 3339, UTC, with milliseconds: `2026-11-21T22:41:37.250Z`.
+impl fmt::Display for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
+        // Days are counted from 0000-03-01, so that the leap day ends a year, and in eras of 400
+        // years, which all have the same number of days.
+        let shifted = days + 719_468;
+        let (era, day) = (shifted / 146_097, shifted % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let march_month = (5 * day + 2) / 153;
+        let day = day - (153 * march_month + 2) / 5 + 1;
+        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+        let year = era * 400 + year + u64::from(month <= 2);
+        let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
+        let ms = ms % 1_000;
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    }
+}
+
+/// One moment on every clock: what turns a deadline into a date, and back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    pub monotonic: Monotonic,
+    pub wall: Wall,
+    /// How long the machine has been suspended since boot (`CLOCK_BOOTTIME` less
+    /// `CLOCK_MONOTONIC`): time that no monotonic deadline has seen.
+    pub suspended: Duration,
+}
+
+impl Moment {
+    pub fn now() -> Self {
+        let monotonic = Monotonic::now();
+        let boot = Monotonic::read(ClockId::Boottime);
+        Self { monotonic, wall: Wall::now(), suspended: boot.since(monotonic) }
+    }
+
+    /// The date of a deadline; none for one that never comes.
+    pub fn wall_of(&self, deadline: Monotonic) -> Option<Wall> {
+        if deadline == Monotonic::NEVER {
+            return None;
+        }
+        if deadline >= self.monotonic {
+            return Some(self.wall.after(deadline.since(self.monotonic)));
+        }
+        let past = u64::try_from(self.monotonic.since(deadline).as_millis()).unwrap_or(u64::MAX);
+        Some(Wall(self.wall.0.saturating_sub(past)))
+    }
+
+    /// The place of a date on the monotonic clock; what lies before its zero is its zero.
+    pub fn monotonic_of(&self, date: Wall) -> Monotonic {
+        if date >= self.wall {
+            return self.monotonic.after(date.since(self.wall));
+        }
+        self.monotonic.before(self.wall.since(date))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_rfc_3339() {
+        for (ms, date) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_795_300_897_250, "2026-11-21T22:41:37.250Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (4_107_456_000_000, "2100-02-28T00:00:00.000Z"),
+        ] {
+            assert_eq!(Wall::from_ms(ms).to_string(), date);
+        }
+    }
+
+    #[test]
+    fn deadlines_become_dates_and_come_back() {
+        let moment = Moment {
+            monotonic: Monotonic::from_ns(5_000_000_000),
+            wall: Wall::from_ms(1_000_000),
+            suspended: Duration::ZERO,
+        };
+        for (deadline_ns, date_ms) in [
+            (5_000_000_000, 1_000_000),
+            (6_500_000_000, 1_001_500),
+            (4_000_000_000, 999_000),
+            (0, 995_000),
+        ] {
+            let deadline = Monotonic::from_ns(deadline_ns);
+            assert_eq!(moment.wall_of(deadline), Some(Wall::from_ms(date_ms)));
+            assert_eq!(moment.monotonic_of(Wall::from_ms(date_ms)), deadline);
+        }
+        assert_eq!(moment.wall_of(Monotonic::NEVER), None);
+        assert_eq!(moment.monotonic_of(Wall::from_ms(0)), Monotonic::from_ns(0));
+    }
+
+    #[test]
+    fn never_is_not_moved() {
+        let hour = Duration::from_hours(1);
+        assert_eq!(Monotonic::NEVER.before(hour), Monotonic::NEVER);
+        assert_eq!(Monotonic::NEVER.after(hour), Monotonic::NEVER);
+        assert_eq!(Monotonic::from_ns(5).before(hour), Monotonic::from_ns(0));
     }
 }

@@ -1,0 +1,140 @@
+//! Who is never banned, whatever is asked: the allowlist as the ban plane sees it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use super::prefix::{Family, bits, bounds};
+
+/// The sources that no ban reaches: their violations are refused and counted, never scored, and a
+/// range that covers them spares them.
+///
+/// Loopback, the host's own addresses, trusted proxies and the management allowlist are collected
+/// here by whoever reads the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Exempt {
+    v4: Vec<(u128, u128)>,
+    v6: Vec<(u128, u128)>,
+}
+
+impl Exempt {
+    /// The loopback prefixes (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
+    pub fn loopback() -> [IpNet; 2] {
+        [
+            IpNet::new_assert(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+            IpNet::new_assert(IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+        ]
+    }
+
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (family, address) = bits(address);
+        self.interval_at(family, address).is_some()
+    }
+
+    /// Whether every address of a prefix is exempt, so that banning it would do nothing.
+    pub fn covers(&self, net: IpNet) -> bool {
+        let (family, first, last) = bounds(net);
+        self.interval_at(family, first).is_some_and(|(_, end)| end >= last)
+    }
+
+    fn interval_at(&self, family: Family, address: u128) -> Option<(u128, u128)> {
+        let intervals = match family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        let after = intervals.partition_point(|&(first, _)| first <= address);
+        let interval = *intervals.get(after.checked_sub(1)?)?;
+        (address <= interval.1).then_some(interval)
+    }
+}
+
+impl FromIterator<IpNet> for Exempt {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        let mut exempt = Self::default();
+        for net in nets {
+            let (family, first, last) = bounds(net);
+            match family {
+                Family::V4 => exempt.v4.push((first, last)),
+                Family::V6 => exempt.v6.push((first, last)),
+            }
+        }
+        exempt.v4 = merged(exempt.v4);
+        exempt.v6 = merged(exempt.v6);
+        exempt
+    }
+}
+
+/// The intervals in order, with those joined that overlap or touch.
+fn merged(mut intervals: Vec<(u128, u128)>) -> Vec<(u128, u128)> {
+    intervals.sort_unstable();
+    let mut joined: Vec<(u128, u128)> = Vec::with_capacity(intervals.len());
+    for (first, last) in intervals {
+        match joined.last_mut() {
+            Some(before) if first <= before.1.saturating_add(1) => before.1 = before.1.max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exempt(nets: &[&str]) -> Exempt {
+        nets.iter().map(|net| net.parse::<IpNet>().unwrap()).collect()
+    }
+
+    #[test]
+    fn contains_to_the_last_address() {
+        let exempt = exempt(&["192.0.2.0/25", "10.0.0.5/32", "2001:db8::/64"]);
+        for (address, expected) in [
+            ("192.0.1.255", false),
+            ("192.0.2.0", true),
+            ("192.0.2.127", true),
+            ("192.0.2.128", false),
+            ("10.0.0.4", false),
+            ("10.0.0.5", true),
+            ("10.0.0.6", false),
+            ("::ffff:10.0.0.5", true),
+            ("2001:db8::ffff:ffff:ffff:ffff", true),
+            ("2001:db8:0:1::", false),
+        ] {
+            assert_eq!(exempt.contains(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn covers_only_what_is_wholly_exempt() {
+        // The two /25 touch and so cover their /24; a /25 and the next /26 do not.
+        let exempt = exempt(&["192.0.2.0/25", "192.0.2.128/25", "10.0.0.0/25", "10.0.0.128/26"]);
+        for (net, expected) in [
+            ("192.0.2.0/24", true),
+            ("192.0.2.64/26", true),
+            ("192.0.2.0/23", false),
+            ("10.0.0.0/24", false),
+            ("10.0.0.160/27", true),
+            ("10.0.0.192/32", false),
+            ("::ffff:10.0.0.1/128", true),
+            ("0.0.0.0/0", false),
+        ] {
+            assert_eq!(exempt.covers(net.parse().unwrap()), expected, "{net}");
+        }
+    }
+
+    #[test]
+    fn everything_can_be_exempt_and_nothing_is_by_default() {
+        let all = exempt(&["::/0", "0.0.0.0/0"]);
+        assert!(all.contains(IpAddr::V6(Ipv6Addr::from(u128::MAX))));
+        assert!(all.covers("0.0.0.0/0".parse().unwrap()));
+        assert!(!Exempt::default().contains(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    }
+
+    #[test]
+    fn loopback_is_both_families() {
+        let loopback: Exempt = Exempt::loopback().into_iter().collect();
+        assert!(loopback.contains("127.255.255.255".parse().unwrap()));
+        assert!(loopback.contains("::1".parse().unwrap()));
+        assert!(!loopback.contains("::2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,481 @@
+//! The task around the ledger: the only writer of the kernel's ban table, of the state file and of
+//! the workers' views, in this order for every change.
+
+mod disk;
+mod handle;
+mod link;
+mod report;
+mod restore;
+mod stats;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::disk::{Disk, Ready, tell};
+use self::handle::{Accusation, Judgement, Order};
+pub use self::handle::{
+    Consequence, KeeperError, KeeperHandle, OFFENCE_PATIENCE, OFFENCES_MAX, ORDER_PATIENCE,
+    ORDERS_MAX,
+};
+use self::link::{Applied, Links};
+pub use self::link::{LINK_CAPACITY, Unwelcome, Update, WorkerLink};
+pub use self::report::{BanPage, BanReport, Explanation};
+pub use self::stats::{KeeperStats, Persistence};
+use self::stats::{count, gauge};
+use super::exempt::Exempt;
+use super::ledger::{BanLedger, Capacity};
+use super::record::{Ban, BanChange, ChangeKind, LiftCause, Origin, Planes};
+use super::store::{BanRow, Batch, Loaded, RecordRow, Store};
+use super::threshold::Threshold;
+use super::view::BanView;
+use crate::address::ClientAddr;
+use crate::clock::{Moment, Monotonic};
+
+/// How often the keeper looks after what nobody asks for.
+const TICK: Duration = Duration::from_secs(1);
+/// Bans whose entries in the kernel are compared and read at each tick, in turn.
+const COMPARED_PER_TICK: usize = 4_096;
+/// Offences judged before the keeper looks at anything else.
+const OFFENCES_PER_TURN: usize = 256;
+/// Bans in one page of a listing.
+pub const PAGE_MAX: usize = 10_000;
+/// Differences between the kernel's table and the ledger that are remembered one by one; beyond,
+/// the comparison at each tick finds them.
+const OWED_MAX: usize = 65_536;
+/// Changes logged one by one between two ticks; more are logged as a number.
+const LOGGED_PER_TICK: u32 = 100;
+/// A step of the wall clock, or a sleep of the machine, that is worth rewriting deadlines for.
+const STEP_MIN: Duration = Duration::from_secs(1);
+
+/// What bans do.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum BanMode {
+    /// Banned sources are refused, and their packets dropped.
+    #[default]
+    Enforce,
+    /// What would be banned is listed and logged; the proxy refuses nobody.
+    Observe,
+    /// Nothing is scored, listed or enforced.
+    Off,
+}
+
+/// An entry of the kernel's ban table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub target: IpNet,
+    pub until: Monotonic,
+    pub drops: u64,
+}
+
+/// The ban table that the packet path reads.
+pub trait Plane: Send {
+    type Error: std::error::Error + Send;
+
+    /// Drops the packets of a target until then, whatever held before.
+    fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), Self::Error>;
+
+    /// Lets the packets of a target pass. Gives whether it was in the table.
+    fn unban(&mut self, target: IpNet) -> Result<bool, Self::Error>;
+
+    /// The packets dropped for exactly this target; none if it is not in the table.
+    fn drops(&self, target: IpNet) -> Result<Option<u64>, Self::Error>;
+
+    /// All that is in the table.
+    fn held(&self) -> Result<Vec<Held>, Self::Error>;
+}
+
+/// What a keeper goes by.
+#[derive(Clone, Debug)]
+pub struct KeeperSettings {
+    pub mode: BanMode,
+    pub threshold: Threshold,
+    pub exempt: Arc<Exempt>,
+    pub capacity: Capacity,
+    /// How long a refusal waits at most for the ban that it may cause.
+    pub patience: Duration,
+}
+
+impl Default for KeeperSettings {
+    fn default() -> Self {
+        Self {
+            mode: BanMode::Enforce,
+            threshold: Threshold::default(),
+            exempt: Arc::new(Exempt::loopback().into_iter().collect()),
+            capacity: Capacity::default(),
+            patience: OFFENCE_PATIENCE,
+        }
+    }
+}
+
+/// The ledger and all that must agree with it.
+#[derive(Debug)]
+pub struct Keeper<P> {
+    mode: BanMode,
+    ledger: BanLedger,
+    plane: Option<P>,
+    /// Targets whose entry in the kernel is not as the ledger wants it: a write failed.
+    owed: BTreeSet<IpNet>,
+    links: Links,
+    disk: Disk,
+    accusations: mpsc::Receiver<Accusation>,
+    orders: mpsc::Receiver<Order>,
+    stats: Arc<KeeperStats>,
+    /// The last ban that was compared with the kernel's table.
+    cursor: Option<IpNet>,
+    /// The clocks when deadlines were last right.
+    settled: Moment,
+    logged: u32,
+}
+
+impl<P: Plane> Keeper<P> {
+    /// Restores what the state file and the kernel's table hold, and brings the kernel up to date.
+    /// Without a store bans live in memory, without a plane the proxy alone enforces them.
+    pub fn new(
+        settings: KeeperSettings,
+        saved: Option<(Store, Loaded)>,
+        plane: Option<P>,
+        at: Moment,
+    ) -> (Self, KeeperHandle) {
+        let KeeperSettings { mode, threshold, exempt, capacity, patience } = settings;
+        let ledger = BanLedger::new(threshold, Arc::clone(&exempt), capacity);
+        let ledger = if mode == BanMode::Observe { ledger.observing() } else { ledger };
+        let stats = Arc::<KeeperStats>::default();
+        let (store, loaded) = saved.unzip();
+        let (accuse, accusations) = mpsc::channel(OFFENCES_MAX);
+        let (order, orders) = mpsc::channel(ORDERS_MAX);
+        let mut keeper = Self {
+            mode,
+            ledger,
+            plane,
+            owed: BTreeSet::new(),
+            links: Links::default(),
+            disk: Disk::new(store, Arc::clone(&stats)),
+            accusations,
+            orders,
+            stats: Arc::clone(&stats),
+            cursor: None,
+            settled: at,
+            logged: 0,
+        };
+        // Switched off, the file and the kernel's table stay as they are for when it is not.
+        if mode != BanMode::Off {
+            keeper.restore(loaded.unwrap_or_default(), &at);
+        }
+        (keeper, KeeperHandle { mode, exempt, patience, accusations: accuse, orders: order, stats })
+    }
+
+    /// A view for one more worker, and the link that keeps it up to date.
+    pub fn worker(&mut self) -> (BanView, WorkerLink) {
+        let mut view = BanView::new(Arc::clone(self.ledger.exempt()));
+        if self.mode == BanMode::Enforce {
+            view.replace(&self.ledger.snapshot());
+        }
+        (view, self.links.open())
+    }
+
+    /// Keeps the bans until `shutdown`; then writes what is not on disk yet. The kernel's table
+    /// stays as it is: what is banned stays banned while nobody is there to change it.
+    pub async fn run(mut self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut shutdown => break,
+                ready = self.disk.ready() => match ready {
+                    Ready::Landed(landed) => self.disk.settle(landed),
+                    Ready::Due => {
+                        let (ledger, at) = (&self.ledger, Moment::now());
+                        self.disk.begin(|| whole(ledger, &at));
+                    }
+                },
+                _ = tick.tick() => self.tick(Moment::now()),
+                Some(order) = self.orders.recv() => self.obey(order, Moment::now()),
+                Some(first) = self.accusations.recv() => {
+                    let at = Moment::now();
+                    self.judge(first, &at);
+                    for _ in 1..OFFENCES_PER_TURN {
+                        let Ok(next) = self.accusations.try_recv() else { break };
+                        self.judge(next, &at);
+                    }
+                }
+            }
+        }
+        let (ledger, at) = (&self.ledger, Moment::now());
+        self.disk.finish(|| whole(ledger, &at)).await;
+    }
+
+    fn judge(&mut self, accusation: Accusation, at: &Moment) {
+        let Accusation { client, peer, offence, rule, reply } = accusation;
+        count(&self.stats.offences);
+        let changes = self.ledger.offend(client, peer, offence, rule, at.monotonic);
+        let Some(ban) = changes.last() else { return tell(reply, Judgement::Noted) };
+        count(&self.stats.banned);
+        let target = ban.target;
+        let (sender, applied) = mpsc::channel(1);
+        self.apply(&changes, at, Some(&sender));
+        // Ours must go, or the wait for the last one would never end.
+        drop(sender);
+        tell(reply, Judgement::Banned(target, applied));
+    }
+
+    fn obey(&mut self, order: Order, at: Moment) {
+        let now = at.monotonic;
+        match order {
+            Order::Add { target, ttl, reason, reply } => {
+                match self.ledger.add(target, ttl, reason, now) {
+                    Err(error) => tell(reply, Err(error.into())),
+                    Ok(changes) => {
+                        self.apply(&changes, &at, None);
+                        match self.ledger.get(target).map(|ban| self.report(ban, &at)) {
+                            Some(report) => self.disk.answer(reply, report),
+                            None => tell(reply, Err(KeeperError::Ended)),
+                        }
+                    }
+                }
+            }
+            Order::Remove { target, reply } => {
+                let report = self.ledger.get(target).map(|ban| self.report(ban, &at));
+                match (self.ledger.remove(target, now), report) {
+                    (Ok(change), Some(report)) => {
+                        self.apply(&[change], &at, None);
+                        if self.owed.contains(&change.target) {
+                            let target = change.target;
+                            tell(reply, Err(KeeperError::KernelKept { target }));
+                        } else {
+                            self.disk.answer(reply, report);
+                        }
+                    }
+                    (Ok(_), None) => tell(reply, Err(KeeperError::Ended)),
+                    (Err(error), _) => tell(reply, Err(error.into())),
+                }
+            }
+            Order::List { after, limit, reply } => {
+                let limit = limit.clamp(1, PAGE_MAX);
+                let mut rest = self.ledger.list(after);
+                let bans: Vec<_> =
+                    rest.by_ref().take(limit).map(|ban| self.report(ban, &at)).collect();
+                let next = rest.next().and(bans.last()).map(|last| last.target);
+                tell(reply, Ok(BanPage { total: self.ledger.len(), bans, next }));
+            }
+            Order::Explain { address, reply } => tell(reply, Ok(self.explain(address, &at))),
+        }
+    }
+
+    fn explain(&self, address: IpAddr, at: &Moment) -> Explanation {
+        let client = ClientAddr(address.to_canonical());
+        let (score, step) = self.ledger.standing(client, at.monotonic);
+        let threshold = self.ledger.threshold();
+        Explanation {
+            address,
+            exempt: self.ledger.exempt().contains(address),
+            ban: self.ledger.find(address, at.monotonic).map(|ban| self.report(ban, at)),
+            source: client.ban_target(),
+            score,
+            threshold: threshold.capacity,
+            step,
+            next_ban_seconds: threshold.ladder.ttl(step).as_secs(),
+        }
+    }
+
+    fn report(&self, ban: &Ban, at: &Moment) -> BanReport {
+        let in_kernel =
+            ban.planes == Planes::Both && self.plane.is_some() && !self.owed.contains(&ban.target);
+        let planes: &[_] = if in_kernel { &["kernel", "proxy"] } else { &["proxy"] };
+        BanReport::new(ban, planes, self.mode == BanMode::Observe, at)
+    }
+
+    /// Brings everything in line with changes that the ledger has made: the kernel first, for it
+    /// is what the source meets first.
+    fn apply(&mut self, changes: &[BanChange], at: &Moment, applied: Option<&Applied>) {
+        for &change in changes {
+            self.write_kernel(change);
+            if self.mode == BanMode::Enforce {
+                self.links.send(change, applied, &self.stats);
+            }
+            self.put_rows(change.target, at);
+            self.log(change);
+        }
+        self.follow_ledger(at);
+    }
+
+    /// Forgets on disk what the ledger has forgotten, and counts what it holds.
+    fn follow_ledger(&mut self, at: &Moment) {
+        for target in self.ledger.take_forgotten() {
+            self.put_rows(target, at);
+        }
+        for (number, origin) in [
+            (&self.stats.bans_automatic, Origin::Automatic),
+            (&self.stats.bans_operator, Origin::Operator),
+            (&self.stats.bans_kernel, Origin::Kernel),
+        ] {
+            gauge(number, self.ledger.count(origin));
+        }
+        gauge(&self.stats.offenders, self.ledger.offenders());
+    }
+
+    fn put_rows(&mut self, target: IpNet, at: &Moment) {
+        self.disk.put_ban(target, self.ledger.get(target).map(|ban| BanRow::new(ban, at)));
+        let record = self.ledger.record(target).map(|record| RecordRow::new(record, at));
+        self.disk.put_record(target, record);
+    }
+
+    fn write_kernel(&mut self, change: BanChange) {
+        let Some(plane) = &mut self.plane else { return };
+        let written = match (change.kind, change.planes) {
+            (ChangeKind::Set { until }, Planes::Both) => plane.ban(change.target, until),
+            // Also for a ban of the proxy alone: its target may have had an entry before.
+            (ChangeKind::Lift { .. }, _) | (ChangeKind::Set { .. }, Planes::Proxy) => {
+                plane.unban(change.target).map(drop)
+            }
+        };
+        match written {
+            Ok(()) => {
+                self.owed.remove(&change.target);
+            }
+            Err(error) => {
+                count(&self.stats.kernel_errors);
+                if self.owed.len() < OWED_MAX {
+                    self.owed.insert(change.target);
+                }
+                self.logged += 1;
+                if self.logged <= LOGGED_PER_TICK {
+                    tracing::warn!(target_net = %change.target, %error, "the kernel's ban table cannot be written");
+                }
+            }
+        }
+    }
+
+    fn log(&mut self, change: BanChange) {
+        if let ChangeKind::Lift { cause: LiftCause::Evicted } = change.kind {
+            count(&self.stats.evicted);
+        }
+        self.logged += 1;
+        if self.logged > LOGGED_PER_TICK {
+            return;
+        }
+        let banned = change.target;
+        match (change.kind, self.ledger.get(banned)) {
+            (ChangeKind::Lift { cause }, _) => tracing::info!(%banned, ?cause, "ban lifted"),
+            (ChangeKind::Set { .. }, Some(ban)) => tracing::info!(
+                %banned,
+                origin = ?ban.origin,
+                rule = ban.rule.as_deref(),
+                seconds = ban.ttl.map(|ttl| ttl.as_secs()),
+                step = ban.step,
+                observed = ban.observed,
+                "banned"
+            ),
+            (ChangeKind::Set { .. }, None) => {}
+        }
+    }
+
+    fn tick(&mut self, at: Moment) {
+        self.follow_clocks(&at);
+        let ended = self.ledger.expire(at.monotonic);
+        self.apply(&ended, &at, None);
+        self.pay_owed();
+        self.compare(&at);
+        let ledger = &self.ledger;
+        self.links.resync(|| ledger.snapshot());
+        if let Some(more) = self.logged.checked_sub(LOGGED_PER_TICK).filter(|&more| more > 0) {
+            tracing::info!(more, "changes of bans not logged one by one");
+        }
+        self.logged = 0;
+    }
+
+    /// The monotonic clock stands still while the machine sleeps, and bans should not; the wall
+    /// clock may be set, and the file's ends should follow.
+    fn follow_clocks(&mut self, at: &Moment) {
+        let slept = at.suspended.saturating_sub(self.settled.suspended);
+        let expected = self.settled.wall_of(at.monotonic).map_or(at.wall, |wall| wall.after(slept));
+        let stepped = at.wall.since(expected).max(expected.since(at.wall));
+        if slept >= STEP_MIN {
+            tracing::info!(?slept, "the machine was suspended, deadlines are moved");
+            self.ledger.move_back(slept);
+            for change in self.ledger.snapshot() {
+                self.write_kernel(change);
+            }
+            self.links.invalidate();
+        }
+        if slept >= STEP_MIN || stepped >= STEP_MIN {
+            self.disk.rewrite();
+            self.settled = *at;
+        }
+    }
+
+    /// Tries again what the kernel's table refused.
+    fn pay_owed(&mut self) {
+        let owed: Vec<IpNet> = self.owed.iter().copied().take(COMPARED_PER_TICK).collect();
+        for target in owed {
+            let change = self.ledger.get(target).map_or(
+                BanChange {
+                    target,
+                    planes: Planes::Both,
+                    kind: ChangeKind::Lift { cause: LiftCause::Expired },
+                },
+                Ban::set,
+            );
+            self.write_kernel(change);
+        }
+    }
+
+    /// Reads what the kernel dropped for the next bans in turn, and writes those that it has lost.
+    fn compare(&mut self, at: &Moment) {
+        let Some(plane) = &self.plane else { return };
+        let turn: Vec<BanChange> =
+            self.ledger.list(self.cursor).take(COMPARED_PER_TICK).map(Ban::set).collect();
+        self.cursor = turn.last().filter(|_| turn.len() == COMPARED_PER_TICK).map(|ban| ban.target);
+        let (mut readings, mut lost) = (Vec::new(), Vec::new());
+        for ban in turn.into_iter().filter(|ban| ban.planes == Planes::Both) {
+            match plane.drops(ban.target) {
+                Ok(Some(drops)) => readings.push((ban.target, drops)),
+                Ok(None) => lost.push(ban),
+                Err(error) => {
+                    // Whatever is wrong with one read is wrong with the next thousand.
+                    count(&self.stats.kernel_errors);
+                    tracing::warn!(%error, "the kernel's ban table cannot be read");
+                    break;
+                }
+            }
+        }
+        for ban in lost {
+            if !self.owed.contains(&ban.target) {
+                count(&self.stats.reasserted);
+                self.write_kernel(ban);
+            }
+        }
+        for (target, drops) in readings {
+            if let Some(change) = self.ledger.drops_seen(target, drops, at.monotonic) {
+                if matches!(change.kind, ChangeKind::Set { .. }) {
+                    count(&self.stats.extended);
+                }
+                self.apply(&[change], at, None);
+            }
+        }
+    }
+}
+
+/// All that the file should hold.
+fn whole(ledger: &BanLedger, at: &Moment) -> Batch {
+    Batch {
+        whole: true,
+        bans: ledger.list(None).map(|ban| (ban.target, Some(BanRow::new(ban, at)))).collect(),
+        records: ledger
+            .records()
+            .map(|(target, record)| (target, Some(RecordRow::new(record, at))))
+            .collect(),
+    }
+}

@@ -1,0 +1,195 @@
+//! A ban, and what changes when one begins, moves or ends: the words that both planes share.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Monotonic;
+
+/// Who made a ban.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// The ledger, for offences.
+    Automatic,
+    /// A person; never evicted, extended or released early.
+    Operator,
+    /// Found in the kernel's table without a record of why.
+    Kernel,
+}
+
+/// Where a ban is enforced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Planes {
+    /// The kernel drops the packets, the proxy refuses the requests.
+    Both,
+    /// The proxy alone: the client stands behind a trusted proxy, so that the network card never
+    /// sees its address.
+    Proxy,
+}
+
+/// One source that may not come back before its time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// In canonical form: host bits cleared, never an IPv4-mapped prefix.
+    pub target: IpNet,
+    pub since: Monotonic,
+    /// The first moment at which the ban no longer holds.
+    pub until: Monotonic,
+    /// What it was granted for; none without end.
+    pub ttl: Option<Duration>,
+    pub origin: Origin,
+    /// The rule whose violation reached the threshold; none unless automatic.
+    pub rule: Option<Cow<'static, str>>,
+    /// Why, in the words of who made it; at most [`REASON_MAX_BYTES`].
+    pub reason: Box<str>,
+    /// How many automatic bans the source had before this one.
+    pub step: u8,
+    pub planes: Planes,
+    /// Made while bans were only observed: it is never enforced later.
+    pub observed: bool,
+    pub drops: DropCount,
+}
+
+/// Longest reason of a ban, in bytes of UTF-8.
+pub const REASON_MAX_BYTES: usize = 256;
+
+impl Ban {
+    pub fn holds(&self, now: Monotonic) -> bool {
+        self.until > now
+    }
+
+    pub fn remaining(&self, now: Monotonic) -> Duration {
+        self.until.since(now)
+    }
+
+    pub(super) fn set(&self) -> BanChange {
+        let kind = ChangeKind::Set { until: self.until };
+        BanChange { target: self.target, planes: self.planes, kind }
+    }
+
+    pub(super) fn lift(&self, cause: LiftCause) -> BanChange {
+        BanChange { target: self.target, planes: self.planes, kind: ChangeKind::Lift { cause } }
+    }
+}
+
+/// What both planes must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BanChange {
+    pub target: IpNet,
+    pub planes: Planes,
+    pub kind: ChangeKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// The target is banned until then, whatever held before.
+    Set { until: Monotonic },
+    /// The target is no longer banned by itself; a wider ban may still cover it.
+    Lift { cause: LiftCause },
+}
+
+/// Why a ban ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LiftCause {
+    Expired,
+    Operator,
+    /// The table was full, and this one had the least time left.
+    Evicted,
+    /// Its source fell silent ([`super::threshold::Threshold::release_after`]).
+    Silent,
+}
+
+/// Packets that the kernel dropped for one ban, counted over restarts of the kernel's counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct DropCount {
+    /// What earlier counters had reached.
+    before: u64,
+    /// The last reading of the present counter.
+    read: u64,
+    window_from: Monotonic,
+    window_base: u64,
+    /// When the count was last seen to grow, or the ban began.
+    last_at: Monotonic,
+}
+
+impl DropCount {
+    /// A count that stood at `total` when the present counter read `read`.
+    pub fn resumed(total: u64, read: u64, now: Monotonic) -> Self {
+        let before = total.saturating_sub(read);
+        let total = before.saturating_add(read);
+        Self { before, read, window_from: now, window_base: total, last_at: now }
+    }
+
+    pub const fn total(&self) -> u64 {
+        self.before.saturating_add(self.read)
+    }
+
+    /// Takes a reading of the kernel's counter. Gives the packets of a window that is over.
+    pub(super) fn observe(&mut self, read: u64, window: Duration, now: Monotonic) -> Option<u64> {
+        if read < self.read {
+            self.before = self.total();
+            self.read = 0;
+        }
+        if read > self.read {
+            self.read = read;
+            self.last_at = now;
+        }
+        if now.since(self.window_from) < window {
+            return None;
+        }
+        let in_window = self.total().saturating_sub(self.window_base);
+        self.window_from = now;
+        self.window_base = self.total();
+        Some(in_window)
+    }
+
+    pub(super) fn silence(&self, now: Monotonic) -> Duration {
+        now.since(self.last_at)
+    }
+
+    pub(super) fn moved_back(self, by: Duration) -> Self {
+        let (window_from, last_at) = (self.window_from.before(by), self.last_at.before(by));
+        Self { window_from, last_at, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_ns(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn drops_are_counted_by_windows() {
+        let mut drops = DropCount::resumed(0, 0, at(0));
+        for (now, read, window) in [
+            (1, 3, None),
+            (9, 5, None),
+            (10, 7, Some(7)),
+            (15, 9, None),
+            (25, 9, Some(2)),
+            (35, 9, Some(0)),
+        ] {
+            assert_eq!(drops.observe(read, WINDOW, at(now)), window, "at {now} s");
+        }
+        assert_eq!(drops.total(), 9);
+        assert_eq!(drops.silence(at(35)), Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_counter_that_starts_anew_loses_nothing() {
+        let mut drops = DropCount::resumed(100, 0, at(0));
+        for (read, total) in [(5, 105), (8, 108), (2, 110), (2, 110), (0, 110), (4, 114)] {
+            drops.observe(read, WINDOW, at(1));
+            assert_eq!(drops.total(), total, "after {read}");
+        }
+    }
+}
