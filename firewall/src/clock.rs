@@ -1,7 +1,7 @@
 //! The clocks: the one that the kernel's deadlines are kept in, and the one that people read.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -95,22 +95,16 @@ impl Wall {
 }
 
 /// RFC 3339, UTC, with milliseconds: `2026-11-21T22:41:37.250Z`.
+/// RFC 3339 in UTC, to the millisecond; `never` from the year 10000 on, for which it has no digits.
 impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (days, ms) = (self.0 / 86_400_000, self.0 % 86_400_000);
-        // Days are counted from 0000-03-01, so that the leap day ends a year, and in eras of 400
-        // years, which all have the same number of days.
-        let shifted = days + 719_468;
-        let (era, day) = (shifted / 146_097, shifted % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let march_month = (5 * day + 2) / 153;
-        let day = day - (153 * march_month + 2) / 5 + 1;
-        let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-        let year = era * 400 + year + u64::from(month <= 2);
-        let (hour, minute, second) = (ms / 3_600_000, ms / 60_000 % 60, ms / 1_000 % 60);
-        let ms = ms % 1_000;
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+        const YEAR_10000_MS: u64 = 253_402_300_800_000;
+        match SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.0)) {
+            Some(time) if self.0 < YEAR_10000_MS => {
+                humantime::format_rfc3339_millis(time).fmt(f)
+            }
+            _ => f.write_str("never"),
+        }
     }
 }
 

@@ -1,1 +1,15 @@
-//! To be written.
+//! Who tells the firewall what to do: the command line, the configuration, the admin socket.
+
+pub mod admin;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod enforcement;
+pub mod exposition;
+pub mod keeping;
+pub mod policy;
+pub mod settings;
+pub mod socket;
+pub mod status;
+pub mod worker;

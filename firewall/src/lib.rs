@@ -4,6 +4,7 @@
 //! [`kernel`], [`listen`], [`pipeline`] by the rules of [`contract`], [`upstream`]; [`ban`] is who may
 //! not come back, [`control`] is who tells it all what to do.
 
+pub mod access_log;
 pub mod address;
 pub mod ban;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod control;
 pub mod json;
 pub mod kernel;
 pub mod listen;
+pub mod metrics;
 pub mod pipeline;
 pub mod upstream;
 pub mod violation;

@@ -1,6 +1,5 @@
 //! From the socket to the pipeline: accepting, framing, and the life of a connection.
 
-pub mod client;
 pub mod connection;
 pub mod connections;
 pub mod framing;

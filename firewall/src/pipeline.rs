@@ -1,3 +1,291 @@
-//! To be written.
+//! The request path: what is checked, and in which order.
 
+pub mod client;
+pub mod exchange;
+pub mod headers;
+pub mod message;
 pub mod origin;
+pub mod refusal;
+pub mod ruleset;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::uri::PathAndQuery;
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+
+use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
+use crate::address::ClientAddr;
+use crate::ban::keeper::{Consequence, KeeperHandle};
+use crate::ban::view::BanView;
+use crate::clock::Monotonic;
+use crate::contract::{Matched, OperationIndex};
+use crate::metrics::{Metrics, Outcome};
+use crate::pipeline::client::client;
+use crate::pipeline::exchange::{Exchange, RequestIds};
+use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
+use crate::pipeline::origin::Origin;
+use crate::pipeline::refusal::{After, failure, refusal};
+use crate::pipeline::ruleset::{Mode, Rulesets};
+use crate::upstream::UpstreamError;
+use crate::upstream::body::Body;
+use crate::upstream::pool::Pool;
+use crate::violation::{Rule, Stage, Violation};
+
+/// One worker's request path.
+pub struct Pipeline {
+    rulesets: Rulesets,
+    bans: Rc<RefCell<BanView>>,
+    keeper: KeeperHandle,
+    pool: Pool,
+    ids: RequestIds,
+    metrics: Arc<Metrics>,
+    log: Rc<AccessLog>,
+}
+
+/// What a worker's pipeline is made of.
+pub struct Parts {
+    pub rulesets: Rulesets,
+    pub bans: Rc<RefCell<BanView>>,
+    pub keeper: KeeperHandle,
+    pub ids: RequestIds,
+    pub metrics: Arc<Metrics>,
+    pub log: Rc<AccessLog>,
+}
+
+/// A request that has passed every stage; only [`Pipeline::admit`] makes one, and nothing else is
+/// forwarded.
+struct Admitted<'a> {
+    matched: Option<Matched<'a>>,
+    target: PathAndQuery,
+    body: Body,
+}
+
+/// Why an exchange ended without the upstream's answer.
+enum Denied {
+    Violation(Violation),
+    Upstream(UpstreamError),
+}
+
+impl From<Violation> for Denied {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<UpstreamError> for Denied {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+/// What the log needs to know of the way a request took.
+#[derive(Default)]
+struct Trace {
+    operation: Option<OperationIndex>,
+    upstream: Option<UpstreamRecord>,
+}
+
+impl Pipeline {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { rulesets, bans, keeper, ids, metrics, log } = parts;
+        let pool = Pool::new(&rulesets.current().api.upstream, &metrics);
+        Self { rulesets, bans, keeper, pool, ids, metrics, log }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, origin: &Origin, request: Request<Incoming>) -> Response<Body> {
+        let ruleset = self.rulesets.current();
+        let (request, body) = request.into_parts();
+        let client = ClientAddr(origin.peer.0);
+        let id = self.ids.next();
+        let mut exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
+        let mut trace = Trace::default();
+        let answer = self.exchange(&mut exchange, &mut trace, origin, body).await;
+        for violation in exchange.observed() {
+            self.metrics.violation(violation.rule, Outcome::Observed);
+        }
+        let (outcome, violation, response) = match answer {
+            Ok(response) => match exchange.observed().first() {
+                None => (Outcome::Passed, None, response),
+                Some(violation) => (Outcome::Observed, Some(violation.clone()), response),
+            },
+            Err(Denied::Violation(violation)) => {
+                let response = self.refuse(&exchange, origin, &violation).await;
+                (Outcome::Refused, Some(violation), response)
+            }
+            Err(Denied::Upstream(error)) => {
+                self.metrics.upstream_errors.with_label_values(&[error.id()]).inc();
+                let violation = exchange.observed().first().cloned();
+                (Outcome::Failed, violation, failure(&error, id))
+            }
+        };
+        let record = Record {
+            id: id.get(),
+            generation: ruleset.generation,
+            client: exchange.client.0,
+            peer: origin.peer.0,
+            method: exchange.request.method,
+            started: exchange.started,
+            request_octets: exchange.request_octets,
+            status: response.status().as_u16(),
+            upstream: trace.upstream,
+            violation,
+        };
+        let operation = ruleset.api.metrics(trace.operation).clone();
+        let settlement = Settlement::new(record, outcome, operation, Rc::clone(&self.log));
+        response.map(|body| body.settled_by(Box::new(settlement)))
+    }
+
+    async fn exchange(
+        &self,
+        exchange: &mut Exchange<'_>,
+        trace: &mut Trace,
+        origin: &Origin,
+        body: Incoming,
+    ) -> Result<Response<Body>, Denied> {
+        let admitted = self.admit(exchange, trace, origin, body).await?;
+        self.forward(exchange, trace, origin, admitted).await
+    }
+
+    /// The order is the policy: what is cheap and certain comes before what is dear.
+    async fn admit<'a>(
+        &self,
+        exchange: &mut Exchange<'a>,
+        trace: &mut Trace,
+        origin: &Origin,
+        body: Incoming,
+    ) -> Result<Admitted<'a>, Violation> {
+        exchange.is_unread = !http_body::Body::is_end_stream(&body);
+        if let Some(violation) = origin.refusal() {
+            return Err(violation);
+        }
+        let ruleset = exchange.ruleset;
+        let mode = ruleset.api.request_mode;
+        exchange.client =
+            client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
+        self.banned(exchange.client)?;
+        strip_hop_by_hop(&mut exchange.request.headers);
+        let found = route(exchange);
+        let matched = exchange.settle(mode, found)?;
+        trace.operation = matched.as_ref().map(|matched| matched.index);
+        let query = match (&matched, mode) {
+            (None, _) | (_, Mode::Off) => None,
+            (Some(matched), _) => {
+                let found = parameters(exchange, matched);
+                exchange.settle(mode, found)?.flatten()
+            }
+        };
+        let operation = matched.as_ref().map(|matched| matched.operation);
+        let body = message::request_body(exchange, operation, origin, body).await?;
+        let target = target(&exchange.request.uri, mode, matched.as_ref(), query)?;
+        Ok(Admitted { matched, target, body })
+    }
+
+    fn banned(&self, client: ClientAddr) -> Result<(), Violation> {
+        match self.bans.borrow().is_banned(client.0, Monotonic::coarse) {
+            Some(_) => Err(Violation::new(Rule::Banned)),
+            None => Ok(()),
+        }
+    }
+
+    async fn forward(
+        &self,
+        exchange: &mut Exchange<'_>,
+        trace: &mut Trace,
+        origin: &Origin,
+        admitted: Admitted<'_>,
+    ) -> Result<Response<Body>, Denied> {
+        let ruleset = exchange.ruleset;
+        let mut request = Request::new(admitted.body);
+        request.method_mut().clone_from(&exchange.request.method);
+        *request.uri_mut() = Uri::from(admitted.target);
+        *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
+        let response_mode = ruleset.api.response_mode;
+        forward_headers(request.headers_mut(), origin.peer, exchange.client, response_mode);
+        let sent = Monotonic::now();
+        let sending = self.pool.send(&ruleset.api.upstream, request);
+        let (response, lease) = tokio::time::timeout(ruleset.limits.response_timeout, sending)
+            .await
+            .map_err(|_elapsed| UpstreamError::ResponseTimeout)??;
+        let waited = Monotonic::now().since(sent);
+        trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
+        let operation = admitted.matched.as_ref().map(|matched| matched.operation);
+        message::response(exchange, operation, response, lease).await
+    }
+
+    /// Answers a violation, once the keeper has heard of it: where it makes a ban, the kernel holds
+    /// that before the answer is written.
+    async fn refuse(
+        &self,
+        exchange: &Exchange<'_>,
+        origin: &Origin,
+        violation: &Violation,
+    ) -> Response<Body> {
+        self.metrics.violation(violation.rule, Outcome::Refused);
+        let mut after = if exchange.is_unread { After::Close } else { After::KeepAlive };
+        if violation.rule == Rule::Banned || violation.rule.stage() == Stage::Framing {
+            after = After::Close;
+        }
+        if let Some(offence) = violation.rule.offence() {
+            let (client, peer) = (exchange.client, origin.peer);
+            // The keeper closes the source's connections at once; this one still has an answer to give.
+            origin.refusing(true);
+            let consequence = self.keeper.offend(client, peer, offence, violation.rule.id()).await;
+            if let Consequence::Banned(_) = consequence {
+                after = After::Close;
+            }
+            if after == After::KeepAlive {
+                origin.refusing(false);
+            }
+        }
+        if after == After::Close {
+            origin.close_after_response();
+        }
+        refusal(violation, exchange.id, after)
+    }
+
+    /// Closes what has been idle for too long, and hands the log over; called a few times a second.
+    pub fn tend(&self) {
+        self.pool.sweep();
+        self.log.flush();
+    }
+
+    /// How often [`Pipeline::tend`] wants to be called.
+    pub const TENDING: Duration = Duration::from_millis(200);
+}
+
+fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
+    let request = &exchange.request;
+    exchange.ruleset.api.contract.route(&request.method, request.uri.path())
+}
+
+/// Checks path, query and header parameters; gives the query to forward.
+fn parameters(
+    exchange: &Exchange<'_>,
+    matched: &Matched<'_>,
+) -> Result<Option<String>, Violation> {
+    let request = &exchange.request;
+    matched.operation.check_parameters(matched, request.uri.query(), &request.headers)
+}
+
+/// What was checked is what is forwarded: where the contract is enforced the target is written anew
+/// from its parsed form, elsewhere its octets pass as they came.
+fn target(
+    uri: &Uri,
+    mode: Mode,
+    matched: Option<&Matched<'_>>,
+    query: Option<String>,
+) -> Result<PathAndQuery, Violation> {
+    let written = match (mode, matched, query) {
+        (Mode::Enforce, Some(matched), None) => PathAndQuery::try_from(matched.path.as_str()),
+        (Mode::Enforce, Some(matched), Some(query)) => {
+            PathAndQuery::try_from(format!("{}?{query}", matched.path))
+        }
+        _ => Ok(uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))),
+    };
+    written.map_err(|_unwritable| Violation::new(Rule::Path))
+}

@@ -79,7 +79,7 @@ pub struct Held {
 }
 
 /// The ban table that the packet path reads.
-pub trait Plane: Send {
+pub trait Plane {
     type Error: std::error::Error + Send;
 
     /// Drops the packets of a target until then, whatever held before.

@@ -94,6 +94,12 @@ impl Seat {
         self.wake();
     }
 
+    /// Ends the connection: at once, or after the answer that is its last.
+    fn end(&self, patience: Duration) {
+        let is_last = self.judgement.has_last_word();
+        self.order(if is_last { Order::LastWords(patience) } else { Order::Drop });
+    }
+
     fn wake(&self) {
         if let Some(waker) = self.waker.borrow_mut().take() {
             waker.wake();
@@ -164,15 +170,10 @@ impl Connections {
     /// their clients are turned away request by request.
     pub fn close_source(&self, target: IpNet, patience: Duration) -> usize {
         let seats = self.seats.borrow();
-        let mut ended = 0;
-        let mut end = |indices: &Vec<usize>| {
-            for seat in indices.iter().filter_map(|index| seats.places.get(*index)?.as_ref()) {
-                if target.contains(&seat.peer.0) {
-                    ended += 1;
-                    let is_last = seat.judgement.is_closing();
-                    seat.order(if is_last { Order::LastWords(patience) } else { Order::Drop });
-                }
-            }
+        let end = |indices: &Vec<usize>| {
+            let sitting = indices.iter().filter_map(|index| seats.places.get(*index)?.as_ref());
+            let meant = sitting.filter(|seat| target.contains(&seat.peer.0));
+            meant.map(|seat| seat.end(patience)).count()
         };
         match seats.by_source.get(&target) {
             Some(indices) => end(indices),
@@ -180,9 +181,16 @@ impl Connections {
                 .by_source
                 .iter()
                 .filter(|(source, _)| target.contains(*source) || source.contains(&target))
-                .for_each(|(_, indices)| end(indices)),
+                .map(|(_, indices)| end(indices))
+                .sum(),
         }
-        ended
+    }
+
+    /// The same for every connection whose peer is chosen.
+    pub fn close_where(&self, is_chosen: impl Fn(PeerAddr) -> bool, patience: Duration) -> usize {
+        let seats = self.seats.borrow();
+        let chosen = seats.places.iter().flatten().filter(|seat| is_chosen(seat.peer));
+        chosen.map(|seat| seat.end(patience)).count()
     }
 
     /// Lets every connection finish what its client has begun to ask, and admits no more. After

@@ -34,6 +34,7 @@ pub struct Judgement {
     is_answering: Cell<bool>,
     is_in_head: Cell<bool>,
     is_closing: Cell<bool>,
+    is_refusing: Cell<bool>,
     is_draining: Cell<bool>,
     quiet_since: Cell<Monotonic>,
     octets_received: Cell<u64>,
@@ -104,6 +105,16 @@ impl Judgement {
         self.is_closing.get()
     }
 
+    /// A refusal is being settled that may turn out to be the connection's last answer.
+    pub fn set_refusing(&self, is_refusing: bool) {
+        self.is_refusing.set(is_refusing);
+    }
+
+    /// Whether the answer in hand may still be written when the connection's source is banned.
+    pub fn has_last_word(&self) -> bool {
+        self.is_closing.get() || self.is_refusing.get()
+    }
+
     /// Whether no request after this one will be answered, so that its answer should say so.
     pub fn is_last(&self, ordinal: u64) -> bool {
         let is_refused = self.refusal.get().is_some_and(|refusal| refusal.ordinal == ordinal);
@@ -171,6 +182,11 @@ impl Origin {
         let refusal = self.judgement.refusal.get()?;
         (refusal.ordinal == self.ordinal && refusal.part == part)
             .then(|| Violation::new(refusal.rule))
+    }
+
+    /// Says that a refusal is being settled: a ban that it causes lets this connection write it.
+    pub fn refusing(&self, is_refusing: bool) {
+        self.judgement.set_refusing(is_refusing);
     }
 
     /// Closes the connection when this answer's last octet has been written. A source that is

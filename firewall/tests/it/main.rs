@@ -1,3 +1,16 @@
-//! The integration tests, in one binary.
+//! The integration tests: the real program, real sockets, the real kernel where it lets us.
 
+mod kit;
+
+/// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.
+mod contract;
+/// The loop through the kernel: namespaces, a native XDP program, real packets.
+mod kernel_loop;
+/// Offences become bans, bans hold, survive, and are lifted.
+mod loops;
+/// Enforce, observe, off.
+mod modes;
+/// The command line, the admin socket, reload, drain.
+mod operator;
+/// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

@@ -5,6 +5,7 @@ mod net;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};
+use xtask::skip::skipped;
 
 /// What the kernel gives; none, said aloud, where the capability is missing.
 #[track_caller]
@@ -21,12 +22,4 @@ fn permitted<T>(test: &str, result: Result<T, KernelError>) -> Option<T> {
 
 fn start(test: &str, options: &Options) -> Option<Kernel> {
     permitted(test, Kernel::start(options))
-}
-
-/// Says that `test` cannot run here; a failure where everything must run.
-fn skipped(test: &str, reason: &str) {
-    let is = |name, value| std::env::var_os(name).is_some_and(|found| found == value);
-    let is_required = is("FIREWALL_REQUIRE_KERNEL", "1") || is("CI", "true");
-    assert!(!is_required, "{test} must run here: {reason}");
-    eprintln!("SKIPPED: {test}: {reason}");
 }

@@ -1,0 +1,187 @@
+//! The admin socket: HTTP over a Unix socket that only the daemon's user and group can open.
+
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::ban::keeper::PAGE_MAX;
+use crate::control::daemon::Control;
+use crate::control::status;
+
+/// A command is a few hundred octets.
+const REQUEST_OCTETS: usize = 64 << 10;
+/// Commands in progress; what comes beyond waits to be accepted.
+const CONNECTIONS: usize = 32;
+/// A caller that says nothing for this long is let go.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Opens the socket, readable and writable for user and group. A socket left by a process that is no
+/// more is replaced; one that answers is not.
+pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
+    let context = || format!("admin socket {}", path.display());
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory).with_context(context)?;
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            bail!("admin socket {}: another firewall answers there", path.display());
+        }
+        std::fs::remove_file(path).with_context(context)?;
+    }
+    let listener = UnixListener::bind(path).with_context(context)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
+        .with_context(context)?;
+    Ok(listener)
+}
+
+/// Serves until the task is dropped.
+pub async fn serve(listener: UnixListener, control: Rc<Control>) {
+    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let control = Rc::clone(&control);
+                tokio::task::spawn_local(async move {
+                    connection(stream, control).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the admin socket cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, control: Rc<Control>) {
+    let caller = stream.peer_cred().map(|caller| caller.uid()).ok();
+    let service = service_fn(move |request| {
+        let control = Rc::clone(&control);
+        async move { anyhow::Ok(respond(&control, caller, request).await) }
+    });
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = serving.await {
+        tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+/// A command failed.
+struct Failure(StatusCode, String);
+
+impl Failure {
+    fn bad(text: impl Into<String>) -> Self {
+        Self(StatusCode::BAD_REQUEST, text.into())
+    }
+}
+
+async fn respond(
+    control: &Control,
+    caller: Option<u32>,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+    let result = command(control, request).await;
+    if method != Method::GET {
+        let outcome = match &result {
+            Ok(_) => "done",
+            Err(Failure(_, reason)) => reason,
+        };
+        tracing::info!(caller, %method, path, outcome, "admin command");
+    }
+    let (status, answer) = match result {
+        Ok(answer) => (StatusCode::OK, answer),
+        Err(Failure(status, reason)) => (status, json!({ "error": reason })),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewBan {
+    target: IpNet,
+    for_seconds: Option<u64>,
+    reason: String,
+}
+
+async fn command(control: &Control, request: Request<Incoming>) -> Result<Value, Failure> {
+    let (head, body) = request.into_parts();
+    let query = head.uri.query().unwrap_or_default();
+    match (head.method.as_str(), head.uri.path()) {
+        ("GET", "/v1/status") => Ok(status::status(control)),
+        ("GET", "/v1/bans") => {
+            let mut bans = Vec::new();
+            let mut after = None;
+            loop {
+                let page = control.keeper.list(after, PAGE_MAX).await.map_err(internal)?;
+                bans.extend(page.bans);
+                after = page.next;
+                if after.is_none() {
+                    return Ok(json!(bans));
+                }
+            }
+        }
+        ("POST", "/v1/bans") => {
+            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+            let ban: NewBan =
+                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
+            let duration = ban.for_seconds.map(Duration::from_secs);
+            let made = control.keeper.add(ban.target.trunc(), duration, ban.reason).await;
+            made.map(|made| json!(made)).map_err(|error| Failure::bad(error.to_string()))
+        }
+        ("DELETE", "/v1/bans") => {
+            let target = parameter::<IpNet>(query, "target")?;
+            let lifted = control.keeper.remove(target).await;
+            lifted.map_err(|error| Failure(StatusCode::NOT_FOUND, error.to_string()))?;
+            Ok(json!({ "target": target }))
+        }
+        ("GET", "/v1/explain") => {
+            let address = parameter(query, "address")?;
+            status::explain(control, address).await.map_err(internal)
+        }
+        ("POST", "/v1/reload") => match control.reload().await {
+            Ok(generation) => Ok(json!({ "generation": generation })),
+            Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
+        },
+        _ => Err(Failure(StatusCode::NOT_FOUND, "no such command".into())),
+    }
+}
+
+fn internal(error: impl std::fmt::Display) -> Failure {
+    Failure(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}
+
+/// The value of `name=…`; addresses and prefixes need no escapes in a query (RFC 3986 section 3.4).
+fn parameter<T: std::str::FromStr>(query: &str, name: &str) -> Result<T, Failure> {
+    query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+        .and_then(|value| value.parse().ok())
+        .ok_or_else(|| Failure::bad(format!("parameter {name} is missing or malformed")))
+}

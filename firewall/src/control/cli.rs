@@ -1,0 +1,287 @@
+//! The command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, Parser, Subcommand};
+use http::Method;
+use ipnet::IpNet;
+use serde_json::{Value, json};
+
+use crate::ban::keeper::BanMode;
+use crate::control::config::{self, Admin, ConfigFile};
+use crate::control::settings::KernelLog;
+use crate::control::{check, daemon, socket};
+use crate::kernel;
+
+/// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (SIGTERM drains, SIGHUP reloads)
+    Run(Box<RunOptions>),
+    /// Say whether configuration and document can be enforced; exit 0 if so, 1 if not, 2 if it
+    /// could not be found out
+    Check(CheckOptions),
+    /// Show what the running firewall does
+    Status(#[command(flatten)] Connection),
+    /// Read configuration and document anew; the old ones serve on if the new ones are not sound
+    Reload(#[command(flatten)] Connection),
+    /// Make, lift and list bans
+    Ban {
+        #[command(subcommand)]
+        command: BanCommand,
+    },
+    /// Say whether an address is banned, where, and why
+    Explain {
+        address: IpAddr,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Take the kernel program off its interfaces, and its bans with it; the daemon must be stopped
+    Detach {
+        #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/firewall")]
+        pin_dir: PathBuf,
+    },
+    /// Print the configuration file with every key and its default
+    Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum BanCommand {
+    /// Ban an address or a prefix
+    Add {
+        target: IpNetOrAddress,
+        /// For how long, as "10m"; for ever if absent
+        #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Lift the ban of an address or a prefix
+    Del {
+        target: IpNetOrAddress,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// List the bans in force
+    List(#[command(flatten)] Connection),
+}
+
+/// `192.0.2.1`, `2001:db8::/64`.
+#[derive(Clone, Copy, Debug)]
+struct IpNetOrAddress(IpNet);
+
+impl std::str::FromStr for IpNetOrAddress {
+    type Err = ipnet::AddrParseError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(IpNet::from(address.to_canonical())));
+        }
+        text.parse::<IpNet>().map(|net| Self(net.trunc()))
+    }
+}
+
+#[derive(Clone, Debug, Args)]
+struct Connection {
+    /// The running firewall's admin socket
+    #[arg(long, value_name = "PATH", default_value_os_t = Admin::default().socket)]
+    admin_socket: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `run` is told.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunOptions {
+    /// The configuration file; `firewall config` prints one
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["spec", "upstream"])]
+    pub config: Option<PathBuf>,
+    /// Without a file: the OpenAPI document
+    #[arg(long, value_name = "FILE", required_unless_present = "config")]
+    spec: Option<PathBuf>,
+    /// Without a file: where requests go, as `http://127.0.0.1:9000`
+    #[arg(long, value_name = "URL", required_unless_present = "config")]
+    upstream: Option<String>,
+    /// Where clients connect
+    #[arg(long, value_name = "ADDR", required_unless_present = "config")]
+    listen: Option<SocketAddr>,
+    /// Attach the XDP program to this interface; may be given several times
+    #[arg(long, value_name = "IF")]
+    interface: Vec<String>,
+    /// Where bans are kept over a restart
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[arg(long, value_name = "PATH")]
+    admin_socket: Option<PathBuf>,
+    /// Serve Prometheus metrics here
+    #[arg(long, value_name = "ADDR")]
+    metrics: Option<SocketAddr>,
+    /// What bans do: enforce, observe, off
+    #[arg(long, value_name = "MODE", value_parser = ban_mode)]
+    bans: Option<BanMode>,
+    #[arg(long, value_name = "N")]
+    workers: Option<usize>,
+    /// The kernel program's own messages
+    #[arg(long, value_name = "LEVEL")]
+    kernel_log: Option<KernelLog>,
+    /// Where maps and links are pinned
+    #[arg(long, value_name = "DIR")]
+    pin_dir: Option<PathBuf>,
+}
+
+impl RunOptions {
+    /// The configuration that the options alone amount to. Clap has seen to it that document,
+    /// upstream and address are there where no file is.
+    pub(super) fn of_one_api(&self) -> ConfigFile {
+        ConfigFile::of_one_api(
+            self.listen.unwrap_or_else(|| ([127, 0, 0, 1], 8080).into()),
+            self.spec.clone().unwrap_or_default(),
+            self.upstream.clone().unwrap_or_default(),
+        )
+    }
+
+    /// An option beats the same key of the file.
+    pub(super) fn override_keys(&self, file: &mut ConfigFile) {
+        if let Some(listen) = self.listen {
+            file.listen.address = listen;
+        }
+        if !self.interface.is_empty() {
+            file.kernel.interfaces.clone_from(&self.interface);
+        }
+        if self.state_dir.is_some() {
+            file.state.dir.clone_from(&self.state_dir);
+        }
+        if let Some(socket) = &self.admin_socket {
+            file.admin.socket.clone_from(socket);
+        }
+        if self.metrics.is_some() {
+            file.metrics.listen = self.metrics;
+        }
+        if let Some(bans) = self.bans {
+            file.bans.mode = bans;
+        }
+        if self.workers.is_some() {
+            file.listen.workers = self.workers;
+        }
+        if let Some(level) = self.kernel_log {
+            file.kernel.log = level;
+        }
+        if let Some(directory) = &self.pin_dir {
+            file.kernel.pin_dir.clone_from(directory);
+        }
+    }
+}
+
+/// The configuration's words for it.
+fn ban_mode(text: &str) -> Result<BanMode, serde::de::value::Error> {
+    serde::Deserialize::deserialize(serde::de::IntoDeserializer::into_deserializer(text))
+}
+
+/// What `check` is told.
+#[derive(Debug, Args)]
+pub struct CheckOptions {
+    /// Configuration files (`.toml`) and OpenAPI documents
+    #[arg(required = true)]
+    pub files: Vec<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Cli {
+    /// Does what was asked.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.command {
+            Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
+            Command::Check(options) => check::run(&options),
+            Command::Status(connection) => {
+                let status = connection.call(&Method::GET, "/v1/status", None)?;
+                connection.print(&status, socket::status_text)
+            }
+            Command::Reload(connection) => {
+                let result = connection.call(&Method::POST, "/v1/reload", None)?;
+                connection.print(&result, |result| {
+                    format!("generation {} is in force", result["generation"])
+                })
+            }
+            Command::Ban { command } => command.run(),
+            Command::Explain { address, connection } => {
+                let path = format!("/v1/explain?address={address}");
+                let explanation = connection.call(&Method::GET, &path, None)?;
+                connection.print(&explanation, socket::explanation_text)
+            }
+            Command::Detach { pin_dir } => {
+                let detached = kernel::detach(&pin_dir).context("detaching")?;
+                print(&match detached.as_slice() {
+                    [] => "nothing was attached".into(),
+                    names => format!("detached from {}", names.join(", ")),
+                })
+            }
+            Command::Config => print(config::EXAMPLE.trim_end()),
+        }
+    }
+}
+
+impl BanCommand {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Add { target: IpNetOrAddress(target), duration, reason, connection } => {
+                let seconds = duration.map(|duration| duration.as_secs().max(1));
+                let ban = json!({ "target": target, "for_seconds": seconds, "reason": reason });
+                let made = connection.call(&Method::POST, "/v1/bans", Some(&ban))?;
+                connection.print(&made, |made| format!("banned {}", text(&made["target"])))
+            }
+            Self::Del { target: IpNetOrAddress(target), connection } => {
+                let path = format!("/v1/bans?target={target}");
+                let lifted = connection.call(&Method::DELETE, &path, None)?;
+                connection.print(&lifted, |lifted| format!("lifted {}", text(&lifted["target"])))
+            }
+            Self::List(connection) => {
+                let bans = connection.call(&Method::GET, "/v1/bans", None)?;
+                connection.print(&bans, socket::bans_text)
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn call(&self, method: &Method, path: &str, body: Option<&Value>) -> anyhow::Result<Value> {
+        let (status, answer) = socket::call(&self.admin_socket, method, path, body)
+            .with_context(|| format!("asking {}", self.admin_socket.display()))?;
+        if !status.is_success() {
+            bail!("{}", answer["error"].as_str().unwrap_or("the firewall gave no reason"));
+        }
+        Ok(answer)
+    }
+
+    fn print(&self, answer: &Value, text: impl Fn(&Value) -> String) -> anyhow::Result<ExitCode> {
+        if self.json { print(&serde_json::to_string_pretty(answer)?) } else { print(&text(answer)) }
+    }
+}
+
+/// A string's text, anything else as JSON.
+pub(super) fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// Prints a command's result; a reader that has gone away is no error.
+#[expect(clippy::unnecessary_wraps, reason = "each command ends by it")]
+pub(super) fn print(text: &str) -> anyhow::Result<ExitCode> {
+    use std::io::Write as _;
+    drop(writeln!(std::io::stdout(), "{text}"));
+    Ok(ExitCode::SUCCESS)
+}

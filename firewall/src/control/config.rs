@@ -1,0 +1,421 @@
+//! The configuration as written: one TOML file, every key known, every value of its type.
+//!
+//! `examples/firewall.toml` documents each key and is what `firewall config` prints; a test holds it
+//! equal to the defaults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use crate::ban::keeper::BanMode;
+use crate::control::settings::KernelLog;
+use crate::pipeline::ruleset::Mode;
+
+/// Every key documented, at its default where it has one.
+pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
+
+/// The file as a whole.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    pub listen: Listen,
+    #[serde(default)]
+    pub limits: Limits,
+    pub api: Vec<Api>,
+    #[serde(default)]
+    pub clients: Clients,
+    #[serde(default)]
+    pub bans: Bans,
+    #[serde(default)]
+    pub management: Management,
+    #[serde(default)]
+    pub kernel: Kernel,
+    #[serde(default)]
+    pub state: State,
+    #[serde(default)]
+    pub admin: Admin,
+    #[serde(default)]
+    pub metrics: Metrics,
+    #[serde(default)]
+    pub log: Log,
+}
+
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listen {
+    pub address: SocketAddr,
+    #[serde(default)]
+    pub workers: Option<usize>,
+    #[serde(default = "defaults::backlog")]
+    pub backlog: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    pub connections_per_worker: usize,
+    pub connections_per_source: usize,
+    pub head_octets: usize,
+    pub head_fields: usize,
+    pub target_octets: usize,
+    pub body_octets: usize,
+    pub response_octets: usize,
+    pub json_depth: usize,
+    pub head_timeout: Span,
+    pub idle_timeout: Span,
+    pub body_timeout: Span,
+    pub response_timeout: Span,
+    pub response_body_timeout: Span,
+    pub drain_timeout: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_per_worker: 16_384,
+            connections_per_source: 512,
+            head_octets: 16 << 10,
+            head_fields: 100,
+            target_octets: 8 << 10,
+            body_octets: 1 << 20,
+            response_octets: 8 << 20,
+            json_depth: 64,
+            head_timeout: Span::seconds(10),
+            idle_timeout: Span::seconds(60),
+            body_timeout: Span::seconds(30),
+            response_timeout: Span::seconds(60),
+            response_body_timeout: Span::seconds(60),
+            drain_timeout: Span::seconds(30),
+        }
+    }
+}
+
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    pub name: String,
+    pub spec: PathBuf,
+    pub upstream: String,
+    #[serde(default = "defaults::enforce")]
+    pub requests: Mode,
+    #[serde(default = "defaults::enforce")]
+    pub responses: Mode,
+    #[serde(default)]
+    pub unenforced: BTreeSet<String>,
+    #[serde(default)]
+    pub upstream_limits: UpstreamLimits,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamLimits {
+    pub connect_timeout: Span,
+    pub idle_timeout: Span,
+    pub connections: usize,
+}
+
+impl Default for UpstreamLimits {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Span::seconds(5),
+            idle_timeout: Span::seconds(4),
+            connections: 1024,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clients {
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bans {
+    pub mode: BanMode,
+    pub threshold: u32,
+    pub leak_interval: Span,
+    pub weights: Weights,
+    pub durations: Vec<Span>,
+    pub forgive_after: Span,
+    pub extend_drops: u64,
+    pub extend_window: Span,
+    pub extend_limit: Span,
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self {
+            mode: BanMode::Enforce,
+            threshold: 100,
+            leak_interval: Span::seconds(6),
+            weights: Weights::default(),
+            durations: [60, 300, 1800, 4 * 3600, 24 * 3600].map(Span::seconds).to_vec(),
+            forgive_after: Span::seconds(24 * 3600),
+            extend_drops: 20,
+            extend_window: Span::seconds(10),
+            extend_limit: Span::seconds(7 * 24 * 3600),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Weights {
+    pub framing: u32,
+    pub scan: u32,
+    pub parameter: u32,
+    pub body: u32,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { framing: 50, scan: 40, parameter: 20, body: 20 }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Management {
+    pub allow: Vec<IpNet>,
+    pub loopback: bool,
+    pub own_addresses: bool,
+}
+
+impl Default for Management {
+    fn default() -> Self {
+        Self { allow: Vec::new(), loopback: true, own_addresses: true }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kernel {
+    pub interfaces: Vec<String>,
+    pub pin_dir: PathBuf,
+    pub log: KernelLog,
+    pub checks: BTreeMap<String, Mode>,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            pin_dir: "/sys/fs/bpf/firewall".into(),
+            log: KernelLog::Off,
+            checks: BTreeMap::new(),
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: "/run/firewall/admin.sock".into() }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    pub listen: Option<SocketAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    pub access: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { access: "stdout".into() }
+    }
+}
+
+mod defaults {
+    use crate::pipeline::ruleset::Mode;
+
+    pub(super) const fn backlog() -> u16 {
+        1024
+    }
+
+    pub(super) const fn enforce() -> Mode {
+        Mode::Enforce
+    }
+}
+
+/// A duration with its unit: `"30s"`, `"5m"`, `"1h 30m"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Span;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a duration with its unit, as \"30s\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
+                humantime::parse_duration(text).map(Span).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// The configuration cannot be used as written.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read {}", path.display())]
+    Unreadable { path: PathBuf, source: std::io::Error },
+    #[error("{}", at(path, line, message))]
+    Invalid { path: PathBuf, line: Option<usize>, message: String },
+}
+
+fn at(path: &Path, line: &Option<usize>, message: &str) -> String {
+    match line {
+        Some(line) => format!("{}:{line}: {message}", path.display()),
+        None => format!("{}: {message}", path.display()),
+    }
+}
+
+impl ConfigFile {
+    /// Reads and parses the file; relative paths in it are taken from its directory.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let mut file = Self::parse(path, &text)?;
+        if let Some(directory) = path.parent() {
+            for api in &mut file.api {
+                api.spec = directory.join(&api.spec);
+            }
+        }
+        Ok(file)
+    }
+
+    /// Parses the text of the file that is called `path`.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|error| ConfigError::Invalid {
+            path: path.to_owned(),
+            line: error.span().map(|span| {
+                let before = text.get(..span.start).unwrap_or(text);
+                before.matches('\n').count() + 1
+            }),
+            message: error.message().to_owned(),
+        })
+    }
+
+    /// What `run --spec … --upstream … --listen …` means: everything else at its default.
+    pub fn of_one_api(listen: SocketAddr, spec: PathBuf, upstream: String) -> Self {
+        Self {
+            listen: Listen { address: listen, workers: None, backlog: defaults::backlog() },
+            limits: Limits::default(),
+            api: vec![Api {
+                name: "api".into(),
+                spec,
+                upstream,
+                requests: Mode::Enforce,
+                responses: Mode::Enforce,
+                unenforced: BTreeSet::new(),
+                upstream_limits: UpstreamLimits::default(),
+            }],
+            clients: Clients::default(),
+            bans: Bans::default(),
+            management: Management::default(),
+            kernel: Kernel::default(),
+            state: State::default(),
+            admin: Admin::default(),
+            metrics: Metrics::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+/// Loopback, which is never banned unless `management.loopback` is false.
+pub fn loopback() -> [IpNet; 2] {
+    [
+        IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
+        IpNet::new_assert(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        [listen]
+        address = "127.0.0.1:8080"
+        [[api]]
+        name = "shop"
+        spec = "shop.yaml"
+        upstream = "http://127.0.0.1:9000"
+    "#;
+
+    #[test]
+    fn example_says_the_defaults() {
+        let path = Path::new("firewall.toml");
+        let example = ConfigFile::parse(path, EXAMPLE).unwrap();
+        let defaults = ConfigFile::parse(path, MINIMAL).unwrap();
+        assert_eq!(example.limits, defaults.limits);
+        assert_eq!(example.bans, defaults.bans);
+        assert_eq!(example.clients, defaults.clients);
+        assert_eq!(example.management, defaults.management);
+        assert_eq!(example.kernel, defaults.kernel);
+        assert_eq!(example.admin, defaults.admin);
+        assert_eq!(example.log, defaults.log);
+        assert_eq!(example.listen.backlog, defaults.listen.backlog);
+        let (example, defaults) = (&example.api[0], &defaults.api[0]);
+        assert_eq!(example.upstream_limits, defaults.upstream_limits);
+        assert_eq!(
+            (example.requests, example.responses),
+            (defaults.requests, defaults.responses)
+        );
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for (text, line, part) in [
+            ("[listen]\naddress = 1\n", 2, "invalid type"),
+            ("[listen]\naddress = \"127.0.0.1:1\"\nadress = 2\n", 3, "unknown field `adress`"),
+            ("[limits]\nhead_timeout = \"10\"\n", 2, "time unit needed"),
+            ("[bans]\nmode = \"maybe\"\n", 2, "unknown variant `maybe`"),
+            ("x", 1, "key with no value"),
+        ] {
+            match ConfigFile::parse(Path::new("f.toml"), text) {
+                Err(ConfigError::Invalid { line: Some(found), message, .. }) => {
+                    assert_eq!(found, line, "{text}: {message}");
+                    assert!(message.contains(part), "{text}: {message}");
+                }
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Where all parts meet: start, reload, drain.
+
+use std::cell::RefCell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
+
+use crate::access_log::LogWriter;
+use crate::ban::keeper::KeeperHandle;
+use crate::clock::Monotonic;
+use crate::control::cli::RunOptions;
+use crate::control::policy::{self, LoadError, Loaded, Watched};
+use crate::control::settings::Settings;
+use crate::control::enforcement::Enforcement;
+use crate::control::worker::{self, WorkerParts};
+use crate::control::{admin, exposition, keeping};
+use crate::listen::socket;
+use crate::metrics::Metrics;
+use crate::pipeline::ruleset::Ruleset;
+
+/// How often the files of the present generation are looked at.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Reloads that may wait for their turn.
+const RELOADS_WAITING: usize = 8;
+
+/// What commands and metrics are answered from.
+pub struct Control {
+    pub settings: Arc<Settings>,
+    pub listening: SocketAddr,
+    pub metrics_listening: Option<SocketAddr>,
+    pub keeper: KeeperHandle,
+    pub enforcement: Rc<RefCell<Enforcement>>,
+    pub rulesets: Arc<ArcSwap<Ruleset>>,
+    pub metrics: Arc<Metrics>,
+    pub started: Monotonic,
+    reloads: mpsc::Sender<oneshot::Sender<Result<u64, String>>>,
+}
+
+impl Control {
+    /// Reads configuration and document anew; gives the generation in force, or why it is still the
+    /// old one.
+    pub async fn reload(&self) -> Result<u64, String> {
+        let (answer, result) = oneshot::channel();
+        let busy = || "too many reloads are waiting".to_owned();
+        self.reloads.try_send(answer).map_err(|_full| busy())?;
+        result.await.map_err(|_stopped| busy())?
+    }
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+    start_tracing();
+    let metrics = Arc::new(Metrics::new());
+    let loaded = policy::load(options, 1, &metrics).map_err(reported)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    let settings = &loaded.settings;
+    let listeners = socket::bind(settings.listen, settings.workers, settings.backlog)
+        .with_context(|| format!("listening on {}", settings.listen))?;
+    let admin_socket = settings.admin_socket.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let result = local.block_on(&runtime, serve(options, loaded, listeners, metrics));
+    // The next start would take it for a running firewall's only until it is not answered.
+    drop(std::fs::remove_file(admin_socket));
+    result
+}
+
+/// Prints every problem of a contract, not the first alone.
+fn reported(error: LoadError) -> anyhow::Error {
+    if let LoadError::Contract(problems) = &error {
+        for problem in problems {
+            tracing::error!("{problem}");
+        }
+    }
+    error.into()
+}
+
+fn start_tracing() {
+    let filter = tracing_subscriber::EnvFilter::builder()
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    // Started twice in one process, by a test: the first stands.
+    drop(
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .try_init(),
+    );
+}
+
+async fn serve(
+    options: &RunOptions,
+    loaded: Loaded,
+    listeners: Vec<TcpListener>,
+    metrics: Arc<Metrics>,
+) -> anyhow::Result<()> {
+    let Loaded { settings, ruleset, files, .. } = loaded;
+    let settings = Arc::new(settings);
+    let first = listeners.first().context("no worker is configured")?;
+    let listening = first.local_addr()?;
+    let admin_listener = admin::bind(&settings.admin_socket)?;
+    let metrics_listener = match settings.metrics {
+        Some(address) => Some(exposition::bind(address).await?),
+        None => None,
+    };
+    let log = LogWriter::start(&settings.access_log).context("opening the access log")?;
+    let (writer, log_thread) = log.unzip();
+    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)));
+    let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
+    let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
+    let (stop, stopping) = watch::channel(false);
+    let (ended, mut endings) = mpsc::unbounded_channel();
+
+    let mut workers = Vec::new();
+    for (listener, index) in listeners.into_iter().zip(0..) {
+        let (bans, link) = keeper.worker();
+        workers.push(worker::spawn(WorkerParts {
+            index,
+            listener,
+            rulesets: Arc::clone(&rulesets),
+            keeper: handle.clone(),
+            bans,
+            link,
+            metrics: Arc::clone(&metrics),
+            log: writer.clone(),
+            settings: Arc::clone(&settings),
+            stopping: stopping.clone(),
+            ended: ended.clone(),
+        })?);
+    }
+    drop((writer, ended));
+
+    let (reloads, reload_requests) = mpsc::channel(RELOADS_WAITING);
+    let mut metrics_listening = None;
+    if let Some(listener) = &metrics_listener {
+        metrics_listening = Some(listener.local_addr()?);
+    }
+    let control = Rc::new(Control {
+        listening,
+        metrics_listening,
+        keeper: handle,
+        enforcement: Rc::clone(&enforcement),
+        rulesets,
+        metrics: Arc::clone(&metrics),
+        started: Monotonic::now(),
+        reloads,
+        settings,
+    });
+    metrics.generation.set(1);
+    metrics.last_reload_successful.set(1);
+
+    let (keeper_stop, keeper_stopping) = oneshot::channel::<()>();
+    let keeper = tokio::task::spawn_local(keeper.run(async {
+        // Either way it is the daemon's end.
+        drop(keeper_stopping.await);
+    }));
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(admin::serve(admin_listener, Rc::clone(&control)));
+    if let Some(listener) = metrics_listener {
+        tasks.spawn_local(exposition::serve(listener, Rc::clone(&control)));
+    }
+    Enforcement::follow(&enforcement, &metrics, &mut tasks);
+    let watched = Watched::new(files);
+    tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
+
+    let mode = enforcement.borrow().mode();
+    tracing::info!(%listening, mode, workers = workers.len(), "ready");
+    let told = until_told(&mut endings).await;
+
+    tracing::info!("draining");
+    stop.send_replace(true);
+    // Ends when the last worker has.
+    while endings.recv().await.is_some() {}
+    tasks.shutdown().await;
+    // A keeper that is gone already is found by the join below.
+    keeper_stop.send(()).unwrap_or(());
+    keeper.await.context("the ban keeper failed")?;
+    drop(control);
+    for worker in workers {
+        worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
+    }
+    if let Some(thread) = log_thread {
+        thread.join().map_err(|_panic| anyhow::anyhow!("the access log's writer panicked"))?;
+    }
+    told
+}
+
+/// Waits for the order to stop; a worker that ends before is a fault of ours.
+async fn until_told(endings: &mut mpsc::UnboundedReceiver<u16>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        worker = endings.recv() => anyhow::bail!("worker {} ended", worker.unwrap_or_default()),
+    }
+}
+
+/// Takes the orders to reload: SIGHUP, the admin socket, and files that changed.
+async fn reloading(
+    options: RunOptions,
+    control: Rc<Control>,
+    mut requests: mpsc::Receiver<oneshot::Sender<Result<u64, String>>>,
+    mut watched: Watched,
+) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
+        tracing::error!("SIGHUP cannot be received");
+        return;
+    };
+    let mut poll = tokio::time::interval(WATCH_INTERVAL);
+    poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let answer = tokio::select! {
+            _ = hangup.recv() => None,
+            request = requests.recv() => match request {
+                Some(answer) => Some(answer),
+                None => return,
+            },
+            _ = poll.tick() => {
+                if !watched.have_changed() {
+                    continue;
+                }
+                None
+            }
+        };
+        let result = reload(&options, &control, &mut watched).await;
+        let label = if result.is_ok() { "success" } else { "failure" };
+        control.metrics.reloads.with_label_values(&[label]).inc();
+        control.metrics.last_reload_successful.set(i64::from(result.is_ok()));
+        match &result {
+            Ok(generation) => tracing::info!(generation, "reloaded"),
+            Err(reason) => tracing::error!(reason, "not reloaded; the old generation serves"),
+        }
+        if let Some(answer) = answer {
+            // Whoever asked may have gone away.
+            drop(answer.send(result));
+        }
+    }
+}
+
+async fn reload(
+    options: &RunOptions,
+    control: &Control,
+    watched: &mut Watched,
+) -> Result<u64, String> {
+    let generation = control.rulesets.load().generation + 1;
+    let loaded = load_aside(options.clone(), generation, Arc::clone(&control.metrics)).await?;
+    if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
+        return Err(LoadError::Fixed { key }.to_string());
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    control.rulesets.store(Arc::new(loaded.ruleset));
+    *watched = Watched::new(loaded.files);
+    control.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+    Ok(generation)
+}
+
+/// Compiles on a thread of its own: a large document takes seconds, in which the keeper must go on.
+async fn load_aside(
+    options: RunOptions,
+    generation: u64,
+    metrics: Arc<Metrics>,
+) -> Result<Loaded, String> {
+    let (sender, loaded) = oneshot::channel();
+    let compiling = std::thread::Builder::new().name("compile".into()).spawn(move || {
+        // The daemon may have stopped waiting.
+        drop(sender.send(policy::load(&options, generation, &metrics)));
+    });
+    compiling.map_err(|error| error.to_string())?;
+    let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;
+    loaded.map_err(|error| {
+        let error = reported(error);
+        format!("{error:#}")
+    })
+}

@@ -1,0 +1,324 @@
+//! The kernel's half of the firewall, or the reason why there is none.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::address::ClientAddr;
+use crate::ban::keeper::{BanMode, Held, Plane};
+use crate::clock::Monotonic;
+use crate::control::settings::{KernelLog, Settings};
+use crate::kernel::{
+    self, Check, Count, DropEvent, Events, Kernel, KernelError, LogLevel, Mode, Pinning, Reason,
+};
+use crate::metrics::Metrics;
+use crate::pipeline::ruleset;
+
+/// How often the events that came up are summed up in the log.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What enforces bans and packet checks beneath the proxy.
+pub struct Enforcement {
+    kernel: Option<Kernel>,
+    /// Why the kernel does less than was asked.
+    reasons: Vec<String>,
+    /// Drop events that came up, by reason.
+    events: BTreeMap<&'static str, u64>,
+}
+
+/// Packets of one reason.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    pub reason: &'static str,
+    pub acted: Count,
+    pub observed: Count,
+}
+
+impl Enforcement {
+    /// Attaches the kernel program where the settings say so. What cannot be done is a reason in
+    /// [`Enforcement::reasons`], never a failure: the proxy works without.
+    pub fn start(settings: &Settings, metrics: &Metrics) -> Self {
+        let mut enforcement = Self { kernel: None, reasons: Vec::new(), events: BTreeMap::new() };
+        if settings.interfaces.is_empty() {
+            enforcement.reasons.push("no interface is configured".into());
+            return enforcement;
+        }
+        match Kernel::start(&options(settings)) {
+            Ok(kernel) => enforcement.report(kernel, metrics),
+            Err(error) => {
+                let reason = chain(&error);
+                tracing::warn!(reason, "no kernel program: bans are enforced when a client connects");
+                enforcement.reasons.push(reason);
+            }
+        }
+        enforcement
+    }
+
+    fn report(&mut self, kernel: Kernel, metrics: &Metrics) {
+        for interface in kernel.interfaces() {
+            let mode = mode_name(interface.mode);
+            let name = interface.name.as_str();
+            for known in ["native", "generic", "none"] {
+                let gauge = metrics.kernel_attach_mode.with_label_values(&[name, known]);
+                gauge.set(i64::from(known == mode));
+            }
+            if let Some(reason) = &interface.reason {
+                tracing::warn!(interface = name, mode, reason, "not attached natively");
+                self.reasons.push(format!("{name}: {reason}"));
+            } else {
+                tracing::info!(interface = name, mode, adopted = interface.adopted, "attached");
+            }
+        }
+        if let Pinning::Unpinned { reason } = kernel.pinning() {
+            tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
+            self.reasons.push(format!("bans are lost on exit: {reason}"));
+        }
+        self.kernel = Some(kernel);
+    }
+
+    /// `xdp-native` if at least one interface is, else `xdp-generic`, else `l7-only`.
+    pub fn mode(&self) -> &'static str {
+        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
+        let any = |mode| interfaces.iter().any(|interface| interface.mode == mode);
+        if any(Mode::Native) {
+            "xdp-native"
+        } else if any(Mode::Generic) {
+            "xdp-generic"
+        } else {
+            "l7-only"
+        }
+    }
+
+    pub fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
+    pub fn interfaces(&self) -> Vec<Value> {
+        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
+        let report = |interface: &kernel::InterfaceReport| {
+            json!({
+                "name": interface.name,
+                "mode": mode_name(interface.mode),
+                "reason": interface.reason,
+                "adopted": interface.adopted,
+            })
+        };
+        interfaces.iter().map(report).collect()
+    }
+
+    /// Where link and maps outlive the process, or why they do not.
+    pub fn pins(&self) -> String {
+        match self.kernel.as_ref().map(Kernel::pinning) {
+            Some(Pinning::Pinned(directory)) => directory.display().to_string(),
+            Some(Pinning::Unpinned { reason }) => format!("none, bans are lost on exit: {reason}"),
+            None => "none".into(),
+        }
+    }
+
+    pub fn is_pinned(&self) -> bool {
+        matches!(self.kernel.as_ref().map(Kernel::pinning), Some(Pinning::Pinned(_)))
+    }
+
+    /// Packets by reason, those of reasons that never occurred among them; empty without kernel
+    /// program, and when its counters cannot be read.
+    pub fn counters(&self) -> Vec<Counted> {
+        let Some(counters) = self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()) else {
+            return Vec::new();
+        };
+        let counted = |&reason: &Reason| Counted {
+            reason: reason.id(),
+            acted: counters.acted(reason),
+            observed: counters.observed(reason),
+        };
+        Reason::ALL.iter().map(counted).collect()
+    }
+
+    /// Drop events that came up from the ring buffer, by reason.
+    pub fn events_seen(&self) -> &BTreeMap<&'static str, u64> {
+        &self.events
+    }
+
+    /// Drop events for which the ring buffer had no room.
+    pub fn events_lost(&self) -> u64 {
+        self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()).map_or(0, |c| c.events_lost)
+    }
+
+    /// The kernel's entry that bans an address: its own, its /64's, or the narrowest range's.
+    pub fn ban_of(&self, address: IpAddr) -> Option<Value> {
+        let kernel = self.kernel.as_ref()?;
+        let entry = |target: IpNet| Some((target, kernel.drops(target).ok()??));
+        let own = entry(IpNet::from(address)).or_else(|| entry(ClientAddr(address).ban_target()));
+        let (target, drops) = own.or_else(|| {
+            let bans = kernel.bans().ok()?;
+            let covering = bans.into_iter().filter(|(target, _)| target.contains(&address));
+            let (target, ban) = covering.max_by_key(|(target, _)| target.prefix_len())?;
+            Some((target, ban.drops))
+        })?;
+        Some(json!({ "target": target, "drops": drops }))
+    }
+
+    /// The keeper's way to the kernel's table; none without kernel program.
+    pub fn plane(this: &Rc<RefCell<Self>>) -> Option<KernelPlane> {
+        this.borrow().kernel.is_some().then(|| KernelPlane(Rc::clone(this)))
+    }
+
+    /// Follows what the kernel program says: its events, and its own messages.
+    pub fn follow(this: &Rc<RefCell<Self>>, metrics: &Arc<Metrics>, tasks: &mut JoinSet<()>) {
+        let mut enforcement = this.borrow_mut();
+        let Some(kernel) = &mut enforcement.kernel else { return };
+        if let Some(events) = kernel.events() {
+            tasks.spawn_local(follow_events(Rc::clone(this), events, Arc::clone(metrics)));
+        }
+        if let Some(messages) = kernel.log_stream() {
+            tasks.spawn_local(async move {
+                if let Err(error) = messages.run().await {
+                    tracing::error!(%error, "the kernel program's messages cannot be read");
+                }
+            });
+        }
+    }
+}
+
+fn options(settings: &Settings) -> kernel::Options {
+    kernel::Options {
+        interfaces: settings.interfaces.clone(),
+        pin_dir: settings.pin_dir.clone(),
+        bans: match settings.bans.mode {
+            BanMode::Enforce => kernel::BanMode::Enforce,
+            BanMode::Observe => kernel::BanMode::Observe,
+            BanMode::Off => kernel::BanMode::Off,
+        },
+        checks: settings
+            .kernel_checks
+            .iter()
+            .map(|(reason, mode)| {
+                let check = match mode {
+                    ruleset::Mode::Enforce => Check::Drop,
+                    ruleset::Mode::Observe => Check::Observe,
+                    ruleset::Mode::Off => Check::Off,
+                };
+                (*reason, check)
+            })
+            .collect(),
+        allow: settings.management.clone(),
+        log: match settings.kernel_log {
+            KernelLog::Off => None,
+            KernelLog::Error => Some(LogLevel::Error),
+            KernelLog::Warn => Some(LogLevel::Warn),
+            KernelLog::Info => Some(LogLevel::Info),
+            KernelLog::Debug => Some(LogLevel::Debug),
+            KernelLog::Trace => Some(LogLevel::Trace),
+        },
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Native => "native",
+        Mode::Generic => "generic",
+        Mode::None => "none",
+    }
+}
+
+/// An error with its causes, on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Counts each event, tells of each at level debug, and sums them up once a second.
+async fn follow_events(
+    enforcement: Rc<RefCell<Enforcement>>,
+    mut events: Events,
+    metrics: Arc<Metrics>,
+) {
+    let mut summary = BTreeMap::<&'static str, (u64, DropEvent)>::new();
+    let mut due = Instant::now();
+    loop {
+        tokio::select! {
+            batch = events.next() => match batch {
+                Ok(batch) => {
+                    if summary.is_empty() {
+                        due = Instant::now() + SUMMARY_INTERVAL;
+                    }
+                    for event in batch {
+                        let Ok(reason) = Reason::try_from(event.reason) else { continue };
+                        tell(reason, &event);
+                        metrics.kernel_events.with_label_values(&[reason.id()]).inc();
+                        *enforcement.borrow_mut().events.entry(reason.id()).or_default() += 1;
+                        summary.entry(reason.id()).or_insert((0, event)).0 += 1;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the kernel's events cannot be read");
+                    return;
+                }
+            },
+            () = sleep_until(due), if !summary.is_empty() => {
+                for (reason, (samples, last)) in std::mem::take(&mut summary) {
+                    let source = last.address().map(tracing::field::display);
+                    tracing::info!(reason, samples, source, "packets dropped");
+                }
+            }
+        }
+    }
+}
+
+fn tell(reason: Reason, event: &DropEvent) {
+    let source = event.address().map(tracing::field::display);
+    let observed = event.observed != 0;
+    let (interface, octets) = (event.interface, event.length);
+    tracing::debug!(reason = reason.id(), source, interface, octets, observed, "packet dropped");
+}
+
+/// The kernel's ban table, as the keeper writes it.
+#[derive(Clone)]
+pub struct KernelPlane(Rc<RefCell<Enforcement>>);
+
+impl KernelPlane {
+    /// Only made where there is a kernel, which stays; without one a write is a no-op.
+    fn with<T: Default>(
+        &self,
+        work: impl FnOnce(&mut Kernel) -> Result<T, KernelError>,
+    ) -> Result<T, KernelError> {
+        self.0.borrow_mut().kernel.as_mut().map_or_else(|| Ok(T::default()), work)
+    }
+}
+
+impl Plane for KernelPlane {
+    type Error = KernelError;
+
+    fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
+        self.with(|kernel| kernel.ban(target, until))
+    }
+
+    fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
+        self.with(|kernel| kernel.unban(target))
+    }
+
+    fn drops(&self, target: IpNet) -> Result<Option<u64>, KernelError> {
+        self.with(|kernel| kernel.drops(target))
+    }
+
+    fn held(&self) -> Result<Vec<Held>, KernelError> {
+        let bans = self.with(|kernel| kernel.bans())?;
+        let held = |(target, ban): (IpNet, kernel::Ban)| {
+            let until = Monotonic::from_ns(ban.until_mono_ns);
+            Held { target, until, drops: ban.drops }
+        };
+        Ok(bans.into_iter().map(held).collect())
+    }
+}

@@ -1,0 +1,65 @@
+//! The ban keeper as the settings want it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::ban::exempt::Exempt;
+use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
+use crate::ban::ledger::Capacity;
+use crate::ban::store::Store;
+use crate::ban::threshold::{Extension, Ladder, Threshold, Weights};
+use crate::clock::Moment;
+use crate::control::enforcement::KernelPlane;
+use crate::control::settings::Settings;
+
+/// Makes the keeper, with the bans that state file and kernel still hold.
+pub fn start(
+    settings: &Settings,
+    plane: Option<KernelPlane>,
+) -> anyhow::Result<(Keeper<KernelPlane>, KeeperHandle)> {
+    let exempt = settings.management.iter().chain(&settings.trusted_proxies).copied();
+    let keeper_settings = KeeperSettings {
+        mode: settings.bans.mode,
+        threshold: threshold(settings)?,
+        exempt: Arc::new(exempt.collect::<Exempt>()),
+        capacity: Capacity::default(),
+        ..KeeperSettings::default()
+    };
+    let state = match &settings.state_dir {
+        Some(directory) => {
+            let context = || format!("state directory {}", directory.display());
+            std::fs::create_dir_all(directory).with_context(context)?;
+            Some(Store::open(directory).with_context(context)?)
+        }
+        None => {
+            tracing::warn!("no state directory: bans are lost on exit, but for the kernel's");
+            None
+        }
+    };
+    Ok(Keeper::new(keeper_settings, state, plane, Moment::now()))
+}
+
+fn threshold(settings: &Settings) -> anyhow::Result<Threshold> {
+    let bans = &settings.bans;
+    let rungs: Vec<Duration> = bans.durations.iter().map(|rung| rung.0).collect();
+    Ok(Threshold {
+        capacity: bans.threshold,
+        leak_interval: bans.leak_interval.0,
+        weights: Weights {
+            framing: bans.weights.framing,
+            scan: bans.weights.scan,
+            parameter: bans.weights.parameter,
+            body: bans.weights.body,
+        },
+        ladder: Ladder::try_from(rungs).context("bans.durations")?,
+        forgive_after: bans.forgive_after.0,
+        extension: Extension {
+            drops: bans.extend_drops,
+            window: bans.extend_window.0,
+            limit: bans.extend_limit.0,
+        },
+        release_after: None,
+    })
+}

@@ -1,0 +1,117 @@
+//! The command line's end of the admin socket, and its answers as text.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+
+use crate::control::cli::text;
+
+/// A list of all bans that fit is about 60 MiB.
+const ANSWER_OCTETS: usize = 256 << 20;
+/// A reload compiles documents first.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Sends one request to the running firewall.
+pub fn call(
+    socket: &Path,
+    method: &Method,
+    path: &str,
+    body: Option<&Value>,
+) -> anyhow::Result<(StatusCode, Value)> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let exchange = async {
+        let stream = UnixStream::connect(socket).await.context("is the firewall running?")?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(connection);
+        let octets = body.map(Value::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, "firewall")
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(octets)))?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_OCTETS).collect().await;
+        driver.abort();
+        let octets = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
+        anyhow::Ok((status, serde_json::from_slice(&octets)?))
+    };
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await })?
+}
+
+/// What `firewall status` prints.
+pub fn status_text(status: &Value) -> String {
+    let mut lines = vec![
+        format!("mode        {}", text(&status["mode"])),
+        format!("listening   {}", joined(&status["listen"])),
+        format!("generation  {}", status["generation"]),
+        format!("operations  {}", status["operations"]),
+        format!("bans        {} ({})", status["bans"], text(&status["ban_mode"])),
+        format!("pins        {}", text(&status["pins"])),
+        format!("state       {}", text(&status["state"])),
+    ];
+    for reason in status["reasons"].as_array().into_iter().flatten() {
+        lines.push(format!("            {}", text(reason)));
+    }
+    for interface in status["interfaces"].as_array().into_iter().flatten() {
+        let mode = text(&interface["mode"]);
+        let reason = interface["reason"].as_str().map(|reason| format!(" ({reason})"));
+        let name = text(&interface["name"]);
+        lines.push(format!("interface   {name}: {mode}{}", reason.unwrap_or_default()));
+    }
+    for (reason, counted) in status["packets"].as_object().into_iter().flatten() {
+        if counted["packets"].as_u64().is_some_and(|packets| packets > 0) {
+            let (packets, bytes) = (&counted["packets"], &counted["bytes"]);
+            lines.push(format!("packets     {reason}: {packets} ({bytes} octets)"));
+        }
+    }
+    lines.join("\n")
+}
+
+fn joined(list: &Value) -> String {
+    list.as_array().into_iter().flatten().map(text).collect::<Vec<_>>().join(", ")
+}
+
+/// What `firewall ban list` prints.
+pub fn bans_text(bans: &Value) -> String {
+    let mut lines = vec![format!(
+        "{:<43} {:>10} {:>10} {:<9} {:<10} {}",
+        "TARGET", "REMAINING", "DROPS", "PLANES", "ORIGIN", "REASON"
+    )];
+    for ban in bans.as_array().into_iter().flatten() {
+        let remaining = ban["remaining_seconds"]
+            .as_u64()
+            .map_or_else(|| "for ever".into(), |seconds| format!("{seconds} s"));
+        let drops = ban["drops"].as_u64().unwrap_or(0);
+        lines.push(format!(
+            "{:<43} {remaining:>10} {drops:>10} {:<9} {:<10} {}",
+            text(&ban["target"]),
+            text(&ban["planes"]),
+            text(&ban["origin"]),
+            text(&ban["reason"]),
+        ));
+    }
+    lines.join("\n")
+}
+
+/// What `firewall explain` prints.
+pub fn explanation_text(explanation: &Value) -> String {
+    let mut lines = vec![text(&explanation["verdict"])];
+    for (key, title) in [("ban", "ban"), ("kernel", "kernel map"), ("exempt", "exempt")] {
+        if !explanation[key].is_null() {
+            lines.push(format!("  {title}: {}", text(&explanation[key])));
+        }
+    }
+    lines.push(format!("  score: {} of {}", explanation["score"], explanation["threshold"]));
+    lines.join("\n")
+}

@@ -1,0 +1,132 @@
+//! What the firewall is doing, as JSON for the admin socket and as gauges for the metrics.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde_json::{Map, Value, json};
+
+use crate::ban::keeper::{KeeperError, KeeperStats};
+use crate::clock::Monotonic;
+use crate::control::daemon::Control;
+use crate::control::settings::ban_mode_name;
+use crate::metrics::advance;
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// `firewall status`.
+pub fn status(control: &Control) -> Value {
+    let ruleset = control.rulesets.load();
+    let enforcement = control.enforcement.borrow();
+    let stats = control.keeper.stats();
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "mode": enforcement.mode(),
+        "reasons": enforcement.reasons(),
+        "interfaces": enforcement.interfaces(),
+        "pins": enforcement.pins(),
+        "pinned": enforcement.is_pinned(),
+        "packets": packets(control),
+        "events": enforcement.events_seen(),
+        "events_lost": enforcement.events_lost(),
+        "listen": [control.listening.to_string()],
+        "metrics": control.metrics_listening.map(|address| address.to_string()),
+        "generation": ruleset.generation,
+        "operations": ruleset.api.contract.operations().len(),
+        "requests": ruleset.api.request_mode,
+        "responses": ruleset.api.response_mode,
+        "ban_mode": ban_mode_name(control.keeper.mode()),
+        "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
+        "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "state": stats.persistence(),
+        "offences": read(&stats.offences),
+        "violations": control.metrics.violations(),
+        "uptime_seconds": Monotonic::now().since(control.started).as_secs(),
+    })
+}
+
+fn bans(stats: &KeeperStats) -> [(&'static str, u64); 3] {
+    [
+        ("automatic", read(&stats.bans_automatic)),
+        ("operator", read(&stats.bans_operator)),
+        ("kernel", read(&stats.bans_kernel)),
+    ]
+}
+
+/// Packets by reason: what was done to them, and what was only observed.
+fn packets(control: &Control) -> Value {
+    let mut reasons = Map::new();
+    for counted in control.enforcement.borrow().counters() {
+        reasons.insert(
+            counted.reason.into(),
+            json!({
+                "packets": counted.acted.packets,
+                "bytes": counted.acted.bytes,
+                "observed_packets": counted.observed.packets,
+                "observed_bytes": counted.observed.bytes,
+            }),
+        );
+    }
+    Value::Object(reasons)
+}
+
+/// `firewall explain`: one address through both planes.
+pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, KeeperError> {
+    let explanation = control.keeper.explain(address).await?;
+    let kernel = control.enforcement.borrow().ban_of(address);
+    let verdict = match (&explanation.ban, explanation.exempt) {
+        (_, true) => "never banned: it is exempt".to_owned(),
+        (None, false) if kernel.is_some() => "the kernel drops its packets".to_owned(),
+        (None, false) => "not banned".to_owned(),
+        (Some(ban), false) if ban.observed => {
+            format!("would be banned as {}: bans are only observed", ban.target)
+        }
+        (Some(ban), false) => match kernel {
+            Some(_) => format!("banned as {}: the kernel drops its packets", ban.target),
+            None => format!("banned as {}: its requests are refused", ban.target),
+        },
+    };
+    let mut answer = json!(explanation);
+    answer["verdict"] = verdict.into();
+    answer["kernel"] = json!(kernel);
+    Ok(answer)
+}
+
+/// Brings those metrics up to date that others count.
+pub fn refresh(control: &Control) {
+    let metrics = &control.metrics;
+    let stats = control.keeper.stats();
+    for (origin, bans) in bans(stats) {
+        metrics.bans.with_label_values(&[origin]).set(i64::try_from(bans).unwrap_or(i64::MAX));
+    }
+    for (action, counter) in [
+        ("banned", &stats.banned),
+        ("extended", &stats.extended),
+        ("evicted", &stats.evicted),
+        ("reasserted", &stats.reasserted),
+    ] {
+        advance(&metrics.ban_events.with_label_values(&[action]), read(counter));
+    }
+    for (reason, counter) in [
+        ("exempt", &stats.offences_exempt),
+        ("dropped", &stats.offences_dropped),
+        ("late", &stats.offences_late),
+    ] {
+        advance(&metrics.offences_unheard.with_label_values(&[reason]), read(counter));
+    }
+    for (component, counter) in
+        [("kernel", &stats.kernel_errors), ("store", &stats.store_errors)]
+    {
+        advance(&metrics.keeper_errors.with_label_values(&[component]), read(counter));
+    }
+    let enforcement = control.enforcement.borrow();
+    for counted in enforcement.counters() {
+        for (action, count) in [("acted", counted.acted), ("observed", counted.observed)] {
+            let labels = [counted.reason, action];
+            advance(&metrics.kernel_packets.with_label_values(&labels), count.packets);
+            advance(&metrics.kernel_bytes.with_label_values(&labels), count.bytes);
+        }
+    }
+    advance(&metrics.kernel_events_lost, enforcement.events_lost());
+}

@@ -1,0 +1,187 @@
+//! One worker: a thread, a single-threaded runtime, a listener, connections and a pipeline of its own.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use hyper::Request;
+use hyper::body::Incoming;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+
+use crate::access_log::{AccessLog, LogWriter};
+use crate::address::PeerAddr;
+use crate::ban::keeper::{KeeperHandle, Unwelcome, WorkerLink};
+use crate::ban::view::BanView;
+use crate::clock::Monotonic;
+use crate::control::settings::Settings;
+use crate::listen::connection::ConnectionSettings;
+use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
+use crate::listen::framing::HeadLimits;
+use crate::listen::judged::Patience;
+use crate::listen::socket::Listener;
+use crate::listen::{self, Turned};
+use crate::metrics::Metrics;
+use crate::pipeline::exchange::RequestIds;
+use crate::pipeline::origin::Origin;
+use crate::pipeline::ruleset::{Ruleset, Rulesets};
+use crate::pipeline::{Parts, Pipeline};
+
+/// How long a banned client's connection may take to write the refusal that announces the ban.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// What a worker is made of.
+pub struct WorkerParts {
+    pub index: u16,
+    pub listener: std::net::TcpListener,
+    pub rulesets: Arc<ArcSwap<Ruleset>>,
+    pub keeper: KeeperHandle,
+    pub bans: BanView,
+    pub link: WorkerLink,
+    pub metrics: Arc<Metrics>,
+    pub log: Option<LogWriter>,
+    pub settings: Arc<Settings>,
+    pub stopping: watch::Receiver<bool>,
+    pub ended: mpsc::UnboundedSender<u16>,
+}
+
+/// Says that the worker is no more, however it ended.
+struct Last(u16, mpsc::UnboundedSender<u16>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        // The daemon may be gone before its worker.
+        self.1.send(self.0).unwrap_or(());
+    }
+}
+
+/// Starts the worker's thread.
+pub fn spawn(parts: WorkerParts) -> anyhow::Result<JoinHandle<()>> {
+    let last = Last(parts.index, parts.ended.clone());
+    let name = format!("worker-{}", parts.index);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        let _last = last;
+        let local = LocalSet::new();
+        if let Err(error) = local.block_on(&runtime, work(parts)) {
+            tracing::error!("worker: {error:#}");
+        }
+    };
+    std::thread::Builder::new().name(name).spawn(work).context("starting a worker")
+}
+
+async fn work(parts: WorkerParts) -> anyhow::Result<()> {
+    let listener = Listener::new(parts.listener)?;
+    let limits = &parts.settings.limits;
+    let drain_timeout = limits.drain_timeout.0;
+    let connection_limits = ConnectionLimits {
+        total: limits.connections_per_worker,
+        per_source: limits.connections_per_source,
+        exempt: parts.settings.trusted_proxies.clone(),
+    };
+    let connection_settings = ConnectionSettings {
+        head: HeadLimits {
+            head_octets: limits.head_octets,
+            fields: limits.head_fields,
+            target_octets: limits.target_octets,
+        },
+        patience: Patience {
+            head: limits.head_timeout.0,
+            idle: limits.idle_timeout.0,
+            ..Patience::default()
+        },
+    };
+    let bans = Rc::new(RefCell::new(parts.bans));
+    let connections = Connections::new(connection_limits, parts.index);
+    let metrics = parts.metrics;
+    let log = AccessLog::new(parts.log, Arc::clone(&metrics));
+    let pipeline = Rc::new(Pipeline::new(Parts {
+        rulesets: Rulesets::new(parts.rulesets),
+        bans: Rc::clone(&bans),
+        keeper: parts.keeper,
+        ids: RequestIds::new(parts.index, Monotonic::now()),
+        metrics: Arc::clone(&metrics),
+        log,
+    }));
+    let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
+    let tending =
+        spawn_local(tend(Rc::clone(&pipeline), Rc::clone(&connections), Arc::clone(&metrics)));
+    let answering = Rc::clone(&pipeline);
+    let answer = Rc::new(move |origin: Origin, request: Request<Incoming>| {
+        let pipeline = Rc::clone(&answering);
+        async move { pipeline.handle(&origin, request).await }
+    });
+    let counted = Arc::clone(&metrics);
+    let is_banned = move |peer: PeerAddr| {
+        counted.connections_total.inc();
+        bans.borrow().is_banned(peer.0, Monotonic::coarse).is_some()
+    };
+    let turned = move |_, reason| {
+        let reason = match reason {
+            Turned::Banned => "banned",
+            Turned::NoSeat(NoSeat::Worker) => "worker-full",
+            Turned::NoSeat(NoSeat::Source) => "source-full",
+            Turned::NoSeat(NoSeat::Draining) => "draining",
+        };
+        metrics.connections_refused.with_label_values(&[reason]).inc();
+    };
+    let accepting = spawn_local(listen::run(
+        listener,
+        Rc::clone(&connections),
+        connection_settings,
+        is_banned,
+        turned,
+        answer,
+    ));
+
+    let mut stopping = parts.stopping;
+    // An error is the daemon's end, which is an order to stop too.
+    drop(stopping.wait_for(|stop| *stop).await.map(|_| ()));
+    accepting.abort();
+    drop(accepting.await);
+    let dropped = connections.drain(drain_timeout).await;
+    if dropped > 0 {
+        tracing::warn!(dropped, "connections did not finish in time");
+    }
+    following.abort();
+    tending.abort();
+    pipeline.tend();
+    Ok(())
+}
+
+/// Takes the keeper's changes: the view first, so that no new connection slips in, then the open
+/// connections of the source. An update counts as applied when it is dropped, after both.
+async fn follow(mut link: WorkerLink, bans: Rc<RefCell<BanView>>, connections: Rc<Connections>) {
+    while let Some(update) = link.next().await {
+        let unwelcome = update.apply(&mut bans.borrow_mut());
+        match unwelcome {
+            Unwelcome::Nobody => {}
+            Unwelcome::Within(target) => {
+                connections.close_source(target, LAST_WORDS);
+            }
+            Unwelcome::Anyone => {
+                let bans = bans.borrow();
+                let is_banned =
+                    |peer: PeerAddr| bans.is_banned(peer.0, Monotonic::coarse).is_some();
+                connections.close_where(is_banned, LAST_WORDS);
+            }
+        }
+    }
+}
+
+/// What is done a few times a second.
+async fn tend(pipeline: Rc<Pipeline>, connections: Rc<Connections>, metrics: Arc<Metrics>) {
+    let open_before = Cell::new(0);
+    let mut interval = tokio::time::interval(Pipeline::TENDING);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        pipeline.tend();
+        let open = i64::try_from(connections.open()).unwrap_or(i64::MAX);
+        metrics.connections.add(open - open_before.replace(open));
+    }
+}

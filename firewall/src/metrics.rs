@@ -1,0 +1,317 @@
+//! Every metric, its name and its labels.
+//!
+//! Handles are resolved when a contract is compiled, so that a request adds to counters and looks
+//! nothing up. No label holds an address or anything else that a client chooses.
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::violation::{Rule, Stage};
+
+/// What became of an exchange.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It kept its contract, or nothing looked.
+    Passed,
+    /// It broke the contract and passed, in observe mode.
+    Observed,
+    /// It was refused.
+    Refused,
+    /// The upstream gave no answer.
+    Failed,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 4] = [Self::Passed, Self::Observed, Self::Refused, Self::Failed];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Observed => "observed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The counters of one operation.
+#[derive(Clone, Debug)]
+pub struct OperationMetrics {
+    /// The operation's name, shared with every log line that mentions it.
+    pub name: Arc<str>,
+    outcomes: [IntCounter; 4],
+    pub duration: Histogram,
+}
+
+impl OperationMetrics {
+    pub fn outcome(&self, outcome: Outcome) -> &IntCounter {
+        let [passed, observed, refused, failed] = &self.outcomes;
+        match outcome {
+            Outcome::Passed => passed,
+            Outcome::Observed => observed,
+            Outcome::Refused => refused,
+            Outcome::Failed => failed,
+        }
+    }
+}
+
+/// The counters of one rule.
+#[derive(Clone, Debug)]
+struct RuleMetrics {
+    refused: IntCounter,
+    observed: IntCounter,
+}
+
+/// The process's metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    durations: HistogramVec,
+    rules: Vec<RuleMetrics>,
+    pub connections: IntGauge,
+    pub connections_total: IntCounter,
+    pub connections_refused: IntCounterVec,
+    pub upstream_connections: IntCounterVec,
+    pub upstream_errors: IntCounterVec,
+    pub access_log_dropped: IntCounter,
+    pub bans: IntGaugeVec,
+    pub ban_events: IntCounterVec,
+    pub offences_unheard: IntCounterVec,
+    pub keeper_errors: IntCounterVec,
+    pub kernel_attach_mode: IntGaugeVec,
+    pub kernel_packets: IntCounterVec,
+    pub kernel_bytes: IntCounterVec,
+    pub kernel_events: IntCounterVec,
+    pub kernel_events_lost: IntCounter,
+    pub reloads: IntCounterVec,
+    pub last_reload_successful: IntGauge,
+    pub generation: IntGauge,
+}
+
+/// Seconds; the firewall's own share is tens of microseconds, an upstream's may be minutes.
+const DURATION_BUCKETS: [f64; 14] =
+    [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// A metric whose name is wrong or taken is a bug that the first start, and every test, would show.
+const NAMED_ONCE: &str = "every metric is named once, by the rules of the text format";
+
+fn registered<C: Collector + Clone + 'static>(registry: &Registry, metric: C) -> C {
+    registry.register(Box::new(metric.clone())).expect(NAMED_ONCE);
+    metric
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    registered(registry, IntCounter::new(name, help).expect(NAMED_ONCE))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), labels).expect(NAMED_ONCE))
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(name, help).expect(NAMED_ONCE))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(Opts::new(name, help), labels).expect(NAMED_ONCE))
+}
+
+/// Brings a counter up to what the kernel or the keeper, who count themselves, have reached.
+pub fn advance(counter: &IntCounter, reached: u64) {
+    counter.inc_by(reached.saturating_sub(counter.get()));
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        let build = gauges(r, "firewall_build_info", "The version that runs.", &["version"]);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let violations = counters(
+            r,
+            "firewall_contract_violations_total",
+            "Messages against a rule, by rule and by what was done.",
+            &["rule", "action"],
+        );
+        let rules = Rule::ALL
+            .iter()
+            .map(|rule| RuleMetrics {
+                refused: violations.with_label_values(&[rule.id(), "refused"]),
+                observed: violations.with_label_values(&[rule.id(), "observed"]),
+            })
+            .collect();
+        let duration = HistogramOpts::new(
+            "firewall_http_request_duration_seconds",
+            "From the request's head to the answer's last octet.",
+        );
+        let durations = HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &["operation"]);
+        Self {
+            requests: counters(
+                r,
+                "firewall_http_requests_total",
+                "Exchanges, by operation and outcome.",
+                &["operation", "outcome"],
+            ),
+            durations: registered(r, durations.expect(NAMED_ONCE)),
+            rules,
+            connections: gauge(r, "firewall_connections", "Open client connections."),
+            connections_total: counter(r, "firewall_connections_total", "Accepted connections."),
+            connections_refused: counters(
+                r,
+                "firewall_connections_refused_total",
+                "Connections closed at accept or early, by reason.",
+                &["reason"],
+            ),
+            upstream_connections: counters(
+                r,
+                "firewall_upstream_connections_total",
+                "Connections to the upstream, new or taken from the pool.",
+                &["origin"],
+            ),
+            upstream_errors: counters(
+                r,
+                "firewall_upstream_errors_total",
+                "Exchanges that the upstream gave no answer to, by reason.",
+                &["reason"],
+            ),
+            access_log_dropped: counter(
+                r,
+                "firewall_access_log_dropped_total",
+                "Lines that the log's writer could not take in time.",
+            ),
+            bans: gauges(r, "firewall_bans", "Bans in force, by origin.", &["origin"]),
+            ban_events: counters(
+                r,
+                "firewall_ban_events_total",
+                "Bans made, extended, evicted and written to the kernel again.",
+                &["action"],
+            ),
+            offences_unheard: counters(
+                r,
+                "firewall_offences_unheard_total",
+                "Offences without a score, or acknowledged too late, by reason.",
+                &["reason"],
+            ),
+            keeper_errors: counters(
+                r,
+                "firewall_ban_keeper_errors_total",
+                "Reads and writes that failed, of the kernel's tables and of the state file.",
+                &["component"],
+            ),
+            kernel_attach_mode: gauges(
+                r,
+                "firewall_xdp_attach_mode",
+                "1 for the mode in which the program is attached.",
+                &["interface", "mode"],
+            ),
+            kernel_packets: counters(
+                r,
+                "firewall_xdp_packets_total",
+                "Packets by what the kernel program found, and whether it acted on it.",
+                &["reason", "action"],
+            ),
+            kernel_bytes: counters(
+                r,
+                "firewall_xdp_bytes_total",
+                "Octets of those packets.",
+                &["reason", "action"],
+            ),
+            kernel_events: counters(
+                r,
+                "firewall_ring_events_total",
+                "Sampled drop events that came up from the kernel.",
+                &["reason"],
+            ),
+            kernel_events_lost: counter(
+                r,
+                "firewall_ring_lost_total",
+                "Drop events for which the ring buffer had no room.",
+            ),
+            reloads: counters(r, "firewall_reloads_total", "Reloads, by result.", &["result"]),
+            last_reload_successful: gauge(
+                r,
+                "firewall_config_last_reload_successful",
+                "1 if the newest configuration is the one in force.",
+            ),
+            generation: gauge(r, "firewall_generation", "The generation of policy in force."),
+            registry,
+        }
+    }
+
+    /// The counters of one operation, by its name.
+    pub fn operation(&self, name: &str) -> OperationMetrics {
+        OperationMetrics {
+            name: Arc::from(name),
+            outcomes: Outcome::ALL
+                .map(|outcome| self.requests.with_label_values(&[name, outcome.name()])),
+            duration: self.durations.with_label_values(&[name]),
+        }
+    }
+
+    /// Counts one message against `rule`.
+    pub fn violation(&self, rule: Rule, outcome: Outcome) {
+        let Some(metrics) = Rule::ALL
+            .iter()
+            .position(|known| *known == rule)
+            .and_then(|position| self.rules.get(position))
+        else {
+            return;
+        };
+        match outcome {
+            Outcome::Observed => metrics.observed.inc(),
+            _ => metrics.refused.inc(),
+        }
+    }
+
+    /// The text exposition format, version 0.0.4.
+    pub fn exposition(&self) -> Result<Vec<u8>, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    /// Refused and observed messages so far, of the stages that judge requests.
+    pub fn violations(&self) -> u64 {
+        Rule::ALL
+            .iter()
+            .zip(&self.rules)
+            .filter(|(rule, _)| rule.stage() != Stage::Response)
+            .map(|(_, metrics)| metrics.refused.get() + metrics.observed.get())
+            .sum()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exposition_has_the_handles_that_were_counted() {
+        let metrics = Metrics::new();
+        let operation = metrics.operation("getProduct");
+        operation.outcome(Outcome::Passed).inc();
+        metrics.violation(Rule::BodySchema, Outcome::Refused);
+        metrics.violation(Rule::BodySchema, Outcome::Observed);
+        let text = String::from_utf8(metrics.exposition().unwrap()).unwrap();
+        for line in [
+            r#"firewall_http_requests_total{operation="getProduct",outcome="passed"} 1"#,
+            r#"firewall_contract_violations_total{action="refused",rule="body.schema"} 1"#,
+            r#"firewall_contract_violations_total{action="observed",rule="body.schema"} 1"#,
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        assert_eq!(metrics.violations(), 2);
+    }
+}

@@ -1,0 +1,188 @@
+//! Fields that belong to one hop, and fields that speak of the hops.
+
+use http::header::{
+    ACCEPT_ENCODING, CONNECTION, EXPECT, Entry, FORWARDED, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::address::{ClientAddr, PeerAddr};
+use crate::pipeline::ruleset::Mode;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+
+/// RFC 9110 section 7.6.1, and those that older hops use in the same sense. `Expect` is answered by
+/// this hop, which reads the body itself.
+const HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    HTTP2_SETTINGS,
+    EXPECT,
+];
+
+/// Removes the fields of the previous hop, those that `Connection` names among them; the others keep
+/// their order.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if !HOP_BY_HOP.iter().any(|name| headers.contains_key(name)) {
+        return;
+    }
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .collect();
+    // Removing one by one would move the last field into each gap.
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in &*headers {
+        if !HOP_BY_HOP.contains(name) && !named.contains(name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    *headers = kept;
+}
+
+/// Tells the upstream who the client is.
+///
+/// What an untrusted peer says of itself is removed: its address stands alone in
+/// `X-Forwarded-For`. A trusted proxy's list is kept, and the proxy's own address added to it. Where
+/// answers are enforced, no content coding is asked for, since one could not be looked into.
+pub fn forward_headers(
+    headers: &mut HeaderMap,
+    peer: PeerAddr,
+    client: ClientAddr,
+    response_mode: Mode,
+) {
+    let address = HeaderValue::from_str(&peer.0.to_string());
+    let is_direct = peer.0 == client.0;
+    if is_direct {
+        for claim in [FORWARDED, X_FORWARDED_HOST, X_REAL_IP, X_FORWARDED_PROTO] {
+            remove_in_order(headers, &claim);
+        }
+    }
+    if let Ok(address) = address {
+        let joined = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+        let list = if is_direct { Vec::new() } else { joined.collect::<Vec<_>>() };
+        let value = if list.is_empty() {
+            Some(address)
+        } else {
+            let mut list = list.join(&b", "[..]);
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(address.as_bytes());
+            HeaderValue::from_bytes(&list).ok()
+        };
+        if let Some(value) = value {
+            headers.insert(X_FORWARDED_FOR, value);
+        }
+    }
+    if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
+        entry.insert(HeaderValue::from_static("http"));
+    }
+    if response_mode == Mode::Enforce {
+        remove_in_order(headers, &ACCEPT_ENCODING);
+    }
+}
+
+/// Removes every line of one field; the others keep their order.
+fn remove_in_order(headers: &mut HeaderMap, removed: &HeaderName) {
+    if !headers.contains_key(removed) {
+        return;
+    }
+    let mut kept = HeaderMap::with_capacity(headers.len());
+    for (name, value) in &*headers {
+        if name != removed {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    *headers = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn lines(headers: &HeaderMap) -> Vec<(&str, &str)> {
+        headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_and_the_rest_keeps_its_order() {
+        for (given, kept) in [
+            (vec![("host", "a"), ("accept", "b")], vec![("host", "a"), ("accept", "b")]),
+            (
+                vec![
+                    ("host", "a"),
+                    ("connection", "keep-alive, X-Secret"),
+                    ("x-secret", "1"),
+                    ("keep-alive", "5"),
+                    ("accept", "b"),
+                    ("te", "trailers"),
+                    ("x-last", "c"),
+                ],
+                vec![("host", "a"), ("accept", "b"), ("x-last", "c")],
+            ),
+            (vec![("expect", "100-continue"), ("host", "a")], vec![("host", "a")]),
+        ] {
+            let mut map = headers(&given);
+            strip_hop_by_hop(&mut map);
+            assert_eq!(lines(&map), kept);
+        }
+    }
+
+    #[test]
+    fn a_client_cannot_speak_for_another() {
+        let mut map = headers(&[
+            ("host", "a"),
+            ("x-forwarded-for", "10.9.9.9"),
+            ("forwarded", "for=10.9.9.9"),
+            ("x-real-ip", "10.9.9.9"),
+        ]);
+        let peer = PeerAddr("192.0.2.1".parse().unwrap());
+        forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Observe);
+        assert_eq!(
+            lines(&map),
+            [("host", "a"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")]
+        );
+    }
+
+    #[test]
+    fn a_trusted_proxy_is_added_to_its_list() {
+        let mut map = headers(&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")]);
+        let peer = PeerAddr("10.0.0.1".parse().unwrap());
+        let client = ClientAddr("192.0.2.1".parse().unwrap());
+        forward_headers(&mut map, peer, client, Mode::Enforce);
+        assert_eq!(
+            lines(&map),
+            [("x-forwarded-for", "192.0.2.1, 10.0.0.1"), ("x-forwarded-proto", "https")]
+        );
+    }
+
+    #[test]
+    fn content_codings_are_asked_for_only_where_answers_are_not_enforced() {
+        let peer = PeerAddr("192.0.2.1".parse().unwrap());
+        for (mode, kept) in [(Mode::Enforce, false), (Mode::Observe, true), (Mode::Off, true)] {
+            let mut map = headers(&[("accept-encoding", "gzip")]);
+            forward_headers(&mut map, peer, ClientAddr(peer.0), mode);
+            assert_eq!(map.contains_key(ACCEPT_ENCODING), kept, "{mode:?}");
+        }
+    }
+}

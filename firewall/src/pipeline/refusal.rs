@@ -1,0 +1,128 @@
+//! A violation as an HTTP answer: problem details (RFC 9457) that name the rule and the place, and
+//! echo nothing of the request.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::upstream::body::Body;
+use crate::pipeline::exchange::RequestId;
+use crate::upstream::UpstreamError;
+use crate::violation::{Location, Violation};
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
+/// Whether the connection may serve another request after this answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    KeepAlive,
+    /// The rest of the request is unread, or the client is banned.
+    Close,
+}
+
+/// The answer to a message that broke a rule.
+pub fn refusal(violation: &Violation, id: RequestId, after: After) -> Response<Body> {
+    let rule = violation.rule;
+    let mut problem = json!({
+        "type": format!("urn:firewall:rule:{}", rule.id()),
+        "title": rule.title(),
+        "status": rule.status(),
+        "rule": rule.id(),
+        "request_id": id.to_string(),
+    });
+    match &violation.at {
+        Location::Message => {}
+        Location::Body(pointer) => problem["pointer"] = json!(pointer),
+        at => problem["parameter"] = json!(at.to_string()),
+    }
+    if let Some(keyword) = &violation.keyword {
+        problem["keyword"] = json!(keyword);
+    }
+    let mut response = answer(rule.status(), &problem, after);
+    let allow = violation.allow.as_deref().map(HeaderValue::from_str);
+    if let Some(Ok(allow)) = allow {
+        response.headers_mut().insert(ALLOW, allow);
+    }
+    response
+}
+
+/// The answer where the upstream failed; tells the client nothing of the upstream.
+pub fn failure(error: &UpstreamError, id: RequestId) -> Response<Body> {
+    let problem = json!({
+        "type": format!("urn:firewall:upstream:{}", error.id()),
+        "title": error.title(),
+        "status": error.status(),
+        "request_id": id.to_string(),
+    });
+    answer(error.status(), &problem, After::KeepAlive)
+}
+
+fn answer(status: u16, problem: &serde_json::Value, after: After) -> Response<Body> {
+    let mut response = Response::new(Body::full(Bytes::from(problem.to_string())));
+    *response.status_mut() =
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    if after == After::Close {
+        headers.insert(CONNECTION, CLOSE);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::violation::Rule;
+
+    fn members(response: Response<Body>) -> serde_json::Value {
+        serde_json::from_slice(&response.into_body().into_bytes().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn names_rule_place_and_keyword() {
+        let violation = Violation {
+            keyword: Some("maxLength".into()),
+            ..Violation::at(Rule::BodySchema, Location::Body("/lines/0/sku".into()))
+        };
+        let response = refusal(&violation, RequestId::new(7), After::KeepAlive);
+        assert_eq!(response.status(), 400);
+        assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+        assert!(!response.headers().contains_key(CONNECTION));
+        let problem = members(response);
+        assert_eq!(problem["rule"], "body.schema");
+        assert_eq!(problem["type"], "urn:firewall:rule:body.schema");
+        assert_eq!(problem["pointer"], "/lines/0/sku");
+        assert_eq!(problem["keyword"], "maxLength");
+        assert_eq!(problem["status"], 400);
+    }
+
+    #[test]
+    fn method_not_allowed_says_what_is() {
+        let violation =
+            Violation { allow: Some("GET, POST".into()), ..Violation::new(Rule::Method) };
+        let response = refusal(&violation, RequestId::new(7), After::Close);
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()[ALLOW], "GET, POST");
+        assert_eq!(response.headers()[CONNECTION], "close");
+    }
+
+    #[test]
+    fn parameters_are_named_with_their_place() {
+        let violation = Violation::at(Rule::ParameterMissing, Location::Query("limit".into()));
+        let problem = members(refusal(&violation, RequestId::new(7), After::KeepAlive));
+        assert_eq!(problem["parameter"], "query:limit");
+        assert_eq!(problem.get("pointer"), None);
+    }
+
+    #[test]
+    fn upstream_failures_name_no_address() {
+        let response = failure(&UpstreamError::ConnectTimeout, RequestId::new(7));
+        assert_eq!(response.status(), 504);
+        let problem = members(response);
+        assert_eq!(problem["type"], "urn:firewall:upstream:connect-timeout");
+    }
+}

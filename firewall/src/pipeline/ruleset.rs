@@ -1,0 +1,98 @@
+//! Everything one request is judged by. Replaced whole by a reload; a request sees one from start to
+//! end.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use ipnet::IpNet;
+
+use crate::contract::{Contract, OperationIndex};
+use crate::metrics::OperationMetrics;
+use crate::upstream::Upstream;
+
+/// What happens where a message is against its contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// It is refused.
+    Enforce,
+    /// It passes unchanged; the violation is logged and counted.
+    Observe,
+    /// It is not looked at.
+    Off,
+}
+
+/// The bounds of one exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExchangeLimits {
+    /// Longest time from the head to the last octet of the request's body.
+    pub body_timeout: Duration,
+    /// Longest time from the first octet sent upstream to the head of the answer.
+    pub response_timeout: Duration,
+    /// Longest time from the head of the answer to its last octet, where the answer is checked.
+    pub response_body_timeout: Duration,
+}
+
+/// One API: its contract, and where its requests go.
+pub struct Api {
+    pub name: Arc<str>,
+    pub contract: Contract,
+    pub request_mode: Mode,
+    pub response_mode: Mode,
+    pub upstream: Upstream,
+    /// One entry for each of the contract's operations, in the same order.
+    pub operations: Vec<OperationMetrics>,
+    /// For what no operation matched.
+    pub unmatched: OperationMetrics,
+}
+
+impl Api {
+    /// The counters of an operation, or of what none matched.
+    pub fn metrics(&self, operation: Option<OperationIndex>) -> &OperationMetrics {
+        operation
+            .and_then(|operation| self.operations.get(operation.0 as usize))
+            .unwrap_or(&self.unmatched)
+    }
+}
+
+/// One generation of the policy.
+pub struct Ruleset {
+    /// 1 for the first; one more after each reload.
+    pub generation: u64,
+    pub api: Api,
+    pub limits: ExchangeLimits,
+    /// The peers whose forwarding fields are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// One worker's hold on the present generation.
+///
+/// The shared pointer is only compared on the request path; the reference count that a request
+/// moves is the worker's own, so that cores share no cache line that is written.
+pub struct Rulesets {
+    shared: Arc<ArcSwap<Ruleset>>,
+    cached: RefCell<Rc<Arc<Ruleset>>>,
+    address: Cell<*const Ruleset>,
+}
+
+impl Rulesets {
+    pub fn new(shared: Arc<ArcSwap<Ruleset>>) -> Self {
+        let current = shared.load_full();
+        let address = Cell::new(Arc::as_ptr(&current));
+        Self { shared, cached: RefCell::new(Rc::new(current)), address }
+    }
+
+    /// The present generation.
+    pub fn current(&self) -> Rc<Arc<Ruleset>> {
+        let guard = self.shared.load();
+        if Arc::as_ptr(&guard) != self.address.get() {
+            let current = Arc::clone(&guard);
+            self.address.set(Arc::as_ptr(&current));
+            *self.cached.borrow_mut() = Rc::new(current);
+        }
+        Rc::clone(&self.cached.borrow())
+    }
+}

@@ -1,0 +1,181 @@
+//! The octets of a message while they pass: whole where they were checked, a stream where not.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::access_log::Settlement;
+use crate::upstream::pool::Lease;
+
+/// A message's body in either direction.
+///
+/// When an answer's body is dropped, sent whole or not, the exchange is settled: logged and counted.
+#[derive(Debug)]
+pub struct Body {
+    /// What is already here and goes first.
+    ready: Option<Bytes>,
+    /// What is still to come.
+    rest: Option<Incoming>,
+    settlement: Option<Box<Settlement>>,
+    /// The upstream connection that `rest` comes from; goes back to its pool when all is read.
+    lease: Option<Lease>,
+}
+
+impl Body {
+    pub fn empty() -> Self {
+        Self::of(None, None)
+    }
+
+    fn of(ready: Option<Bytes>, rest: Option<Incoming>) -> Self {
+        let ready = ready.filter(|octets| !octets.is_empty());
+        Self { ready, rest, settlement: None, lease: None }
+    }
+
+    pub fn full(octets: Bytes) -> Self {
+        Self::of(Some(octets), None)
+    }
+
+    pub fn stream(rest: Incoming) -> Self {
+        Self::of(None, Some(rest))
+    }
+
+    /// What was read before it was given up to check the whole, then what was not.
+    pub fn resumed(read: Bytes, rest: Incoming) -> Self {
+        Self::of(Some(read), Some(rest))
+    }
+
+    /// Settles the exchange when this body has been sent or given up.
+    #[must_use]
+    pub fn settled_by(mut self, settlement: Box<Settlement>) -> Self {
+        self.settlement = Some(settlement);
+        self
+    }
+
+    /// Keeps the upstream connection until this body has been sent or given up.
+    #[must_use]
+    pub fn leased(mut self, lease: Lease) -> Self {
+        self.lease = Some(lease);
+        self
+    }
+
+    /// The octets, where all of them are here.
+    pub fn into_bytes(mut self) -> Option<Bytes> {
+        if self.rest.is_some() {
+            return None;
+        }
+        Some(self.ready.take().unwrap_or_default())
+    }
+}
+
+impl Drop for Body {
+    fn drop(&mut self) {
+        if let Some(settlement) = self.settlement.take() {
+            settlement.settle();
+        }
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(octets) = self.ready.take() {
+            if let Some(settlement) = &mut self.settlement {
+                settlement.sent(octets.len());
+            }
+            return Poll::Ready(Some(Ok(Frame::data(octets))));
+        }
+        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        loop {
+            let frame = ready!(Pin::new(&mut *rest).poll_frame(context));
+            match frame {
+                // Trailers are the previous hop's framing: no contract declares them yet.
+                Some(Ok(frame)) if frame.is_trailers() => {}
+                Some(Ok(frame)) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    if let Some(settlement) = &mut self.settlement {
+                        settlement.sent(length);
+                    }
+                    return Poll::Ready(Some(Ok(frame)));
+                }
+                other => return Poll::Ready(other),
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ready.is_none() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let ready = self.ready.as_ref().map_or(0, Bytes::len) as u64;
+        let Some(rest) = &self.rest else { return SizeHint::with_exact(ready) };
+        let rest = rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(ready.saturating_add(rest.lower()));
+        if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(ready)) {
+            hint.set_upper(upper);
+        }
+        hint
+    }
+}
+
+/// What came of reading a body whole.
+#[derive(Debug)]
+pub enum Collected {
+    Whole(Bytes),
+    /// It is longer than the limit: what was read, and what was not.
+    TooLarge(Bytes, Incoming),
+    /// The other side broke off, or broke the framing.
+    Failed,
+}
+
+/// Reads at most `limit` octets and what the last frame brings beyond. A body of one frame is not
+/// copied.
+pub async fn collect(mut body: Incoming, limit: usize) -> Collected {
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > limit {
+        return Collected::TooLarge(Bytes::new(), body);
+    }
+    let mut first: Option<Bytes> = None;
+    let mut whole: Option<BytesMut> = None;
+    let mut length = 0usize;
+    loop {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        let data = match frame {
+            None => break,
+            Some(Err(_)) => return Collected::Failed,
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => data,
+                Err(_trailers) => continue,
+            },
+        };
+        length = length.saturating_add(data.len());
+        match (&mut whole, first.take()) {
+            (Some(whole), _) => whole.extend_from_slice(&data),
+            (None, None) => first = Some(data),
+            (None, Some(start)) => {
+                let capacity = announced.max(start.len().saturating_add(data.len())).min(limit);
+                let mut both = BytesMut::with_capacity(capacity);
+                both.extend_from_slice(&start);
+                both.extend_from_slice(&data);
+                whole = Some(both);
+            }
+        }
+        if length > limit {
+            return Collected::TooLarge(joined(first, whole), body);
+        }
+    }
+    Collected::Whole(joined(first, whole))
+}
+
+fn joined(first: Option<Bytes>, whole: Option<BytesMut>) -> Bytes {
+    whole.map(BytesMut::freeze).or(first).unwrap_or_default()
+}

@@ -1,0 +1,286 @@
+//! The loop with the kernel in it: namespaces, a native XDP program, real packets.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use http::Method;
+use serde_json::{Value, json};
+use xtask::lab::Topology;
+use xtask::skip::skipped;
+
+use crate::contract::NOTES;
+use crate::kit::client::{Client, bodiless};
+use crate::kit::{eventually, until_ms};
+use crate::kit::gateway::{Gateway, Setup};
+use crate::kit::upstream::{Upstream, json as json_answer};
+
+/// How long a connection attempt waits before its packets count as lost: the kernel repeats a SYN
+/// after one second.
+const UNANSWERED: Duration = Duration::from_millis(1500);
+
+/// Client, gateway and API, each in a namespace, and the firewall on the gateway's interface.
+struct Site {
+    gateway: Gateway,
+    topology: Topology,
+}
+
+const SCANNER: u8 = 1;
+const NEIGHBOUR: u8 = 2;
+
+fn scanner(family: Family) -> IpAddr {
+    family.client(SCANNER)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn client(self, n: u8) -> IpAddr {
+        match self {
+            Self::V4 => Topology::client_v4(n).into(),
+            Self::V6 => Topology::client_v6(n).into(),
+        }
+    }
+
+    fn gateway(self) -> IpAddr {
+        match self {
+            Self::V4 => Topology::GATEWAY_V4.into(),
+            Self::V6 => Topology::GATEWAY_V6.into(),
+        }
+    }
+}
+
+impl Site {
+    /// None, and said so, where the kernel or a missing capability forbids it.
+    fn start(test: &str, setup: &Setup) -> Option<Self> {
+        let topology = match Topology::new() {
+            Ok(topology) => topology,
+            Err(error) if error.is_unavailable() => {
+                skipped(test, &error.to_string());
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let listener = topology.api.bind(SocketAddr::new(Topology::API_V4.into(), 9000)).unwrap();
+        let upstream = notes_on(listener);
+        let setup = Setup {
+            listen: "address = \"[::]:8080\"".into(),
+            kernel: format!("interfaces = [\"{}\"]", Topology::PUBLIC_INTERFACE) + &setup.kernel,
+            ..setup.clone()
+        };
+        let gateway =
+            Gateway::start_with(&setup, &upstream.url(), |command| on(&topology, command));
+        let site = Self { gateway, topology };
+        let status = site.gateway.status();
+        if status["mode"] == "l7-only" {
+            skipped(test, &status["reasons"].to_string());
+            return None;
+        }
+        assert_eq!(status["mode"], "xdp-native", "{status}");
+        Some(site)
+    }
+
+    /// A connection from the `n`th client's address.
+    fn connect(&self, family: Family, n: u8) -> std::io::Result<Client> {
+        let from = SocketAddr::new(family.client(n), 0);
+        let to = SocketAddr::new(family.gateway(), 8080);
+        let stream = self.topology.client.connect(from, to, UNANSWERED).unwrap()?;
+        Ok(Client::over(stream))
+    }
+
+    #[track_caller]
+    fn assert_served(&self, family: Family, n: u8) {
+        let mut client = self.connect(family, n).expect("a connection");
+        assert_eq!(client.send(bodiless("GET /notes")).answer().expect("an answer").status, 200);
+    }
+
+    #[track_caller]
+    fn assert_dropped(&self, family: Family, n: u8) {
+        let error = self.connect(family, n).expect_err("its packets are dropped");
+        assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
+    }
+
+    /// Three offences on one connection.
+    #[track_caller]
+    fn scan(&self, family: Family) {
+        let mut client = self.connect(family, SCANNER).unwrap();
+        for path in ["/.env", "/wp-login.php", "/actuator"] {
+            let answer = client.send(bodiless(&format!("GET {path}"))).answer();
+            let answer = answer.expect("a refusal, the last one too");
+            assert_eq!(answer.status, 404);
+        }
+    }
+
+    fn explain(&self, address: IpAddr) -> Value {
+        self.gateway.admin(&Method::GET, &format!("/v1/explain?address={address}"), None)
+    }
+
+    fn dropped(&self, reason: &str) -> u64 {
+        self.gateway.status()["packets"][reason]["packets"].as_u64().unwrap_or(0)
+    }
+}
+
+fn on(topology: &Topology, command: &mut Command) -> Child {
+    topology.gateway.spawn(command).unwrap()
+}
+
+fn notes_on(listener: TcpListener) -> Upstream {
+    Upstream::on(listener, |_| json_answer("200 OK", "[]"))
+}
+
+#[test]
+fn a_violation_becomes_a_kernel_drop() {
+    let test = "kernel_loop::a_violation_becomes_a_kernel_drop";
+    let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+    for family in [Family::V4, Family::V6] {
+        if family == Family::V6 && !site.topology.ipv6 {
+            skipped(test, "the kernel has no IPv6");
+            continue;
+        }
+        site.assert_served(family, SCANNER);
+        let before = site.dropped("ban");
+        site.scan(family);
+        // The last refusal has been read; the kernel must hold the ban by now, without waiting.
+        let explanation = site.explain(scanner(family));
+        assert!(explanation["kernel"].is_object(), "{explanation}");
+        site.assert_dropped(family, SCANNER);
+        assert!(site.dropped("ban") > before, "{}", site.gateway.status());
+        site.assert_served(family, NEIGHBOUR);
+
+        let target = explanation["ban"]["target"].as_str().unwrap();
+        let length = if family == Family::V4 { "/32" } else { "/64" };
+        assert!(target.ends_with(length), "{target}");
+        site.gateway.admin(&Method::DELETE, &format!("/v1/bans?target={target}"), None);
+        assert!(site.explain(scanner(family))["kernel"].is_null());
+        site.assert_served(family, SCANNER);
+    }
+}
+
+#[test]
+fn the_kernel_holds_while_nobody_runs() {
+    let test = "kernel_loop::the_kernel_holds_while_nobody_runs";
+    let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+    site.scan(Family::V4);
+    let ban = json!({ "target": "10.77.0.64/26", "for_seconds": 600, "reason": "a range" });
+    site.gateway.admin(&Method::POST, "/v1/bans", Some(&ban));
+    let Site { gateway, topology } = site;
+    let attempt = |n: u8| {
+        let from = SocketAddr::new(Family::V4.client(n), 0);
+        let to = SocketAddr::new(Topology::GATEWAY_V4.into(), 8080);
+        topology.client.connect(from, to, UNANSWERED).unwrap().map(drop).unwrap_err().kind()
+    };
+    let gateway = gateway.kill_and_restart_after(|command| on(&topology, command), || {
+        // The neighbour is told that nobody listens; the scanner is told nothing.
+        assert_eq!(attempt(NEIGHBOUR), ErrorKind::ConnectionRefused);
+        assert!(matches!(attempt(SCANNER), ErrorKind::TimedOut | ErrorKind::WouldBlock));
+    });
+    let status = gateway.status();
+    assert_eq!(status["mode"], "xdp-native");
+    assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
+    let site = Site { gateway, topology };
+    let mut targets: Vec<_> =
+        site.gateway.bans().iter().map(|ban| ban["target"].to_string()).collect();
+    targets.sort();
+    assert_eq!(targets, [r#""10.77.0.3/32""#, r#""10.77.0.64/26""#]);
+    site.assert_dropped(Family::V4, SCANNER);
+    site.assert_served(Family::V4, NEIGHBOUR);
+}
+
+#[test]
+fn what_the_kernel_sees_comes_up() {
+    let test = "kernel_loop::what_the_kernel_sees_comes_up";
+    let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+    site.scan(Family::V4);
+    site.assert_dropped(Family::V4, SCANNER);
+    eventually("the ban's drops are read back", || {
+        let bans = site.gateway.bans();
+        bans[0]["drops"].as_u64().filter(|drops| *drops > 0)
+    });
+    eventually("a drop event comes up", || {
+        let events = site.gateway.status()["events"]["ban"].as_u64();
+        events.filter(|events| *events > 0)
+    });
+    eventually("the event is logged", || {
+        let errors = site.gateway.errors();
+        (errors.contains("dropped") && errors.contains("10.77.0.3")).then_some(())
+    });
+    let address = site.gateway.status()["metrics"].as_str().unwrap().parse().unwrap();
+    let metrics = site
+        .topology
+        .gateway
+        .run(|| crate::kit::client::exchange(address, bodiless("GET /metrics")).text())
+        .unwrap();
+    for line in [
+        r#"firewall_xdp_packets_total{action="acted",reason="ban"}"#,
+        r#"firewall_ring_events_total{reason="ban"}"#,
+        r#"firewall_xdp_attach_mode{interface="public0",mode="native"} 1"#,
+        r#"firewall_bans{origin="automatic"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn a_source_that_keeps_hammering_is_extended() {
+    let test = "kernel_loop::a_source_that_keeps_hammering_is_extended";
+    // A ban of four seconds, half of which must pass before drops extend it.
+    let bans = "durations = [\"4s\"]\nextend_drops = 3\nextend_window = \"1s\"".into();
+    let Some(site) = Site::start(test, &Setup { bans, ..Setup::of(NOTES) }) else { return };
+    site.scan(Family::V4);
+    let end = |site: &Site| site.gateway.bans().first().and_then(until_ms);
+    let first = end(&site).expect("the ban");
+    let from = SocketAddr::new(scanner(Family::V4), 0);
+    let to = SocketAddr::new(Topology::GATEWAY_V4.into(), 8080);
+    eventually("the ban is extended", || {
+        let attempt = site.topology.client.connect(from, to, Duration::from_millis(50));
+        attempt.unwrap().expect_err("banned");
+        end(&site).filter(|end| *end > first)
+    });
+}
+
+#[test]
+fn observed_bans_count_and_pass() {
+    let test = "kernel_loop::observed_bans_count_and_pass";
+    let setup = Setup { bans: "mode = \"observe\"".into(), ..Setup::of(NOTES) };
+    let Some(site) = Site::start(test, &setup) else { return };
+    site.scan(Family::V4);
+    site.assert_served(Family::V4, SCANNER);
+    assert_eq!(site.gateway.bans().len(), 1);
+    assert_eq!(site.dropped("ban"), 0);
+}
+
+#[test]
+fn the_allowlist_wins_in_the_kernel_too() {
+    let test = "kernel_loop::the_allowlist_wins_in_the_kernel_too";
+    let allowed = Family::V4.client(SCANNER);
+    let management = format!("allow = [\"{allowed}/32\"]");
+    let Some(site) = Site::start(test, &Setup { management, ..Setup::of(NOTES) }) else { return };
+    let everybody = json!({ "target": "0.0.0.0/0", "for_seconds": 60, "reason": "a mistake" });
+    site.gateway.admin(&Method::POST, "/v1/bans", Some(&everybody));
+    site.assert_served(Family::V4, SCANNER);
+    site.assert_dropped(Family::V4, NEIGHBOUR);
+    assert!(site.dropped("allowed") > 0);
+}
+
+#[test]
+fn detaching_takes_a_command() {
+    let test = "kernel_loop::detaching_takes_a_command";
+    let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+    site.scan(Family::V4);
+    let Site { mut gateway, topology } = site;
+    gateway.signal(rustix::process::Signal::TERM);
+    assert_eq!(gateway.ended(), Some(0), "{}", gateway.errors());
+    let attempt = || {
+        let from = SocketAddr::new(scanner(Family::V4), 0);
+        let to = SocketAddr::new(Topology::GATEWAY_V4.into(), 8080);
+        topology.client.connect(from, to, UNANSWERED).unwrap().map(drop).unwrap_err().kind()
+    };
+    assert!(matches!(attempt(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "stopped, and holds");
+    gateway.detach();
+    assert_eq!(attempt(), ErrorKind::ConnectionRefused, "detached");
+}

@@ -1,0 +1,228 @@
+//! The real program, on ports of the kernel's choosing.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use http::{Method, StatusCode};
+use serde_json::Value;
+
+use super::upstream::Upstream;
+use super::{Scratch, eventually};
+
+/// A configuration; each field is TOML that goes into its table.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) spec: String,
+    pub(crate) listen: String,
+    pub(crate) api: String,
+    pub(crate) limits: String,
+    pub(crate) clients: String,
+    pub(crate) bans: String,
+    pub(crate) management: String,
+    pub(crate) kernel: String,
+}
+
+/// A running firewall.
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    child: Child,
+    pub(crate) scratch: Scratch,
+    pub(crate) address: SocketAddr,
+    pub(crate) config: PathBuf,
+}
+
+impl Gateway {
+    /// Starts it in front of `upstream`, and waits until it serves.
+    #[track_caller]
+    pub(crate) fn start(setup: &Setup, upstream: &Upstream) -> Self {
+        Self::start_with(setup, &upstream.url(), |command| command.spawn().unwrap())
+    }
+
+    /// The same, with the process started by `spawn`.
+    #[track_caller]
+    pub(crate) fn start_with(
+        setup: &Setup,
+        upstream: &str,
+        spawn: impl FnOnce(&mut Command) -> Child,
+    ) -> Self {
+        let scratch = Scratch::new();
+        scratch.file("spec.yaml", &setup.spec);
+        let config = scratch.file("firewall.toml", &setup.text(upstream, &scratch));
+        Self::run(scratch, config, spawn)
+    }
+
+    #[track_caller]
+    fn run(
+        scratch: Scratch,
+        config: PathBuf,
+        spawn: impl FnOnce(&mut Command) -> Child,
+    ) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+        let errors = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(scratch.path().join("errors"))
+            .unwrap();
+        command.args(["run", "--config"]).arg(&config).stdin(Stdio::null()).stderr(errors);
+        let child = spawn(&mut command);
+        let address = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut gateway = Self { child, scratch, address, config };
+        gateway.address = gateway.ready();
+        gateway
+    }
+
+    #[track_caller]
+    fn ready(&mut self) -> SocketAddr {
+        eventually("the firewall serves", || {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the firewall ended, {status}:\n{}", self.errors());
+            }
+            let (_, status) = self.try_admin(&Method::GET, "/v1/status", None)?;
+            status["listen"][0].as_str()?.parse().ok()
+        })
+    }
+
+    /// Ends it by SIGKILL and starts it again on what it left behind.
+    #[track_caller]
+    pub(crate) fn kill_and_restart(self, spawn: impl FnOnce(&mut Command) -> Child) -> Self {
+        self.kill_and_restart_after(spawn, || ())
+    }
+
+    /// The same, with something done between the two.
+    #[track_caller]
+    pub(crate) fn kill_and_restart_after(
+        mut self,
+        spawn: impl FnOnce(&mut Command) -> Child,
+        meanwhile: impl FnOnce(),
+    ) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        meanwhile();
+        let scratch = std::mem::replace(&mut self.scratch, Scratch::new());
+        let config = self.config.clone();
+        Self::run(scratch, config, spawn)
+    }
+
+    fn try_admin(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<(StatusCode, Value)> {
+        let socket = self.scratch.path().join("admin.sock");
+        firewall::control::socket::call(&socket, method, path, body).ok()
+    }
+
+    /// Asks the admin socket; panics unless the command succeeds.
+    #[track_caller]
+    pub(crate) fn admin(&self, method: &Method, path: &str, body: Option<&Value>) -> Value {
+        let (status, answer) = self.try_admin(method, path, body).expect("the admin socket");
+        assert!(status.is_success(), "{method} {path}: {answer}");
+        answer
+    }
+
+    #[track_caller]
+    pub(crate) fn status(&self) -> Value {
+        self.admin(&Method::GET, "/v1/status", None)
+    }
+
+    #[track_caller]
+    pub(crate) fn bans(&self) -> Vec<Value> {
+        self.admin(&Method::GET, "/v1/bans", None).as_array().unwrap().clone()
+    }
+
+    /// Runs the program's command line against this firewall; gives exit code and output.
+    pub(crate) fn cli(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_firewall"))
+            .args(arguments)
+            .arg("--admin-socket")
+            .arg(self.scratch.path().join("admin.sock"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (output.status.code(), text + &String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the process to end by itself; gives its exit code.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> Option<i32> {
+        let child = &mut self.child;
+        eventually("the firewall ends", || child.try_wait().unwrap()).code()
+    }
+
+    /// What it wrote to standard error.
+    pub(crate) fn errors(&self) -> String {
+        std::fs::read_to_string(self.scratch.path().join("errors")).unwrap_or_default()
+    }
+
+    /// The access log so far, a value for each whole line.
+    pub(crate) fn access_log(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.scratch.path().join("access.log"));
+        let text = text.unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).expect(line)).collect()
+    }
+
+    /// The metrics, as exposed.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> String {
+        let address = self.status()["metrics"].as_str().unwrap().parse().unwrap();
+        super::client::exchange(address, super::client::bodiless("GET /metrics")).text()
+    }
+}
+
+impl Gateway {
+    /// Runs `firewall detach` on what this one has pinned.
+    pub(crate) fn detach(&self) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+        let output = command.arg("detach").arg("--pin-dir").arg(pins(&self.scratch)).output();
+        assert!(output.unwrap().status.success());
+    }
+}
+
+/// Where a firewall pins what it has in the kernel; one directory for each.
+fn pins(scratch: &Scratch) -> PathBuf {
+    Path::new("/sys/fs/bpf").join(scratch.path().file_name().unwrap())
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if pins(&self.scratch).exists() {
+            self.detach();
+        }
+        if std::thread::panicking() {
+            eprintln!("the firewall said:\n{}", self.errors());
+        }
+    }
+}
+
+impl Setup {
+    pub(crate) fn of(spec: &str) -> Self {
+        Self { spec: spec.to_owned(), ..Self::default() }
+    }
+
+    fn text(&self, upstream: &str, scratch: &Scratch) -> String {
+        let directory = scratch.path().display();
+        let Self { listen, api, limits, clients, bans, management, kernel, .. } = self;
+        let address = if listen.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
+        let workers = if listen.contains("workers") { "" } else { "workers = 2" };
+        let pins = pins(scratch);
+        let pins = pins.display();
+        format!(
+            "[listen]\n{address}\n{workers}\n{listen}\n[limits]\n{limits}\n[[api]]\nname = \"test\"\n\
+             spec = \"spec.yaml\"\nupstream = \"{upstream}\"\n{api}\n[clients]\n{clients}\n\
+             [bans]\n{bans}\n[management]\n{management}\n[kernel]\npin_dir = \"{pins}\"\n{kernel}\n\
+             [state]\ndir = \"{directory}/state\"\n[admin]\nsocket = \"{directory}/admin.sock\"\n\
+             [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"{directory}/access.log\"\n"
+        )
+    }
+}

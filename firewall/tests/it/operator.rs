@@ -1,0 +1,201 @@
+//! The command line, the admin socket, reload and drain.
+
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::contract::{NOTES, notes};
+use crate::kit::client::{Client, bodiless, exchange, with_body};
+use crate::kit::gateway::{Gateway, Setup};
+use crate::kit::upstream::{Upstream, json};
+use crate::kit::{Scratch, eventually};
+
+/// Runs `firewall check`; gives its exit code and output.
+fn check(files: &[&std::path::Path], json: bool) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+    command.arg("check").args(files);
+    if json {
+        command.arg("--json");
+    }
+    let output = command.output().unwrap();
+    (output.status.code(), String::from_utf8(output.stdout).unwrap())
+}
+
+#[test]
+fn check_tells_every_problem_with_its_place() {
+    let scratch = Scratch::new();
+    let good = scratch.file("good.yaml", NOTES);
+    let broken = NOTES
+        .replace("operationId: newestNote", "operationId: newestNote\n      security: [{ key: [] }]")
+        .replace("pattern: \"^[a-z]+$\"", "pattern: \"[\"")
+        .replace("maxLength: 40", "maxLength: 40, const: x");
+    let broken = scratch.file("broken.yaml", &broken);
+    let missing = scratch.path().join("missing.yaml");
+    let config = scratch.file(
+        "firewall.toml",
+        "[listen]\naddress = \"127.0.0.1:0\"\n[[api]]\nname = \"a\"\nspec = \"good.yaml\"\n\
+         upstream = \"ftp://x\"\n",
+    );
+
+    let (code, text) = check(&[&good], false);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("5 operations"), "{text}");
+
+    let (code, text) = check(&[&broken], true);
+    assert_eq!(code, Some(1), "{text}");
+    let found: Value = serde_json::from_str(&text).unwrap();
+    let errors = found["errors"].as_array().unwrap();
+    let pointers: Vec<_> = errors.iter().filter_map(|error| error["pointer"].as_str()).collect();
+    assert!(errors.len() >= 3, "{text}");
+    for part in ["/newest/get/security", "/schema/pattern", "/text"] {
+        assert!(
+            pointers.iter().any(|pointer| pointer.replace("~1", "/").contains(part)),
+            "{part} is not in {pointers:?}"
+        );
+    }
+    for error in errors {
+        assert!(error["line"].as_u64().is_some_and(|line| line > 1), "{error}");
+        assert!(error["file"].as_str().is_some_and(|file| file.ends_with("broken.yaml")));
+    }
+
+    assert_eq!(check(&[&missing], false).0, Some(2));
+    let (code, text) = check(&[&config], false);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("firewall.toml: api.upstream") || text.contains("ftp"), "{text}");
+}
+
+#[test]
+fn the_command_line_works_the_running_firewall() {
+    let upstream = notes();
+    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let (code, text) = gateway.cli(&["status"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("l7-only") && text.contains("no interface"), "{text}");
+
+    let (code, text) = gateway.cli(&["ban", "add", "192.0.2.9", "--for", "10m", "--reason", "x y"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (_, text) = gateway.cli(&["ban", "list", "--json"]);
+    let bans: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(bans[0]["target"], "192.0.2.9/32");
+    assert_eq!(bans[0]["reason"], "x y");
+    assert!(bans[0]["remaining_seconds"].as_u64().is_some_and(|s| (590..=600).contains(&s)));
+    let (_, text) = gateway.cli(&["explain", "192.0.2.9"]);
+    assert!(text.contains("banned"), "{text}");
+    let (_, text) = gateway.cli(&["explain", "192.0.2.10"]);
+    assert!(text.contains("not banned"), "{text}");
+    let (code, text) = gateway.cli(&["ban", "del", "192.0.2.9"]);
+    assert_eq!(code, Some(0), "{text}");
+    let (code, text) = gateway.cli(&["ban", "del", "192.0.2.9"]);
+    assert_eq!(code, Some(2), "lifting what is not banned: {text}");
+    let (code, text) = gateway.cli(&["ban", "add", "127.0.0.1"]);
+    assert_eq!(code, Some(2), "banning what is exempt: {text}");
+}
+
+#[test]
+fn a_reload_takes_the_new_document_and_a_broken_one_changes_nothing() {
+    let upstream = notes();
+    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let mut kept = Client::connect(gateway.address);
+    let mut ask = |line: &str| kept.send(bodiless(line)).answer().unwrap().status;
+    assert_eq!((ask("GET /notes"), ask("GET /memos")), (200, 404));
+
+    gateway.scratch.file("spec.yaml", "openapi: 3.0.3\ninfo: [");
+    let (code, text) = gateway.cli(&["reload"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("spec.yaml"), "{text}");
+    assert_eq!((ask("GET /notes"), ask("GET /memos")), (200, 404));
+    assert!(gateway.metrics().contains("firewall_config_last_reload_successful 0"));
+
+    gateway.scratch.file("spec.yaml", &NOTES.replace("  /notes:", "  /memos:"));
+    let (code, text) = gateway.cli(&["reload"]);
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!((ask("GET /notes"), ask("GET /memos")), (404, 200));
+    assert!(gateway.metrics().contains("firewall_config_last_reload_successful 1"));
+
+    // The file is watched: no order is needed.
+    gateway.scratch.file("spec.yaml", NOTES);
+    eventually("the changed file is in force", || (ask("GET /notes") == 200).then_some(()));
+
+    gateway.scratch.file("spec.yaml", &NOTES.replace("  /notes:", "  /memos:"));
+    gateway.signal(Signal::HUP);
+    eventually("SIGHUP reloads", || (ask("GET /memos") == 200).then_some(()));
+}
+
+#[test]
+fn what_cannot_change_while_running_is_refused_by_name() {
+    let upstream = notes();
+    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let text = std::fs::read_to_string(&gateway.config).unwrap();
+    std::fs::write(&gateway.config, text.replace("workers = 2", "workers = 3")).unwrap();
+    let (code, text) = gateway.cli(&["reload"]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("listen.workers cannot change without a restart"), "{text}");
+}
+
+#[test]
+fn sigterm_lets_what_is_in_flight_finish() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let upstream = Upstream::start(move |_| {
+        held.lock().unwrap().recv().unwrap();
+        json("200 OK", "[]")
+    });
+    let mut gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let mut slow = Client::connect(gateway.address);
+    slow.send(bodiless("GET /notes"));
+    eventually("the request is at the upstream", || upstream.received().pop());
+    gateway.signal(Signal::TERM);
+    eventually("new connections are refused", || {
+        std::net::TcpStream::connect(gateway.address).is_err().then_some(())
+    });
+    release.send(()).unwrap();
+    let answer = slow.answer().expect("the answer in flight");
+    assert_eq!(answer.status, 200);
+    assert_eq!(gateway.ended(), Some(0), "{}", gateway.errors());
+    assert_eq!(gateway.access_log().len(), 1, "the log is whole");
+}
+
+#[test]
+fn the_access_log_tells_each_exchange() {
+    let upstream = notes();
+    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    exchange(gateway.address, bodiless("GET /notes/7"));
+    let refused =
+        exchange(gateway.address, with_body("POST /notes", "application/json", r#"{"text":7}"#));
+    let log = eventually("two lines", || Some(gateway.access_log()).filter(|log| log.len() == 2));
+    let (passed, other) = (&log[0], &log[1]);
+    assert_eq!(passed["operation"], "getNote");
+    assert_eq!((&passed["status"], &passed["upstream_status"]), (&200.into(), &200.into()));
+    assert_eq!(passed["verdict"], "passed");
+    assert_eq!(passed["client"], "127.0.0.1");
+    assert_eq!(passed["response_octets"], 23);
+    assert!(passed["upstream_us"].as_u64() <= passed["duration_us"].as_u64());
+    assert_eq!(other["operation"], "addNote");
+    assert_eq!(other["rule"], "body.schema");
+    assert_eq!(other["pointer"], "/text");
+    assert_eq!(other["keyword"], "type");
+    assert_eq!(other["request_octets"], 10);
+    assert_eq!(other["id"], refused.json()["request_id"]);
+}
+
+#[test]
+fn a_start_that_cannot_be_sound_is_refused() {
+    let scratch = Scratch::new();
+    let spec = scratch.file("spec.yaml", "openapi: 2.9.0\npaths: {}\n");
+    for (arguments, part) in [
+        (vec!["--upstream", "http://127.0.0.1:9"], "spec.yaml"),
+        (vec!["--upstream", "https://127.0.0.1:9"], "https"),
+        (vec![], "--upstream"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_firewall"))
+            .args(["run", "--listen", "127.0.0.1:0", "--spec"])
+            .arg(&spec)
+            .args(&arguments)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+}
