@@ -250,10 +250,10 @@ impl ParameterRule {
         let Shape::Object { properties, additional, .. } = &self.shape else {
             return Err(Fault::Type);
         };
-        for (index, (name, _)) in members.iter().enumerate() {
-            if members.iter().skip(index + 1).any(|(other, _)| other == name) {
-                return Err(Fault::Repeated);
-            }
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| matches!(pair, [one, other] if one == other)) {
+            return Err(Fault::Repeated);
         }
         let head = Node::Object { len: members.len(), count: members.len() * 2 };
         let types = |name: &str| {
