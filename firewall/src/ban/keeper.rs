@@ -228,7 +228,12 @@ impl<P: Plane> Keeper<P> {
         self.apply(&changes, at, Some(&sender));
         // Ours must go, or the wait for the last one would never end.
         drop(sender);
-        tell(reply, Judgement::Banned(target, applied));
+        let judgement = match self.mode {
+            BanMode::Enforce => Judgement::Banned(target, applied),
+            // Nobody may act on what is only observed.
+            BanMode::Observe | BanMode::Off => Judgement::Noted,
+        };
+        tell(reply, judgement);
     }
 
     fn obey(&mut self, order: Order, at: Moment) {
