@@ -601,15 +601,32 @@ async fn what_is_not_on_disk_is_not_acknowledged_and_written_later() {
     assert!(matches!(refused, Err(KeeperError::NotRecorded { .. })), "{refused:?}");
     assert!(plane.until("192.0.2.7/32").is_some(), "it is enforced all the same");
     assert_eq!(handle.stats().persistence(), Persistence::Failing);
-    std::fs::create_dir(&lost).unwrap();
+    // The directory comes back with its file, and the failed batch is written to it.
+    let found = scratch.path().join("found");
+    std::fs::create_dir(&found).unwrap();
+    drop(Store::open(&found).unwrap());
+    std::fs::rename(&found, &lost).unwrap();
     eventually("the file is written", || handle.stats().persistence() == Persistence::Durable)
         .await;
-    // The file began anew, so everything is written once more: the answer waits for that.
+    running.stop().await;
+    assert_eq!(stored(&lost), [net("192.0.2.7/32")]);
+}
+
+#[tokio::test]
+async fn a_file_that_had_to_begin_anew_is_given_every_ban() {
+    let (scratch, other) = (Scratch::new(), Scratch::new());
+    let (keeper, handle) = durable(&scratch, &Recorder::default());
+    let running = run(keeper);
+    handle.add(net("192.0.2.7/32"), None, String::new()).await.unwrap();
+    running.stop().await;
+    let (_, loaded) = Store::open(scratch.path()).unwrap();
+    let state = (Store::misplaced(other.path()), loaded);
+    let (enforce, plane) = (settings(BanMode::Enforce), Recorder::default());
+    let (keeper, handle) = Keeper::new(enforce, Some(state), Some(plane), Moment::now());
+    let running = run(keeper);
     handle.add(net("192.0.2.8/32"), None, String::new()).await.unwrap();
     running.stop().await;
-    let (_, loaded) = Store::open(&lost).unwrap();
-    let held: Vec<_> = loaded.bans.into_iter().map(|(target, _)| target).collect();
-    assert_eq!(held, [net("192.0.2.7/32"), net("192.0.2.8/32")]);
+    assert_eq!(stored(other.path()), [net("192.0.2.7/32"), net("192.0.2.8/32")]);
 }
 
 #[tokio::test]
