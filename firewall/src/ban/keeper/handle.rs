@@ -76,7 +76,8 @@ pub enum KeeperError {
 /// What became of an offence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consequence {
-    /// Counted, and scored unless its source is exempt or banned already.
+    /// Counted, and scored unless its source is exempt or banned already. In observe mode it is
+    /// all that ever happens.
     Noted,
     /// It reached the threshold: this is banned, and both planes hold it.
     Banned(IpNet),

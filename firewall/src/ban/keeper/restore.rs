@@ -75,9 +75,13 @@ impl<P: Plane> Keeper<P> {
         match self.ledger.restore(ban, at.monotonic) {
             Ok(changes) => {
                 for change in changes {
+                    let is_itself = change.target == target;
                     // Rewriting an entry that is right could lose its count.
-                    if !(in_step && change.target == target) {
+                    if !(is_itself && in_step) {
                         self.write_kernel(change);
+                    }
+                    // The file has what nobody corrected.
+                    if !is_itself || kernel.is_some() {
                         self.put_rows(change.target, at);
                     }
                 }
