@@ -96,7 +96,7 @@ fn patience() -> Patience {
 }
 
 impl Worker {
-    fn start(limits: ConnectionLimits, patience: Patience) -> Self {
+    fn start(limits: ConnectionLimits, settings: ConnectionSettings) -> Self {
         let one = NonZeroUsize::new(1).unwrap();
         let socket = bind((Ipv4Addr::LOCALHOST, 0).into(), one, 64).unwrap().remove(0);
         let listener = Listener::new(socket).unwrap();
@@ -106,7 +106,6 @@ impl Worker {
             service: Rc::default(),
             turned: Rc::default(),
         };
-        let settings = ConnectionSettings { head: HeadLimits::default(), patience };
         let (service, turned) = (Rc::clone(&worker.service), Rc::clone(&worker.turned));
         let answer = move |origin, request| {
             let service = Rc::clone(&service);
@@ -169,8 +168,9 @@ async fn with_limits<F: Future<Output = ()>>(
     patience: Patience,
     test: impl FnOnce(Worker) -> F,
 ) {
+    let settings = ConnectionSettings { head: HeadLimits::default(), patience };
     let local = LocalSet::new();
-    local.run_until(async { test(Worker::start(limits, patience)).await }).await;
+    local.run_until(async { test(Worker::start(limits, settings)).await }).await;
 }
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -262,6 +262,31 @@ async fn well_framed_requests_pass_in_any_pieces() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn limits_above_hypers_own_hold() {
+    let head = HeadLimits { head_octets: 300_000, fields: 300, target_octets: 100_000 };
+    let settings = ConnectionSettings { head, patience: patience() };
+    let test = async {
+        let worker = Worker::start(ConnectionLimits::default(), settings);
+        let fields = |count: usize| "A: b\r\n".repeat(count - 2);
+        let large = format!("B: {}\r\n", "c".repeat(250_000));
+        for (target, fields, expected) in [
+            ("/a", fields(300), 200),
+            ("/a", fields(301), 431),
+            ("/a", large.clone(), 200),
+            ("/a", large.repeat(2), 431),
+            (&format!("/{}", "a".repeat(65_533)), String::new(), 200),
+            (&format!("/{}", "a".repeat(65_534)), String::new(), 414),
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+            let answers = worker.ask(format!("{head}{fields}\r\n").as_bytes()).await;
+            assert_eq!(statuses(&answers), [expected]);
+            assert_eq!(worker.seen().len(), 1, "the answer is the service's, not hyper's");
+        }
+    };
+    LocalSet::new().run_until(test).await;
 }
 
 #[tokio::test]
