@@ -86,17 +86,20 @@ impl Drop for Guard<'_> {
     }
 }
 
-fn patience() -> Patience {
-    Patience {
-        head: Duration::from_millis(300),
-        idle: Duration::from_millis(300),
-        linger: Duration::from_millis(300),
-        linger_octets: 1 << 20,
-    }
+/// What no test waits for.
+fn patient() -> Patience {
+    let long = DEADLINE * 10;
+    Patience { head: long, idle: long, linger: long, linger_octets: 1 << 20 }
+}
+
+/// What a test can wait for.
+fn hasty() -> Patience {
+    let short = Duration::from_millis(300);
+    Patience { head: short, idle: short, linger: short, linger_octets: 1 << 20 }
 }
 
 impl Worker {
-    fn start(limits: ConnectionLimits, patience: Patience) -> Self {
+    fn start(limits: ConnectionLimits, settings: ConnectionSettings) -> Self {
         let one = NonZeroUsize::new(1).unwrap();
         let socket = bind((Ipv4Addr::LOCALHOST, 0).into(), one, 64).unwrap().remove(0);
         let listener = Listener::new(socket).unwrap();
@@ -106,7 +109,6 @@ impl Worker {
             service: Rc::default(),
             turned: Rc::default(),
         };
-        let settings = ConnectionSettings { head: HeadLimits::default(), patience };
         let (service, turned) = (Rc::clone(&worker.service), Rc::clone(&worker.turned));
         let answer = move |origin, request| {
             let service = Rc::clone(&service);
@@ -161,7 +163,7 @@ fn statuses(answers: &str) -> Vec<u16> {
 }
 
 async fn with<F: Future<Output = ()>>(test: impl FnOnce(Worker) -> F) {
-    with_limits(ConnectionLimits::default(), patience(), test).await;
+    with_limits(ConnectionLimits::default(), patient(), test).await;
 }
 
 async fn with_limits<F: Future<Output = ()>>(
@@ -169,8 +171,9 @@ async fn with_limits<F: Future<Output = ()>>(
     patience: Patience,
     test: impl FnOnce(Worker) -> F,
 ) {
+    let settings = ConnectionSettings { head: HeadLimits::default(), patience };
     let local = LocalSet::new();
-    local.run_until(async { test(Worker::start(limits, patience)).await }).await;
+    local.run_until(async { test(Worker::start(limits, settings)).await }).await;
 }
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -265,8 +268,34 @@ async fn well_framed_requests_pass_in_any_pieces() {
 }
 
 #[tokio::test]
+async fn limits_above_hypers_own_hold() {
+    let head = HeadLimits { head_octets: 300_000, fields: 300, target_octets: 100_000 };
+    let settings = ConnectionSettings { head, patience: patient() };
+    let test = async {
+        let worker = Worker::start(ConnectionLimits::default(), settings);
+        let fields = |count: usize| "A: b\r\n".repeat(count - 2);
+        let large = format!("B: {}\r\n", "c".repeat(250_000));
+        for (target, fields, expected) in [
+            ("/a", fields(300), 200),
+            ("/a", fields(301), 431),
+            ("/a", large.clone(), 200),
+            ("/a", large.repeat(2), 431),
+            (&format!("/{}", "a".repeat(65_533)), String::new(), 200),
+            (&format!("/{}", "a".repeat(65_534)), String::new(), 414),
+        ] {
+            let head = format!("GET {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n");
+            let answers = worker.ask(format!("{head}{fields}\r\n").as_bytes()).await;
+            assert_eq!(statuses(&answers), [expected]);
+            assert_eq!(worker.seen().len(), 1, "the answer is the service's, not hyper's");
+        }
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
 async fn a_head_must_arrive_in_time() {
-    with(async |worker| {
+    let patience = Patience { linger: DEADLINE * 10, ..hasty() };
+    with_limits(ConnectionLimits::default(), patience, async |worker| {
         let answers = worker.ask(b"GET / HTTP/1.1\r\nHost: a\r\n").await;
         assert_eq!(statuses(&answers), [408], "{answers}");
         assert_eq!(worker.seen(), ["framing.head-timeout"]);
@@ -290,7 +319,7 @@ async fn a_head_must_arrive_in_time() {
 
 #[tokio::test]
 async fn silence_ends_a_connection_without_a_word() {
-    with(async |worker| {
+    with_limits(ConnectionLimits::default(), hasty(), async |worker| {
         assert_eq!(worker.ask(b"").await, "");
         let answers = worker.ask(GET.as_bytes()).await;
         assert_eq!(statuses(&answers), [200], "{answers}");
@@ -298,7 +327,7 @@ async fn silence_ends_a_connection_without_a_word() {
         assert_eq!(worker.seen(), ["GET /a"]);
     })
     .await;
-    let lingering = Patience { linger: DEADLINE * 10, ..patience() };
+    let lingering = Patience { linger: DEADLINE * 10, ..hasty() };
     with_limits(ConnectionLimits::default(), lingering, async |worker| {
         let mut client = worker.connect().await;
         assert_eq!(rest(&mut client).await, "");
@@ -309,11 +338,11 @@ async fn silence_ends_a_connection_without_a_word() {
 
 #[tokio::test]
 async fn the_time_that_an_answer_takes_is_not_the_clients() {
-    with(async |worker| {
+    with_limits(ConnectionLimits::default(), hasty(), async |worker| {
         let mut client = worker.connect().await;
         client.write_all(WAIT.as_bytes()).await.unwrap();
         timeout(DEADLINE, worker.service.begun.notified()).await.unwrap();
-        let long = patience().idle.max(patience().head) * 2;
+        let long = hasty().idle.max(hasty().head) * 2;
         assert!(timeout(long, client.read_u8()).await.is_err(), "neither closed nor answered");
         worker.service.go_on.notify_one();
         let answers = rest(&mut client).await;
@@ -336,8 +365,7 @@ async fn what_the_client_still_sends_does_not_destroy_the_refusal() {
 
 #[tokio::test]
 async fn lingering_is_bounded_in_octets_and_in_time() {
-    let patient = Patience { linger: DEADLINE * 10, linger_octets: 1 << 20, ..patience() };
-    with_limits(ConnectionLimits::default(), patient, async |worker| {
+    with_limits(ConnectionLimits::default(), patient(), async |worker| {
         let mut client = worker.connect().await;
         client.write_all(b"\n").await.unwrap();
         let scrap = vec![b'x'; 1 << 16];
@@ -346,7 +374,8 @@ async fn lingering_is_bounded_in_octets_and_in_time() {
         timeout(DEADLINE, emptied(&worker)).await.unwrap();
     })
     .await;
-    with(async |worker| {
+    let a_second = Patience { linger: Duration::from_secs(1), ..patient() };
+    with_limits(ConnectionLimits::default(), a_second, async |worker| {
         let mut client = worker.connect().await;
         client.write_all(b"\n").await.unwrap();
         until(&mut client, "refused").await;
@@ -449,8 +478,7 @@ async fn last_words_are_bounded_in_time() {
 
 #[tokio::test]
 async fn draining_finishes_what_has_begun() {
-    let patient = Patience { idle: DEADLINE * 10, head: DEADLINE * 10, ..patience() };
-    with_limits(ConnectionLimits::default(), patient, async |worker| {
+    with_limits(ConnectionLimits::default(), patient(), async |worker| {
         let mut idle = worker.connect().await;
         idle.write_all(GET.as_bytes()).await.unwrap();
         until(&mut idle, "\r\n\r\n0").await;
@@ -504,7 +532,7 @@ async fn draining_has_an_end() {
 #[tokio::test]
 async fn connections_beyond_a_limit_are_turned_away() {
     let limits = ConnectionLimits { per_source: 2, ..ConnectionLimits::default() };
-    with_limits(limits, patience(), async |worker| {
+    with_limits(limits, patient(), async |worker| {
         let (_first, _second) = (worker.connect().await, worker.connect().await);
         while worker.connections.open() < 2 {
             tokio::task::yield_now().await;
@@ -519,9 +547,8 @@ async fn connections_beyond_a_limit_are_turned_away() {
 
 #[tokio::test]
 async fn an_idle_connection_makes_room_and_a_busy_one_does_not() {
-    let patient = Patience { idle: DEADLINE * 10, head: DEADLINE * 10, ..patience() };
     let limits = ConnectionLimits { total: 2, ..ConnectionLimits::default() };
-    with_limits(limits, patient, async |worker| {
+    with_limits(limits, patient(), async |worker| {
         let mut busy = worker.connect().await;
         busy.write_all(WAIT.as_bytes()).await.unwrap();
         timeout(DEADLINE, worker.service.begun.notified()).await.unwrap();

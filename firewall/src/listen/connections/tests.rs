@@ -104,3 +104,21 @@ fn a_ban_finds_the_connections_of_its_target() {
     assert_eq!(dropped("2001:db8::/32"), [false, false, true, true]);
     assert_eq!(dropped("203.0.113.0/24"), [false; 4]);
 }
+
+#[test]
+fn the_search_for_an_idle_connection_goes_round() {
+    let connections = connections(3 * IDLE_SAMPLE, usize::MAX);
+    let admit = || connections.admit(peer("192.0.2.1"), Monotonic::now());
+    let tickets: Vec<_> = (0..3 * IDLE_SAMPLE).map(|_| at_work(admit().unwrap())).collect();
+    tickets.last().unwrap().judgement().end(Monotonic::now());
+    let tries: Vec<_> = (0..3).map(|_| admit().is_ok()).collect();
+    assert_eq!(tries, [false, false, true]);
+}
+
+#[tokio::test]
+async fn nobody_is_admitted_while_draining() {
+    let connections = connections(10, 10);
+    assert_eq!(connections.drain(Duration::ZERO).await, 0);
+    let admitted = connections.admit(peer("192.0.2.1"), Monotonic::now());
+    assert_eq!(admitted.err(), Some(NoSeat::Draining));
+}
