@@ -1,6 +1,12 @@
 //! The kernel's end of the packet path: the maps, the frame, the single exit. All the `unsafe` of
 //! the program is here.
 #![expect(unsafe_code, reason = "packet memory and map values are raw pointers of the kernel's")]
+#![expect(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::needless_pass_by_value,
+    reason = "the verifier walks calls anew; lengths are below 2^32; the entry's type is aya's"
+)]
 
 use core::arch::asm;
 use core::ptr::NonNull;
