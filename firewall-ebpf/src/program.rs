@@ -5,7 +5,8 @@
     clippy::inline_always,
     clippy::cast_possible_truncation,
     clippy::needless_pass_by_value,
-    reason = "the verifier walks calls anew; lengths are below 2^32; the entry's type is aya's"
+    clippy::needless_borrows_for_generic_args,
+    reason = "what the verifier and aya ask for; lengths are below 2^32"
 )]
 
 use core::arch::asm;
@@ -301,7 +302,8 @@ impl Tables for Maps {
     #[inline(always)]
     fn exact(&self, table: Exact, source: Source) -> Option<Self::Hit> {
         let words = source.words();
-        // SAFETY: keys are read from the words in which their octets stand first.
+        // Keys are passed where they stand: a copy need not begin at a word's boundary.
+        // SAFETY: the octets of a key are the first of the words.
         let ban = unsafe {
             match table {
                 Exact::V4 => BAN4.get_ptr_mut(&*words.as_ptr().cast::<[u8; 4]>()),
