@@ -4,6 +4,7 @@
 //! Integers and byte arrays only. Addresses are in network order, times are nanoseconds on
 //! `CLOCK_MONOTONIC`.
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
+#![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
 pub mod maps;
 mod reason;
@@ -57,11 +58,10 @@ impl Config {
     pub const fn new() -> Self {
         let mut config =
             Self { drop: Reasons::NONE, observe: Reasons::NONE, tables: 0, reserved: 0 };
-        let mut index = 0;
-        while index < Reason::ALL.len() {
-            let reason = Reason::ALL[index];
-            config = config.with(reason, reason.default_mode());
-            index += 1;
+        let mut rest = Reason::ALL;
+        while let [reason, tail @ ..] = rest {
+            config = config.with(*reason, reason.default_mode());
+            rest = tail;
         }
         config
     }

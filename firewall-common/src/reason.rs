@@ -20,7 +20,13 @@ macro_rules! reasons {
             /// Every reason, in the order of its number.
             pub const ALL: &'static [Self] = &[$(Self::$name,)*];
 
-            pub const COUNT: u32 = [$(Self::$name,)*].len() as u32;
+            pub const COUNT: u32 = {
+                let (mut count, mut rest) = (0, Self::ALL);
+                while let [_, tail @ ..] = rest {
+                    (count, rest) = (count + 1, tail);
+                }
+                count
+            };
 
             /// The stable identifier, for logs, metrics and configuration.
             pub const fn id(self) -> &'static str {

@@ -1,5 +1,6 @@
 //! Packets and their verdicts: one table that the host runs through [`verdict`](crate::verdict::verdict)
 //! and the kernel through `BPF_PROG_TEST_RUN`.
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "compiled for tests alone")]
 
 mod frame;
 
@@ -278,7 +279,7 @@ fn transport() -> Vec<Case> {
     let first_whole = ipv4(CLEAN4).fragment(0x2000).build(&words(8, 20));
     let first_syn_fin = ipv4(CLEAN4).fragment(0x2000).build(&tcp(SYN | FIN));
     let later = ipv4(CLEAN4).fragment(1).build(&tcp(SYN | FIN));
-    let mut cases = vec![
+    let mut table = vec![
         case4("TCP, header cut", &tcp(ACK)[..19], Reason::T1),
         case4("TCP, four words", &words(4, 20), Reason::T1),
         case4("TCP, six words in 24 octets", &words(6, 24), Reason::Passed),
@@ -316,10 +317,10 @@ fn transport() -> Vec<Case> {
         ("SYN, FIN, ACK", SYN | FIN | ACK, Reason::T4),
         ("SYN, RST", SYN | RST, Reason::T5),
     ] {
-        cases.push(case4(name, &tcp(flags), reason));
-        cases.push(case6(name, &tcp(flags), reason));
+        table.push(case4(name, &tcp(flags), reason));
+        table.push(case6(name, &tcp(flags), reason));
     }
-    cases
+    table
 }
 
 fn bans() -> Vec<Case> {

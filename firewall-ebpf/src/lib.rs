@@ -3,6 +3,7 @@
 //! [`verdict`](verdict::verdict) is generic over [`Packet`](packet::Packet) and
 //! [`Tables`](verdict::Tables), so that the same code runs in the kernel (`program.rs`) and in tests.
 #![cfg_attr(not(any(test, feature = "cases")), no_std)]
+#![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;

@@ -1,6 +1,13 @@
 //! The kernel's end of the packet path: the maps, the frame, the single exit. All the `unsafe` of
 //! the program is here.
 #![expect(unsafe_code, reason = "packet memory and map values are raw pointers of the kernel's")]
+#![expect(
+    clippy::inline_always,
+    clippy::cast_possible_truncation,
+    clippy::needless_pass_by_value,
+    clippy::needless_borrows_for_generic_args,
+    reason = "what the verifier and aya ask for; lengths are below 2^32"
+)]
 
 use core::arch::asm;
 use core::ptr::NonNull;
@@ -295,7 +302,8 @@ impl Tables for Maps {
     #[inline(always)]
     fn exact(&self, table: Exact, source: Source) -> Option<Self::Hit> {
         let words = source.words();
-        // SAFETY: keys are read from the words in which their octets stand first.
+        // Keys are passed where they stand: a copy need not begin at a word's boundary.
+        // SAFETY: the octets of a key are the first of the words.
         let ban = unsafe {
             match table {
                 Exact::V4 => BAN4.get_ptr_mut(&*words.as_ptr().cast::<[u8; 4]>()),

@@ -1,20 +1,23 @@
 //! The program's tables, as the daemon writes and reads them: bans, allowlist, configuration,
 //! counters.
 
+mod bans;
+
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_common::maps::{
-    ALLOW4, ALLOW6, BAN4, BAN6, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, RANGE4, RANGE6,
+    ALLOW4, ALLOW6, BAN4, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, RANGE4, RANGE6,
 };
 use firewall_common::{Ban, COUNTER_LOST, Config, Counter, Reason, counter, table};
 use ipnet::IpNet;
 
 use super::KernelError;
+use bans::{BanMaps, Table};
 
 /// Packets and octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -43,52 +46,6 @@ impl Counters {
 
     pub fn observed(&self, reason: Reason) -> Count {
         self.observed.get(reason as usize).copied().unwrap_or_default()
-    }
-}
-
-/// The table that holds the bans of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Table {
-    Ban4(Ipv4Addr),
-    Network6(Ipv6Addr),
-    Ban6(Ipv6Addr),
-    Range4(Ipv4Addr, u8),
-    Range6(Ipv6Addr, u8),
-}
-
-impl Table {
-    fn of(target: IpNet) -> Self {
-        match (target.addr(), target.prefix_len()) {
-            (IpAddr::V4(address), 32) => Self::Ban4(address),
-            (IpAddr::V4(address), length) => Self::Range4(address, length),
-            (IpAddr::V6(address), 64) => Self::Network6(address),
-            (IpAddr::V6(address), 128) => Self::Ban6(address),
-            (IpAddr::V6(address), length) => Self::Range6(address, length),
-        }
-    }
-
-    const fn declared(self) -> Declared {
-        match self {
-            Self::Ban4(_) => BAN4,
-            Self::Network6(_) => BAN6_NETWORK,
-            Self::Ban6(_) => BAN6,
-            Self::Range4(..) => RANGE4,
-            Self::Range6(..) => RANGE6,
-        }
-    }
-
-    const fn bit(self) -> u32 {
-        match self {
-            Self::Ban4(_) => table::BAN4,
-            Self::Network6(_) => table::BAN6_NETWORK,
-            Self::Ban6(_) => table::BAN6,
-            Self::Range4(..) => table::RANGE4,
-            Self::Range6(..) => table::RANGE6,
-        }
-    }
-
-    const fn is_range(self) -> bool {
-        matches!(self, Self::Range4(..) | Self::Range6(..))
     }
 }
 
@@ -289,103 +246,6 @@ impl Tables {
     }
 }
 
-/// The five maps of bans.
-struct BanMaps {
-    ban4: HashMap<MapData, [u8; 4], Ban>,
-    ban6_network: HashMap<MapData, [u8; 8], Ban>,
-    ban6: HashMap<MapData, [u8; 16], Ban>,
-    range4: LpmTrie<MapData, [u8; 4], Ban>,
-    range6: LpmTrie<MapData, [u8; 16], Ban>,
-}
-
-impl BanMaps {
-    fn open(program: &mut Ebpf) -> Result<Self, KernelError> {
-        Ok(Self {
-            ban4: open(program, BAN4)?,
-            ban6_network: open(program, BAN6_NETWORK)?,
-            ban6: open(program, BAN6)?,
-            range4: open(program, RANGE4)?,
-            range6: open(program, RANGE6)?,
-        })
-    }
-
-    /// The entry of `target`; for a range that has none, the entry of the range around it.
-    fn get(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
-        let table = Table::of(target);
-        let found = match table {
-            Table::Ban4(address) => self.ban4.get(&address.octets(), 0),
-            Table::Network6(address) => self.ban6_network.get(&network(address), 0),
-            Table::Ban6(address) => self.ban6.get(&address.octets(), 0),
-            Table::Range4(address, length) => {
-                self.range4.get(&Key::new(u32::from(length), address.octets()), 0)
-            }
-            Table::Range6(address, length) => {
-                self.range6.get(&Key::new(u32::from(length), address.octets()), 0)
-            }
-        };
-        absent_is_none(table.declared(), found)
-    }
-
-    fn put(&mut self, target: IpNet, ban: Ban) -> Result<(), KernelError> {
-        let table = Table::of(target);
-        let written = match table {
-            Table::Ban4(address) => self.ban4.insert(address.octets(), ban, 0),
-            Table::Network6(address) => self.ban6_network.insert(network(address), ban, 0),
-            Table::Ban6(address) => self.ban6.insert(address.octets(), ban, 0),
-            Table::Range4(address, length) => {
-                self.range4.insert(&Key::new(u32::from(length), address.octets()), ban, 0)
-            }
-            Table::Range6(address, length) => {
-                self.range6.insert(&Key::new(u32::from(length), address.octets()), ban, 0)
-            }
-        };
-        written.map_err(|source| write_error(table.declared(), target, source))
-    }
-
-    /// Whether there was an entry of exactly `target`.
-    fn remove(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        let table = Table::of(target);
-        let removed = match table {
-            Table::Ban4(address) => self.ban4.remove(&address.octets()),
-            Table::Network6(address) => self.ban6_network.remove(&network(address)),
-            Table::Ban6(address) => self.ban6.remove(&address.octets()),
-            Table::Range4(address, length) => {
-                self.range4.remove(&Key::new(u32::from(length), address.octets()))
-            }
-            Table::Range6(address, length) => {
-                self.range6.remove(&Key::new(u32::from(length), address.octets()))
-            }
-        };
-        Ok(absent_is_none(table.declared(), removed)?.is_some())
-    }
-
-    fn all(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
-        let mut bans = Vec::new();
-        for entry in self.ban4.iter() {
-            let (octets, ban) = entry.map_err(|source| failed(BAN4, "read", source))?;
-            bans.push((IpNet::from(IpAddr::from(octets)), ban));
-        }
-        for entry in self.ban6_network.iter() {
-            let (octets, ban) = entry.map_err(|source| failed(BAN6_NETWORK, "read", source))?;
-            let address = Ipv6Addr::from(u128::from(u64::from_be_bytes(octets)) << 64);
-            bans.push((IpNet::new_assert(address.into(), 64), ban));
-        }
-        for entry in self.ban6.iter() {
-            let (octets, ban) = entry.map_err(|source| failed(BAN6, "read", source))?;
-            bans.push((IpNet::from(IpAddr::from(octets)), ban));
-        }
-        for entry in self.range4.iter() {
-            let (key, ban) = entry.map_err(|source| failed(RANGE4, "read", source))?;
-            bans.extend(range(key.data().into(), key.prefix_len()).map(|range| (range, ban)));
-        }
-        for entry in self.range6.iter() {
-            let (key, ban) = entry.map_err(|source| failed(RANGE6, "read", source))?;
-            bans.extend(range(key.data().into(), key.prefix_len()).map(|range| (range, ban)));
-        }
-        Ok(bans)
-    }
-}
-
 /// Takes a map out of the loaded object.
 pub(super) fn take(program: &mut Ebpf, map: &'static str) -> Result<Map, KernelError> {
     program.take_map(map).ok_or(KernelError::NoMap { map })
@@ -421,30 +281,6 @@ pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), Kernel
         && info.value_size() as usize == value_size
         && info.max_entries() == declared.entries;
     if is_ours { Ok(()) } else { Err(KernelError::ForeignMap { path: path.to_owned() }) }
-}
-
-fn network(address: Ipv6Addr) -> [u8; 8] {
-    let [a, b, c, d, e, f, g, h, ..] = address.octets();
-    [a, b, c, d, e, f, g, h]
-}
-
-fn range(address: IpAddr, length: u32) -> Option<IpNet> {
-    IpNet::new(address, u8::try_from(length).ok()?).ok()
-}
-
-fn absent_is_none<V>(
-    declared: Declared,
-    found: Result<V, MapError>,
-) -> Result<Option<V>, KernelError> {
-    const ENOENT: i32 = 2;
-    match found {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(ENOENT) => {
-            Ok(None)
-        }
-        Err(source) => Err(failed(declared, "read", source)),
-    }
 }
 
 fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelError {

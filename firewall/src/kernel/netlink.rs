@@ -19,6 +19,7 @@ pub(super) struct Attached {
 
 const HEADER_LENGTH: usize = 16;
 const LINK_LENGTH: usize = 16;
+const REQUEST_LENGTH: u32 = 32;
 const NLMSG_ERROR: u16 = 2;
 const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
@@ -55,7 +56,7 @@ pub(super) fn attached(index: u32) -> io::Result<Attached> {
 fn request(index: u32) -> [u8; HEADER_LENGTH + LINK_LENGTH] {
     let mut request = [0; HEADER_LENGTH + LINK_LENGTH];
     let fields: [(usize, &[u8]); 4] = [
-        (0, &(HEADER_LENGTH as u32 + LINK_LENGTH as u32).to_ne_bytes()),
+        (0, &REQUEST_LENGTH.to_ne_bytes()),
         (4, &RTM_GETLINK.to_ne_bytes()),
         (6, &NLM_F_REQUEST.to_ne_bytes()),
         (HEADER_LENGTH + 4, &index.to_ne_bytes()),

@@ -26,7 +26,7 @@ pub enum Pinning {
 
 const BPF_FS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of linux/magic.h.
-const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
+const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
 
 /// Why nothing can be pinned.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ fn is_bpf(path: &Path) -> bool {
     let Some(existing) = path.ancestors().find(|path| path.exists()) else {
         return false;
     };
-    rustix::fs::statfs(existing).is_ok_and(|stat| stat.f_type as u32 == BPF_FS_MAGIC)
+    rustix::fs::statfs(existing).is_ok_and(|stat| stat.f_type == BPF_FS_MAGIC)
 }
 
 /// Whether this process has a mount namespace other than the first process's; none where that may

@@ -20,7 +20,7 @@ pub(super) const FLAGS: &[&str] = &[
     "-Cdebuginfo=2",
     "-Clink-arg=--btf",
     "-Ctarget-cpu=v3",
-    "-Ctarget-feature=+allows-misaligned-mem-access",
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
 ];
 
 const TARGET: &str = "bpfel-unknown-none";

@@ -60,11 +60,7 @@ impl fmt::Display for Record {
 }
 
 pub(super) fn sha256(bytes: &[u8]) -> String {
-    hex(Sha256::digest(bytes).as_slice())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(bytes))
 }
 
 /// A digest of everything of ours that the object depends on: code, manifests, the versions of what
@@ -85,7 +81,7 @@ pub(super) fn sources(root: &Path) -> anyhow::Result<String> {
             digest.update(part);
         }
     }
-    Ok(hex(digest.finalize().as_slice()))
+    Ok(format!("{:x}", digest.finalize()))
 }
 
 /// Adds a file, or what is beneath a directory. What only tests compile is left out: it is not in

@@ -85,7 +85,7 @@ fn a_ban_outlives_the_daemon_and_is_adopted() {
     let path = Path::new(&network);
     path.is_open();
     let target = IpNet::from(CLIENT_NET);
-    let until = Monotonic::now().after(Duration::from_secs(3_600));
+    let until = Monotonic::now().after(Duration::from_hours(1));
     kernel.ban(target, until).unwrap();
     path.is_shut(5);
     let drops = kernel.drops(target).unwrap().unwrap();
