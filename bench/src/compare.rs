@@ -9,7 +9,7 @@ use anyhow::Context;
 
 use crate::load::{Load, Outcome};
 use crate::order::Order;
-use crate::peer::{Peer, Scratch, Site, YARDSTICK, program};
+use crate::peer::{Peer, Running, Scratch, Site, YARDSTICK, program};
 use crate::pin::{self, Placement};
 use crate::process::{self, Usage};
 use crate::report::{Machine, Missing, Party, Report, Sample, SampleUsage, Shape};
@@ -75,6 +75,9 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
         seed,
     };
     let samples = measure(&peers, &shape).await?;
+    for (peer, cpu) in peers.iter().filter_map(|peer| peer.running.as_ref().zip(site.cpu)) {
+        process::ensure_on(peer.pid(), cpu).context("a peer left the CPU that it was given")?;
+    }
     let parties = peers.iter().map(|peer| Party {
         name: peer.name,
         version: peer.version.clone(),
@@ -95,12 +98,11 @@ async fn start(options: &Options, site: &Site<'_>) -> anyhow::Result<(Vec<Peer>,
         Some(path) => peers.push(Peer::firewall(path, site).await?),
         None => missing.push(Missing { name: "firewall", reason: "no --firewall given".into() }),
     }
-    match program(YARDSTICK) {
-        Some(path) => peers.push(Peer::nginx(&path, site).await?),
-        None => {
-            let reason = "no such program in PATH: nothing to take ratios to".into();
-            missing.push(Missing { name: YARDSTICK, reason });
-        }
+    if let Some(path) = program(YARDSTICK) {
+        peers.push(Peer::nginx(&path, site).await?);
+    } else {
+        let reason = "no such program in PATH: nothing to take ratios to".into();
+        missing.push(Missing { name: YARDSTICK, reason });
     }
     Ok((peers, missing))
 }
@@ -119,7 +121,7 @@ async fn measure(peers: &[Peer], shape: &Shape) -> anyhow::Result<Vec<Sample>> {
                     anyhow::bail!("a permutation holds an index beyond its length");
                 };
                 let sample = sample(round, workload, peer, shape).await.with_context(|| {
-                    let log = peer.running.as_ref().map(|running| running.log_end());
+                    let log = peer.running.as_ref().map(Running::log_end);
                     format!("{workload:?} on {}\n{}", peer.name, log.unwrap_or_default())
                 })?;
                 eprintln!(

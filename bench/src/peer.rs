@@ -71,7 +71,7 @@ impl Peer {
         let address = free_address()?;
         let contract = site.scratch.write("contract.yaml", CONTRACT)?;
         let admin = site.scratch.path("admin.sock");
-        let config = firewall_config(address, site.upstream, &contract, &admin);
+        let config = firewall_config(address, site.upstream, &contract, &admin)?;
         let config = site.scratch.write("firewall.toml", &config)?;
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(config);
@@ -102,14 +102,15 @@ fn firewall_config(
     upstream: SocketAddr,
     contract: &Path,
     admin: &Path,
-) -> String {
-    // A TOML basic string and a Rust debug string agree on the paths that a scratch directory has.
-    format!(
+) -> anyhow::Result<String> {
+    // A JSON string is a TOML basic string for every path without a DEL character.
+    let [contract, admin] = [serde_json::to_string(contract)?, serde_json::to_string(admin)?];
+    Ok(format!(
         "[listen]\naddress = \"{address}\"\nworkers = 1\n\n\
-         [[api]]\nname = \"bench\"\nspec = {contract:?}\nupstream = \"http://{upstream}\"\n\n\
-         [admin]\nsocket = {admin:?}\n\n\
+         [[api]]\nname = \"bench\"\nspec = {contract}\nupstream = \"http://{upstream}\"\n\n\
+         [admin]\nsocket = {admin}\n\n\
          [log]\naccess = \"off\"\n"
-    )
+    ))
 }
 
 fn nginx_config(address: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {

@@ -79,6 +79,21 @@ pub(crate) fn usage(root: u32) -> anyhow::Result<Usage> {
     Ok(usage)
 }
 
+/// Fails if a thread of `root` or of its descendants may run on another CPU than this one.
+pub(crate) fn ensure_on(root: u32, cpu: usize) -> anyhow::Result<()> {
+    for pid in tree(root, &running().context("reading /proc")?) {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).context("reading the threads")?;
+        for thread in threads {
+            // A thread may end between the listing and the reading.
+            let Ok(status) = fs::read_to_string(thread?.path().join("status")) else { continue };
+            let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            let allowed = allowed.context("a status without its CPUs")?.trim();
+            anyhow::ensure!(allowed == cpu.to_string(), "a thread of {pid} runs on CPU {allowed}");
+        }
+    }
+    Ok(())
+}
+
 fn running() -> io::Result<Vec<Stat>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
@@ -178,6 +193,24 @@ mod tests {
         shell.wait().expect("its end");
         assert!(usage.cpu_ticks >= 1, "{usage:?}");
         assert!(usage.peak_rss_kib > 200, "{usage:?}");
+    }
+
+    #[test]
+    fn process_that_may_run_elsewhere_is_found() {
+        let status = fs::read_to_string("/proc/self/status").expect("a status");
+        let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+        let digits = |c: char| !c.is_ascii_digit();
+        let cpu = allowed.and_then(|list| list.trim().split(digits).next()?.parse().ok());
+        let cpu: usize = cpu.expect("the first allowed CPU");
+        let mut command = Command::new("sh");
+        command.args(["-c", "sh -c 'read x'; read x"]).stdin(Stdio::piped());
+        let mut shell = crate::pin::spawn(&mut command, Some(cpu)).expect("a shell");
+        let (right, wrong) = (ensure_on(shell.id(), cpu), ensure_on(shell.id(), cpu + 1));
+        drop(shell.stdin.take());
+        shell.wait().expect("its end");
+        assert!(right.is_ok(), "{right:?}");
+        let error = wrong.expect_err("another CPU").to_string();
+        assert!(error.ends_with(&format!("runs on CPU {cpu}")), "{error}");
     }
 
     #[test]

@@ -83,7 +83,7 @@ pub(crate) struct Sample {
 pub(crate) struct SampleUsage {
     pub(crate) cpu_ticks: u64,
     pub(crate) cpu_us_per_request: f64,
-    /// CPU time by elapsed time: below 1 the generator could not saturate the proxy.
+    /// CPU time by elapsed time: well below 1 something else than the proxy was the limit.
     pub(crate) busy: f64,
     /// Since the peer was started, not since the sample began.
     pub(crate) peak_rss_kib: u64,
@@ -97,7 +97,8 @@ impl Report {
             let rows: Vec<Vec<String>> =
                 self.peers.iter().filter_map(|peer| self.row(workload, peer.name)).collect();
             text.push('\n');
-            text.push_str(&aligned(&header(workload), &rows));
+            push_line(&mut text, workload.title());
+            text.push_str(&aligned(&header(), &rows));
         }
         text.push('\n');
         for peer in &self.peers {
@@ -140,8 +141,8 @@ impl Report {
         }
         if usages.clone().any(|usage| usage.busy < 0.9) {
             notes.push(
-                "busy below 90 %: the generator was the limit there, so requests/s says less than \
-                 CPU, and CPU includes wake-ups"
+                "busy below 90 %: the generator, or others on the machine, were the limit there; \
+                 requests/s says less than CPU, and CPU includes more wake-ups"
                     .into(),
             );
         }
@@ -180,18 +181,18 @@ impl Report {
     }
 }
 
-fn header(workload: Workload) -> Vec<String> {
+fn header() -> Vec<String> {
     let cpu_ratio = format!("CPU / {YARDSTICK}");
     let rate_ratio = format!("req/s / {YARDSTICK}");
     [
-        workload.title(),
+        "peer",
         "answer",
         "req/s",
         "CPU µs/req",
         "busy %",
         "p50 µs",
         "p99 µs",
-        "RSS MiB",
+        "peak RSS MiB",
         &cpu_ratio,
         &rate_ratio,
     ]

@@ -41,17 +41,17 @@ mod tests {
 
     #[test]
     fn spread_is_of_the_sorted_samples() {
-        let cases: &[(&[f64], Option<(f64, f64, f64)>)] = &[
-            (&[], None),
-            (&[2.0], Some((2.0, 2.0, 2.0))),
-            (&[4.0, 1.0], Some((2.5, 1.0, 4.0))),
-            (&[9.0, 1.0, 2.0], Some((2.0, 1.0, 9.0))),
-            (&[9.0, 3.0, 1.0, 2.0], Some((2.5, 1.0, 9.0))),
-            (&[1.0, f64::NAN], None),
+        let spread = |median, min, max| Some(Spread { median, min, max });
+        let cases = [
+            (vec![], None),
+            (vec![2.0], spread(2.0, 2.0, 2.0)),
+            (vec![4.0, 1.0], spread(2.5, 1.0, 4.0)),
+            (vec![9.0, 1.0, 2.0], spread(2.0, 1.0, 9.0)),
+            (vec![9.0, 3.0, 1.0, 2.0], spread(2.5, 1.0, 9.0)),
+            (vec![1.0, f64::NAN], None),
         ];
         for (samples, expected) in cases {
-            let expected = expected.map(|(median, min, max)| Spread { median, min, max });
-            assert_eq!(Spread::of(samples), expected, "{samples:?}");
+            assert_eq!(Spread::of(&samples), expected, "{samples:?}");
         }
     }
 

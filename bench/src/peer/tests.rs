@@ -77,9 +77,9 @@ fn programs_are_found_in_the_path() {
 #[test]
 fn configurations_name_both_addresses() {
     let (listen, upstream) = (([127, 0, 0, 1], 11).into(), ([127, 0, 0, 1], 22).into());
-    let (contract, admin) = (Path::new("/tmp/a b/c.yaml"), Path::new("/tmp/a b/admin.sock"));
-    let firewall = firewall_config(listen, upstream, contract, admin);
-    assert!(firewall.contains("spec = \"/tmp/a b/c.yaml\""), "{firewall}");
+    let (contract, admin) = (Path::new("/tmp/a \"b/c.yaml"), Path::new("/tmp/a b/admin.sock"));
+    let firewall = firewall_config(listen, upstream, contract, admin).expect("text");
+    assert!(firewall.contains("spec = \"/tmp/a \\\"b/c.yaml\""), "{firewall}");
     assert!(firewall.contains("address = \"127.0.0.1:11\""), "{firewall}");
     assert!(firewall.contains("upstream = \"http://127.0.0.1:22\""), "{firewall}");
     assert!(firewall.contains("socket = \"/tmp/a b/admin.sock\""), "{firewall}");
