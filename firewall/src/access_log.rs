@@ -111,7 +111,9 @@ impl AccessLog {
         }
         let full = {
             let mut buffer = self.buffer.borrow_mut();
-            settlement.write(&mut Line(&mut buffer), ended).expect("a vector takes what is written");
+            settlement
+                .write(&mut Line(&mut buffer), ended)
+                .expect("a vector takes what is written");
             buffer.len() >= BUFFER_OCTETS
         };
         if full {

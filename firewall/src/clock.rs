@@ -100,9 +100,7 @@ impl fmt::Display for Wall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const YEAR_10000_MS: u64 = 253_402_300_800_000;
         match SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.0)) {
-            Some(time) if self.0 < YEAR_10000_MS => {
-                humantime::format_rfc3339_millis(time).fmt(f)
-            }
+            Some(time) if self.0 < YEAR_10000_MS => humantime::format_rfc3339_millis(time).fmt(f),
             _ => f.write_str("never"),
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::violation::{Rule, Stage};
@@ -150,7 +150,8 @@ impl Metrics {
             "firewall_http_request_duration_seconds",
             "From the request's head to the answer's last octet.",
         );
-        let durations = HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &["operation"]);
+        let durations =
+            HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &["operation"]);
         Self {
             requests: counters(
                 r,

@@ -165,8 +165,7 @@ impl Pipeline {
         }
         let ruleset = exchange.ruleset;
         let mode = ruleset.api.request_mode;
-        exchange.client =
-            client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
+        exchange.client = client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
         self.banned(exchange.client)?;
         strip_hop_by_hop(&mut exchange.request.headers);
         let found = route(exchange);
@@ -264,10 +263,7 @@ fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
 }
 
 /// Checks path, query and header parameters; gives the query to forward.
-fn parameters(
-    exchange: &Exchange<'_>,
-    matched: &Matched<'_>,
-) -> Result<Option<String>, Violation> {
+fn parameters(exchange: &Exchange<'_>, matched: &Matched<'_>) -> Result<Option<String>, Violation> {
     let request = &exchange.request;
     matched.operation.check_parameters(matched, request.uri.query(), &request.headers)
 }

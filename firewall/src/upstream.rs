@@ -72,17 +72,14 @@ impl Upstream {
             return Err(not_absolute());
         }
         let unbracketed = name.trim_start_matches('[').trim_end_matches(']');
-        let host =
-            unbracketed.parse().map_or_else(|_| Host::Name(name.into()), Host::Address);
+        let host = unbracketed.parse().map_or_else(|_| Host::Name(name.into()), Host::Address);
         Ok(Self { host, port: authority.port_u16().unwrap_or(80), limits })
     }
 
     async fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
         match &self.host {
             Host::Address(address) => Ok(vec![SocketAddr::new(*address, self.port)]),
-            Host::Name(name) => {
-                Ok(tokio::net::lookup_host((&**name, self.port)).await?.collect())
-            }
+            Host::Name(name) => Ok(tokio::net::lookup_host((&**name, self.port)).await?.collect()),
         }
     }
 }

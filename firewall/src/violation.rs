@@ -84,7 +84,8 @@ rules! {
     HeadTooLarge = "framing.head-too-large", Framing, 431, Some(Offence::Framing), "The request head exceeds its limit";
     TargetTooLong = "framing.target-too-long", Framing, 414, Some(Offence::Framing), "The request target exceeds its limit";
     Expectation = "framing.expectation", Framing, 417, Some(Offence::Framing), "The expectation is not supported";
-    Upgrade = "framing.upgrade", Framing, 400, Some(Offence::Framing), "The connection cannot be upgraded";
+    /// Some honest clients offer HTTP/2 over plain text with each first request.
+    Upgrade = "framing.upgrade", Framing, 400, None, "The connection cannot be upgraded";
     /// The head did not arrive in time; slowness is no proof of malice.
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
     Forwarded = "client.forwarded", Client, 400, None, "The forwarding fields are malformed";

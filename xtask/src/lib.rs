@@ -1,5 +1,6 @@
 //! The project's own tasks, and the network that the demonstration and the tests are run in.
 
+pub mod bench;
 pub mod demo;
 pub mod ebpf;
 mod end;

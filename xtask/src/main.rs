@@ -14,6 +14,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure the firewall beside other proxies
+    Bench(xtask::bench::Options),
     /// Show the whole firewall at work in a network of its own
     Demo(xtask::demo::Options),
     /// Run every test, and name what cannot run here
@@ -26,6 +28,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
+        Task::Bench(options) => xtask::bench::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Demo(options) => xtask::demo::run(options).map(|()| ExitCode::SUCCESS),
         Task::Test => xtask::test::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy => xtask::tidy::run().map(|()| ExitCode::SUCCESS),

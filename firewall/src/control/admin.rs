@@ -44,8 +44,7 @@ pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
         std::fs::remove_file(path).with_context(context)?;
     }
     let listener = UnixListener::bind(path).with_context(context)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))
-        .with_context(context)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(context)?;
     Ok(listener)
 }
 

@@ -394,10 +394,7 @@ mod tests {
         assert_eq!(example.listen.backlog, defaults.listen.backlog);
         let (example, defaults) = (&example.api[0], &defaults.api[0]);
         assert_eq!(example.upstream_limits, defaults.upstream_limits);
-        assert_eq!(
-            (example.requests, example.responses),
-            (defaults.requests, defaults.responses)
-        );
+        assert_eq!((example.requests, example.responses), (defaults.requests, defaults.responses));
     }
 
     #[test]

@@ -55,7 +55,10 @@ impl Enforcement {
             Ok(kernel) => enforcement.report(kernel, metrics),
             Err(error) => {
                 let reason = chain(&error);
-                tracing::warn!(reason, "no kernel program: bans are enforced when a client connects");
+                tracing::warn!(
+                    reason,
+                    "no kernel program: bans are enforced when a client connects"
+                );
                 enforcement.reasons.push(reason);
             }
         }

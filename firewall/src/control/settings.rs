@@ -67,7 +67,9 @@ pub struct ApiSettings {
 /// A value is of its type, and yet cannot be meant.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error("api: expected exactly one, found {found}; several APIs in one instance are not supported yet")]
+    #[error(
+        "api: expected exactly one, found {found}; several APIs in one instance are not supported yet"
+    )]
     Apis { found: usize },
     #[error("api.upstream of {api:?}")]
     Upstream { api: String, source: UpstreamAddressError },
@@ -90,21 +92,46 @@ impl Settings {
         bound("limits.json_depth", "1 to 1024", limits.json_depth, 1, 1024)?;
         bound("limits.head_octets", "256 to 1048576", limits.head_octets, 256, 1 << 20)?;
         bound("limits.head_fields", "1 to 1000", limits.head_fields, 1, 1000)?;
-        bound("limits.target_octets", "1 to head_octets", limits.target_octets, 1, limits.head_octets)?;
+        bound(
+            "limits.target_octets",
+            "1 to head_octets",
+            limits.target_octets,
+            1,
+            limits.head_octets,
+        )?;
         let most = usize::MAX;
-        bound("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most)?;
-        bound("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most)?;
+        bound(
+            "limits.connections_per_worker",
+            "at least 1",
+            limits.connections_per_worker,
+            1,
+            most,
+        )?;
+        bound(
+            "limits.connections_per_source",
+            "at least 1",
+            limits.connections_per_source,
+            1,
+            most,
+        )?;
         bound("bans.durations", "at least one", file.bans.durations.len(), 1, 64)?;
         bound("bans.threshold", "at least 1", file.bans.threshold as usize, 1, most)?;
         let kernel_checks = checks(&file.kernel.checks)?;
         let found = file.api.len();
-        let [api] = <[_; 1]>::try_from(file.api).map_err(|_several| SettingsError::Apis { found })?;
+        let [api] =
+            <[_; 1]>::try_from(file.api).map_err(|_several| SettingsError::Apis { found })?;
         let upstream_limits = UpstreamLimits {
             connect_timeout: api.upstream_limits.connect_timeout.0,
             idle_timeout: api.upstream_limits.idle_timeout.0,
             connections: api.upstream_limits.connections,
         };
-        bound("api.upstream_limits.connections", "1 to 65536", upstream_limits.connections, 1, 65_536)?;
+        bound(
+            "api.upstream_limits.connections",
+            "1 to 65536",
+            upstream_limits.connections,
+            1,
+            65_536,
+        )?;
         let upstream = Upstream::parse(&api.upstream, upstream_limits)
             .map_err(|source| SettingsError::Upstream { api: api.name.clone(), source })?;
         let mut management = file.management.allow;
@@ -163,7 +190,10 @@ impl Settings {
             ("listen.address", self.listen != other.listen),
             ("listen.workers", self.workers != other.workers),
             ("listen.backlog", self.backlog != other.backlog),
-            ("limits (of connections and heads)", connection_limits(&self.limits) != connection_limits(&other.limits)),
+            (
+                "limits (of connections and heads)",
+                connection_limits(&self.limits) != connection_limits(&other.limits),
+            ),
             ("bans", self.bans != other.bans),
             ("management", self.management != other.management),
             ("clients.trusted_proxies", self.trusted_proxies != other.trusted_proxies),

@@ -115,9 +115,7 @@ pub fn refresh(control: &Control) {
     ] {
         advance(&metrics.offences_unheard.with_label_values(&[reason]), read(counter));
     }
-    for (component, counter) in
-        [("kernel", &stats.kernel_errors), ("store", &stats.store_errors)]
-    {
+    for (component, counter) in [("kernel", &stats.kernel_errors), ("store", &stats.store_errors)] {
         advance(&metrics.keeper_errors.with_label_values(&[component]), read(counter));
     }
     let enforcement = control.enforcement.borrow();

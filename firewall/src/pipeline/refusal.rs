@@ -6,9 +6,9 @@ use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
-use crate::upstream::body::Body;
 use crate::pipeline::exchange::RequestId;
 use crate::upstream::UpstreamError;
+use crate::upstream::body::Body;
 use crate::violation::{Location, Violation};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

@@ -143,8 +143,7 @@ impl Pool {
             return;
         }
         *self.inner.upstream.borrow_mut() = upstream.clone();
-        *self.inner.exchanges.borrow_mut() =
-            Arc::new(Semaphore::new(upstream.limits.connections));
+        *self.inner.exchanges.borrow_mut() = Arc::new(Semaphore::new(upstream.limits.connections));
         self.inner.era.set(self.inner.era.get() + 1);
         self.inner.idle.borrow_mut().clear();
     }
@@ -194,9 +193,8 @@ async fn connect(upstream: &Upstream) -> Result<SendRequest<Body>, UpstreamError
 async fn handshake(stream: TcpStream) -> Result<SendRequest<Body>, UpstreamError> {
     // Small messages are written whole: waiting for more would only add delay.
     stream.set_nodelay(true).map_err(|_closed| UpstreamError::Connect)?;
-    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|_closed| UpstreamError::Connect)?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|_closed| UpstreamError::Connect)?;
     // Ends when the sender is dropped or the upstream closes.
     tokio::task::spawn_local(async move {
         if let Err(error) = connection.await {

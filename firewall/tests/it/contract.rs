@@ -10,7 +10,7 @@ pub(crate) const NOTES: &str = include_str!("contracts/notes.yaml");
 pub(crate) fn notes() -> Upstream {
     Upstream::start(|request| {
         let line = request.line();
-        if line.starts_with("POST /notes ") {
+        if line.starts_with("POST /notes") {
             let body = r#"{"id":7,"text":"hello"}"#;
             let length = body.len();
             return format!(
@@ -57,7 +57,12 @@ fn requests_by_their_contract() {
         (post(r#"{"text":"a"}"#), 201, "", ""),
         (post(r#"{"text":"a","replies":[{"text":"b","replies":[{"text":"c"}]}]}"#), 201, "", ""),
         (post(r#"{"text":""}"#), 400, "body.schema", "/text"),
-        (post(r#"{"text":"a","replies":[{"text":"b"},{"text":7}]}"#), 400, "body.schema", "/replies/1/text"),
+        (
+            post(r#"{"text":"a","replies":[{"text":"b"},{"text":7}]}"#),
+            400,
+            "body.schema",
+            "/replies/1/text",
+        ),
         (post(r#"{"text":"a","secret":1}"#), 400, "body.schema", ""),
         (post(r#"{"text":"a","id":1}"#), 400, "body.schema", ""),
         (post(r#"{"text":"a","mail":"x"}"#), 400, "body.schema", "/mail"),
@@ -66,8 +71,18 @@ fn requests_by_their_contract() {
         (post("{"), 400, "body.malformed", ""),
         (post(&deep), 400, "body.too-deep", ""),
         (with_body("POST /notes", "text/plain", "a"), 415, "body.media-type", ""),
-        (with_body("POST /notes", "Application/JSON; charset=UTF-8", r#"{"text":"a"}"#), 201, "", ""),
-        (with_body("POST /notes", "application/json; charset=latin1", r#"{"text":"a"}"#), 415, "body.encoding", ""),
+        (
+            with_body("POST /notes", "Application/JSON; charset=UTF-8", r#"{"text":"a"}"#),
+            201,
+            "",
+            "",
+        ),
+        (
+            with_body("POST /notes", "application/json; charset=latin1", r#"{"text":"a"}"#),
+            415,
+            "body.encoding",
+            "",
+        ),
         (with_body("GET /notes", "application/json", "{}"), 400, "body.unexpected", ""),
         (with_body("DELETE /notes/7", "application/json", "{}"), 400, "body.unexpected", ""),
     ];
@@ -191,10 +206,8 @@ fn answers_by_their_contract() {
     let missing_header = format!("{head}Content-Length: {}\r\n\r\n{note}", note.len());
     let upstream = Upstream::start(move |_| missing_header.clone().into_bytes());
     let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
-    let answer = exchange(
-        gateway.address,
-        with_body("POST /notes", "application/json", r#"{"text":"a"}"#),
-    );
+    let answer =
+        exchange(gateway.address, with_body("POST /notes", "application/json", r#"{"text":"a"}"#));
     assert_eq!((answer.status, answer.rule().as_str()), (502, "response.header"));
 }
 
@@ -240,8 +253,9 @@ fn a_connection_serves_many_requests_and_pools_upstream() {
 fn an_upstream_that_is_not_there_is_a_502_and_no_offence() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let setup = Setup { management: "loopback = false".into(), ..Setup::of(NOTES) };
-    let gateway =
-        Gateway::start_with(&setup, &format!("http://{closed}"), |command| command.spawn().unwrap());
+    let gateway = Gateway::start_with(&setup, &format!("http://{closed}"), |command| {
+        command.spawn().unwrap()
+    });
     for _ in 0..10 {
         let answer = exchange(gateway.address, bodiless("GET /notes"));
         assert_eq!(answer.status, 502);

@@ -12,9 +12,9 @@ use xtask::skip::skipped;
 
 use crate::contract::NOTES;
 use crate::kit::client::{Client, bodiless};
-use crate::kit::{eventually, until_ms};
 use crate::kit::gateway::{Gateway, Setup};
 use crate::kit::upstream::{Upstream, json as json_answer};
+use crate::kit::{eventually, until_ms};
 
 /// How long a connection attempt waits before its packets count as lost: the kernel repeats a SYN
 /// after one second.
@@ -174,11 +174,14 @@ fn the_kernel_holds_while_nobody_runs() {
         let to = SocketAddr::new(Topology::GATEWAY_V4.into(), 8080);
         topology.client.connect(from, to, UNANSWERED).unwrap().map(drop).unwrap_err().kind()
     };
-    let gateway = gateway.kill_and_restart_after(|command| on(&topology, command), || {
-        // The neighbour is told that nobody listens; the scanner is told nothing.
-        assert_eq!(attempt(NEIGHBOUR), ErrorKind::ConnectionRefused);
-        assert!(matches!(attempt(SCANNER), ErrorKind::TimedOut | ErrorKind::WouldBlock));
-    });
+    let gateway = gateway.kill_and_restart_after(
+        |command| on(&topology, command),
+        || {
+            // The neighbour is told that nobody listens; the scanner is told nothing.
+            assert_eq!(attempt(NEIGHBOUR), ErrorKind::ConnectionRefused);
+            assert!(matches!(attempt(SCANNER), ErrorKind::TimedOut | ErrorKind::WouldBlock));
+        },
+    );
     let status = gateway.status();
     assert_eq!(status["mode"], "xdp-native");
     assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
@@ -281,6 +284,6 @@ fn detaching_takes_a_command() {
         topology.client.connect(from, to, UNANSWERED).unwrap().map(drop).unwrap_err().kind()
     };
     assert!(matches!(attempt(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "stopped, and holds");
-    gateway.detach();
+    assert!(on(&topology, &mut gateway.detach()).wait().unwrap().success());
     assert_eq!(attempt(), ErrorKind::ConnectionRefused, "detached");
 }

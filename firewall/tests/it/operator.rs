@@ -27,7 +27,10 @@ fn check_tells_every_problem_with_its_place() {
     let scratch = Scratch::new();
     let good = scratch.file("good.yaml", NOTES);
     let broken = NOTES
-        .replace("operationId: newestNote", "operationId: newestNote\n      security: [{ key: [] }]")
+        .replace(
+            "operationId: newestNote",
+            "operationId: newestNote\n      security: [{ key: [] }]",
+        )
         .replace("pattern: \"^[a-z]+$\"", "pattern: \"[\"")
         .replace("maxLength: 40", "maxLength: 40, const: x");
     let broken = scratch.file("broken.yaml", &broken);

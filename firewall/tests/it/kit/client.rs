@@ -75,12 +75,6 @@ impl Client {
         self
     }
 
-    /// Says that nothing more will be sent.
-    pub(crate) fn finish(&mut self) -> &mut Self {
-        drop(self.stream.shutdown(std::net::Shutdown::Write));
-        self
-    }
-
     /// Reads one answer to a request that is not HEAD; none if the connection ended first.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
         let head_end = loop {

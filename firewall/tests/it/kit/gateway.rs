@@ -53,11 +53,7 @@ impl Gateway {
     }
 
     #[track_caller]
-    fn run(
-        scratch: Scratch,
-        config: PathBuf,
-        spawn: impl FnOnce(&mut Command) -> Child,
-    ) -> Self {
+    fn run(scratch: Scratch, config: PathBuf, spawn: impl FnOnce(&mut Command) -> Child) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
         let errors = std::fs::OpenOptions::new()
             .create(true)
@@ -179,11 +175,11 @@ impl Gateway {
 }
 
 impl Gateway {
-    /// Runs `firewall detach` on what this one has pinned.
-    pub(crate) fn detach(&self) {
+    /// `firewall detach` for what this one has pinned; it works in the namespace it is run in.
+    pub(crate) fn detach(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
-        let output = command.arg("detach").arg("--pin-dir").arg(pins(&self.scratch)).output();
-        assert!(output.unwrap().status.success());
+        command.arg("detach").arg("--pin-dir").arg(pins(&self.scratch)).stdout(Stdio::null());
+        command
     }
 }
 
@@ -196,9 +192,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        if pins(&self.scratch).exists() {
-            self.detach();
-        }
+        drop(std::fs::remove_dir_all(pins(&self.scratch)));
         if std::thread::panicking() {
             eprintln!("the firewall said:\n{}", self.errors());
         }
