@@ -93,8 +93,8 @@ impl Default for Options {
 pub enum KernelError {
     #[error("the XDP object cannot be loaded")]
     Load { source: aya::EbpfError },
-    /// Without capability (`CAP_BPF`, `CAP_NET_ADMIN`), or by the verdict of the verifier, whose
-    /// last lines are in `log`.
+    /// Without capability (`CAP_BPF`, `CAP_NET_ADMIN`, and `CAP_PERFMON`, without which the verifier
+    /// forbids variable offsets), or by the verdict of the verifier, whose last lines are in `log`.
     #[error("the kernel refuses the XDP program{log}")]
     Refused { source: io::Error, log: String },
     #[error("the XDP program cannot be used")]
