@@ -295,11 +295,11 @@ impl<'de> Deserialize<'de> for Span {
 pub enum ConfigError {
     #[error("cannot read {}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{}", at(path, line, message))]
+    #[error("{}", at(path, *line, message))]
     Invalid { path: PathBuf, line: Option<usize>, message: String },
 }
 
-fn at(path: &Path, line: &Option<usize>, message: &str) -> String {
+fn at(path: &Path, line: Option<usize>, message: &str) -> String {
     match line {
         Some(line) => format!("{}:{line}: {message}", path.display()),
         None => format!("{}: {message}", path.display()),

@@ -27,16 +27,13 @@ pub fn start(
         capacity: Capacity::default(),
         ..KeeperSettings::default()
     };
-    let state = match &settings.state_dir {
-        Some(directory) => {
-            let context = || format!("state directory {}", directory.display());
-            std::fs::create_dir_all(directory).with_context(context)?;
-            Some(Store::open(directory).with_context(context)?)
-        }
-        None => {
-            tracing::warn!("no state directory: bans are lost on exit, but for the kernel's");
-            None
-        }
+    let state = if let Some(directory) = &settings.state_dir {
+        let context = || format!("state directory {}", directory.display());
+        std::fs::create_dir_all(directory).with_context(context)?;
+        Some(Store::open(directory).with_context(context)?)
+    } else {
+        tracing::warn!("no state directory: bans are lost on exit, but for the kernel's");
+        None
     };
     Ok(Keeper::new(keeper_settings, state, plane, Moment::now()))
 }
