@@ -211,7 +211,8 @@ fn options(settings: &Settings) -> kernel::Options {
                 (*reason, check)
             })
             .collect(),
-        allow: settings.management.clone(),
+        // A ban of a range must not take a proxy's other clients with it.
+        allow: settings.exempt().collect(),
         log: match settings.kernel_log {
             KernelLog::Off => None,
             KernelLog::Error => Some(LogLevel::Error),

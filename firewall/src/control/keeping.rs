@@ -19,11 +19,10 @@ pub fn start(
     settings: &Settings,
     plane: Option<KernelPlane>,
 ) -> anyhow::Result<(Keeper<KernelPlane>, KeeperHandle)> {
-    let exempt = settings.management.iter().chain(&settings.trusted_proxies).copied();
     let keeper_settings = KeeperSettings {
         mode: settings.bans.mode,
         threshold: threshold(settings)?,
-        exempt: Arc::new(exempt.collect::<Exempt>()),
+        exempt: Arc::new(settings.exempt().collect::<Exempt>()),
         capacity: Capacity::default(),
         ..KeeperSettings::default()
     };
