@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::ban::keeper::BanMode;
+use crate::ban::threshold::Weights;
 use crate::control::settings::KernelLog;
 use crate::pipeline::ruleset::Mode;
 
@@ -162,21 +163,6 @@ impl Default for Bans {
             extend_window: Span::seconds(10),
             extend_limit: Span::seconds(7 * 24 * 3600),
         }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Weights {
-    pub framing: u32,
-    pub scan: u32,
-    pub parameter: u32,
-    pub body: u32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { framing: 50, scan: 40, parameter: 20, body: 20 }
     }
 }
 

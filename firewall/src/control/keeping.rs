@@ -9,7 +9,7 @@ use crate::ban::exempt::Exempt;
 use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
 use crate::ban::store::Store;
-use crate::ban::threshold::{Extension, Ladder, Threshold, Weights};
+use crate::ban::threshold::{Extension, Ladder, Threshold};
 use crate::clock::Moment;
 use crate::control::enforcement::KernelPlane;
 use crate::control::settings::Settings;
@@ -43,12 +43,7 @@ fn threshold(settings: &Settings) -> anyhow::Result<Threshold> {
     Ok(Threshold {
         capacity: bans.threshold,
         leak_interval: bans.leak_interval.0,
-        weights: Weights {
-            framing: bans.weights.framing,
-            scan: bans.weights.scan,
-            parameter: bans.weights.parameter,
-            body: bans.weights.body,
-        },
+        weights: bans.weights,
         ladder: Ladder::try_from(rungs).context("bans.durations")?,
         forgive_after: bans.forgive_after.0,
         extension: Extension {

@@ -264,7 +264,7 @@ fn the_allowlist_wins_in_the_kernel_too() {
     let allowed = Family::V4.client(SCANNER);
     let management = format!("allow = [\"{allowed}/32\"]");
     let clients = format!("trusted_proxies = [\"{}/32\"]", Family::V4.client(PROXY));
-    let setup = Setup { management, clients, ..Setup::of(NOTES) };
+    let setup = Setup { clients, management, ..Setup::of(NOTES) };
     let Some(site) = Site::start(test, &setup) else { return };
     let everybody = json!({ "target": "0.0.0.0/0", "for_seconds": 60, "reason": "a mistake" });
     site.gateway.admin(&Method::POST, "/v1/bans", Some(&everybody));

@@ -77,7 +77,7 @@ async fn an_address_is_explained() {
     offend(&handle, "2001:db8::1", Offence::Scan).await;
     let neighbour = handle.explain("2001:db8::2".parse().unwrap()).await.unwrap();
     assert_eq!(neighbour.source, net("2001:db8::/64"));
-    assert_eq!((neighbour.score, neighbour.threshold, neighbour.step), (34, 100, 0));
+    assert_eq!((neighbour.score, neighbour.threshold, neighbour.step), (40, 100, 0));
     assert!(!neighbour.exempt && neighbour.ban.is_none());
     get_banned(&handle, "192.0.2.7").await;
     let banned = handle.explain("::ffff:192.0.2.7".parse().unwrap()).await.unwrap();
