@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use crate::ban::keeper::BanMode;
+use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::threshold::Weights;
 use crate::control::settings::KernelLog;
 use crate::pipeline::ruleset::Mode;
@@ -148,6 +148,7 @@ pub struct Bans {
     pub extend_drops: u64,
     pub extend_window: Span,
     pub extend_limit: Span,
+    pub patience: Span,
 }
 
 impl Default for Bans {
@@ -162,6 +163,7 @@ impl Default for Bans {
             extend_drops: 20,
             extend_window: Span::seconds(10),
             extend_limit: Span::seconds(7 * 24 * 3600),
+            patience: Span(OFFENCE_PATIENCE),
         }
     }
 }

@@ -24,7 +24,7 @@ pub fn start(
         threshold: threshold(settings)?,
         exempt: Arc::new(settings.exempt().collect::<Exempt>()),
         capacity: Capacity::default(),
-        ..KeeperSettings::default()
+        patience: settings.bans.patience.0,
     };
     let state = if let Some(directory) = &settings.state_dir {
         let context = || format!("state directory {}", directory.display());
