@@ -10,13 +10,19 @@ use crate::contract::{self, ContractError, LoadOptions};
 use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::policy::load_options;
-use crate::control::settings::Settings;
+use crate::control::settings::{Settings, SettingsErrors};
 
-/// What was found out about one file.
+/// One problem: as a line of text, and as JSON.
+struct Finding {
+    text: String,
+    json: Value,
+}
+
+/// What was found out about the files.
 #[derive(Default)]
 struct Findings {
-    errors: Vec<Value>,
-    warnings: Vec<Value>,
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
     operations: usize,
     is_unreadable: bool,
 }
@@ -33,14 +39,14 @@ pub fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
     }
     if options.json {
         print(&serde_json::to_string_pretty(&json!({
-            "errors": all.errors,
-            "warnings": all.warnings,
+            "errors": all.errors.iter().map(|finding| &finding.json).collect::<Vec<_>>(),
+            "warnings": all.warnings.iter().map(|finding| &finding.json).collect::<Vec<_>>(),
             "operations": all.operations,
         }))?)?;
     } else {
         for (kind, problems) in [("error", &all.errors), ("warning", &all.warnings)] {
             for problem in problems {
-                print(&format!("{kind}: {}", problem["text"].as_str().unwrap_or_default()))?;
+                print(&format!("{kind}: {}", problem.text))?;
             }
         }
         if all.errors.is_empty() {
@@ -66,9 +72,19 @@ impl Findings {
                 return self.error(path, line, &error);
             }
         };
+        let apis = file.api.clone();
         match Settings::of(file) {
             Ok(settings) => self.document(&settings.api.spec, &load_options(&settings)),
-            Err(error) => self.error(path, None, &error),
+            Err(SettingsErrors(errors)) => {
+                for error in errors {
+                    self.error(path, None, &error);
+                }
+                for api in apis {
+                    let options =
+                        LoadOptions { unenforced: api.unenforced, ..LoadOptions::default() };
+                    self.document(&api.spec, &options);
+                }
+            }
         }
     }
 
@@ -83,16 +99,15 @@ impl Findings {
     }
 
     fn error(&mut self, path: &Path, line: Option<usize>, error: &dyn std::error::Error) {
-        let text = Causes(error).to_string();
-        self.errors.push(json!({ "file": path, "line": line, "pointer": null, "text": text }));
+        let message = Causes(error).to_string();
+        let json = json!({ "file": path, "line": line, "pointer": null, "message": message });
+        let place = path.display().to_string();
+        // What the file's own parser says begins with the place already.
+        let text = if message.contains(&place) { message } else { format!("{place}: {message}") };
+        self.errors.push(Finding { text, json });
     }
 }
 
-fn problem(error: &ContractError) -> Value {
-    json!({
-        "file": &*error.file,
-        "line": error.line,
-        "pointer": &*error.pointer,
-        "text": error.to_string(),
-    })
+fn problem(error: &ContractError) -> Finding {
+    Finding { text: error.to_string(), json: json!(error) }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -344,14 +344,6 @@ impl ConfigFile {
             log: Log::default(),
         }
     }
-}
-
-/// Loopback, which is never banned unless `management.loopback` is false.
-pub fn loopback() -> [IpNet; 2] {
-    [
-        IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8),
-        IpNet::new_assert(IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]), 128),
-    ]
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! The ban keeper as the settings want it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -9,7 +8,6 @@ use crate::ban::exempt::Exempt;
 use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
 use crate::ban::store::Store;
-use crate::ban::threshold::{Extension, Ladder, Threshold};
 use crate::clock::Moment;
 use crate::control::enforcement::KernelPlane;
 use crate::control::settings::Settings;
@@ -21,7 +19,7 @@ pub fn start(
 ) -> anyhow::Result<(Keeper<KernelPlane>, KeeperHandle)> {
     let keeper_settings = KeeperSettings {
         mode: settings.bans.mode,
-        threshold: threshold(settings)?,
+        threshold: settings.threshold.clone(),
         exempt: Arc::new(settings.exempt().collect::<Exempt>()),
         capacity: Capacity::default(),
         patience: settings.bans.patience.0,
@@ -35,22 +33,4 @@ pub fn start(
         None
     };
     Ok(Keeper::new(keeper_settings, state, plane, Moment::now()))
-}
-
-fn threshold(settings: &Settings) -> anyhow::Result<Threshold> {
-    let bans = &settings.bans;
-    let rungs: Vec<Duration> = bans.durations.iter().map(|rung| rung.0).collect();
-    Ok(Threshold {
-        capacity: bans.threshold,
-        leak_interval: bans.leak_interval.0,
-        weights: bans.weights,
-        ladder: Ladder::try_from(rungs).context("bans.durations")?,
-        forgive_after: bans.forgive_after.0,
-        extension: Extension {
-            drops: bans.extend_drops,
-            window: bans.extend_window.0,
-            limit: bans.extend_limit.0,
-        },
-        release_after: None,
-    })
 }

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::contract::{self, ContractError, LoadOptions};
 use crate::control::cli::RunOptions;
 use crate::control::config::{ConfigError, ConfigFile};
-use crate::control::settings::{Settings, SettingsError};
+use crate::control::settings::{Settings, SettingsErrors};
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::{Api, Ruleset};
 
@@ -20,7 +20,7 @@ pub enum LoadError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("{}", path.display())]
-    Settings { path: PathBuf, source: SettingsError },
+    Settings { path: PathBuf, source: SettingsErrors },
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
     #[error("{key} cannot change without a restart")]

@@ -1,6 +1,7 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZero, NonZeroUsize};
 use std::path::PathBuf;
@@ -9,8 +10,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::access_log::LogTarget;
+use crate::ban::exempt::Exempt;
 use crate::ban::keeper::BanMode;
-use crate::control::config::{ConfigFile, Limits, loopback};
+use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
+use crate::causes::Causes;
+use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
 use crate::kernel::Reason;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
@@ -40,7 +44,9 @@ pub struct Settings {
     pub limits: Limits,
     pub api: ApiSettings,
     pub trusted_proxies: Vec<IpNet>,
-    pub bans: crate::control::config::Bans,
+    pub bans: Bans,
+    /// What `bans` amounts to.
+    pub threshold: Threshold,
     /// Never banned, never dropped: configured, loopback and the host's own addresses.
     pub management: Vec<IpNet>,
     pub interfaces: Vec<String>,
@@ -75,91 +81,60 @@ pub enum SettingsError {
     Upstream { api: String, source: UpstreamAddressError },
     #[error("{key}: expected {expected}, found {found}")]
     Bound { key: &'static str, expected: &'static str, found: usize },
+    #[error("bans.durations")]
+    Durations { source: ThresholdError },
     #[error("kernel.checks: {found:?} is no check: expected one of {}", known_checks())]
     Check { found: String },
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
 
+/// Every value that cannot be meant.
+#[derive(Debug)]
+pub struct SettingsErrors(pub Vec<SettingsError>);
+
+impl fmt::Display for SettingsErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "; " };
+            write!(f, "{separator}{}", Causes(error))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for SettingsErrors {}
+
 impl Settings {
     /// Decides what the file leaves open. Reads the host's addresses, but no other file.
-    pub fn of(file: ConfigFile) -> Result<Self, SettingsError> {
+    ///
+    /// # Errors
+    ///
+    /// Every value that is out of bounds, not the first alone.
+    pub fn of(file: ConfigFile) -> Result<Self, SettingsErrors> {
         // Knows the affinity mask and the cgroup's quota.
         let cpus = || std::thread::available_parallelism().map_or(1, NonZero::get);
         let workers = file.listen.workers.unwrap_or_else(cpus);
-        bound("listen.workers", "1 to 256", workers, 1, WORKERS_MAX)?;
-        let limits = file.limits;
-        bound("limits.json_depth", "1 to 1024", limits.json_depth, 1, 1024)?;
-        bound("limits.head_octets", "256 to 1048576", limits.head_octets, 256, 1 << 20)?;
-        bound("limits.head_fields", "1 to 1000", limits.head_fields, 1, 1000)?;
-        bound(
-            "limits.target_octets",
-            "1 to head_octets",
-            limits.target_octets,
-            1,
-            limits.head_octets,
-        )?;
-        let most = usize::MAX;
-        bound(
-            "limits.connections_per_worker",
-            "at least 1",
-            limits.connections_per_worker,
-            1,
-            most,
-        )?;
-        bound(
-            "limits.connections_per_source",
-            "at least 1",
-            limits.connections_per_source,
-            1,
-            most,
-        )?;
-        bound("bans.durations", "at least one", file.bans.durations.len(), 1, 64)?;
-        bound("bans.threshold", "at least 1", file.bans.threshold as usize, 1, most)?;
-        let kernel_checks = checks(&file.kernel.checks)?;
-        let found = file.api.len();
-        let [api] =
-            <[_; 1]>::try_from(file.api).map_err(|_several| SettingsError::Apis { found })?;
-        let upstream_limits = UpstreamLimits {
-            connect_timeout: api.upstream_limits.connect_timeout.0,
-            idle_timeout: api.upstream_limits.idle_timeout.0,
-            connections: api.upstream_limits.connections,
+        let mut problems = out_of_bounds(&file, workers);
+        let mut or_problem = |problem: SettingsError| problems.push(problem);
+        let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
+        let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
+        let management = management(file.management).map_err(&mut or_problem).ok();
+        let api = api(file.api).map_err(&mut or_problem).ok();
+        let (Some(kernel_checks), Some(threshold), Some(management), Some(api), true) =
+            (kernel_checks, threshold, management, api, problems.is_empty())
+        else {
+            return Err(SettingsErrors(problems));
         };
-        bound(
-            "api.upstream_limits.connections",
-            "1 to 65536",
-            upstream_limits.connections,
-            1,
-            65_536,
-        )?;
-        let upstream = Upstream::parse(&api.upstream, upstream_limits)
-            .map_err(|source| SettingsError::Upstream { api: api.name.clone(), source })?;
-        let mut management = file.management.allow;
-        if file.management.loopback {
-            management.extend(loopback());
-        }
-        if file.management.own_addresses {
-            let own = own_addresses().map_err(|source| SettingsError::OwnAddresses { source })?;
-            // Loopback is ruled by its own key.
-            management.extend(own.into_iter().filter(|net| !net.addr().is_loopback()));
-        }
-        management.sort_unstable();
-        management.dedup();
         Ok(Self {
             listen: file.listen.address,
             workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
             backlog: file.listen.backlog,
-            limits,
-            api: ApiSettings {
-                name: api.name,
-                spec: api.spec,
-                upstream,
-                requests: api.requests,
-                responses: api.responses,
-                unenforced: api.unenforced,
-            },
+            limits: file.limits,
+            api,
             trusted_proxies: file.clients.trusted_proxies,
             bans: file.bans,
+            threshold,
             management,
             interfaces: file.kernel.interfaces,
             pin_dir: file.kernel.pin_dir,
@@ -246,18 +221,83 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
     written.iter().map(check).collect()
 }
 
-fn bound(
-    key: &'static str,
-    expected: &'static str,
-    found: usize,
-    least: usize,
-    most: usize,
-) -> Result<(), SettingsError> {
-    if (least..=most).contains(&found) {
-        Ok(())
-    } else {
-        Err(SettingsError::Bound { key, expected, found })
+/// The numbers that are out of their bounds.
+fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
+    let (limits, bans, most) = (&file.limits, &file.bans, usize::MAX);
+    let leak_ms = usize::try_from(bans.leak_interval.0.as_millis()).unwrap_or(most);
+    let mut bounds = vec![
+        ("listen.workers", "1 to 256", workers, 1, WORKERS_MAX),
+        ("limits.json_depth", "1 to 1024", limits.json_depth, 1, 1024),
+        ("limits.head_octets", "256 to 1048576", limits.head_octets, 256, 1 << 20),
+        ("limits.head_fields", "1 to 1000", limits.head_fields, 1, 1000),
+        ("limits.target_octets", "1 to head_octets", limits.target_octets, 1, limits.head_octets),
+        ("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most),
+        ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
+        ("bans.threshold", "at least 1", bans.threshold as usize, 1, most),
+        ("bans.leak_interval", "at least 1 ms", leak_ms, 1, most),
+    ];
+    for api in &file.api {
+        let connections = api.upstream_limits.connections;
+        bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
     }
+    bounds
+        .into_iter()
+        .filter(|(_, _, found, least, most)| !(least..=most).contains(&found))
+        .map(|(key, expected, found, ..)| SettingsError::Bound { key, expected, found })
+        .collect()
+}
+
+fn threshold(bans: &Bans) -> Result<Threshold, SettingsError> {
+    let rungs: Vec<Duration> = bans.durations.iter().map(|rung| rung.0).collect();
+    let ladder = Ladder::try_from(rungs).map_err(|source| SettingsError::Durations { source })?;
+    Ok(Threshold {
+        capacity: bans.threshold,
+        leak_interval: bans.leak_interval.0,
+        weights: bans.weights,
+        ladder,
+        forgive_after: bans.forgive_after.0,
+        extension: Extension {
+            drops: bans.extend_drops,
+            window: bans.extend_window.0,
+            limit: bans.extend_limit.0,
+        },
+        release_after: None,
+    })
+}
+
+fn management(management: Management) -> Result<Vec<IpNet>, SettingsError> {
+    let mut allow = management.allow;
+    if management.loopback {
+        allow.extend(Exempt::loopback());
+    }
+    if management.own_addresses {
+        let own = own_addresses().map_err(|source| SettingsError::OwnAddresses { source })?;
+        // Loopback is ruled by its own key.
+        allow.extend(own.into_iter().filter(|net| !net.addr().is_loopback()));
+    }
+    allow.sort_unstable();
+    allow.dedup();
+    Ok(allow)
+}
+
+fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
+    let found = apis.len();
+    let [api] = <[_; 1]>::try_from(apis).map_err(|_several| SettingsError::Apis { found })?;
+    let limits = UpstreamLimits {
+        connect_timeout: api.upstream_limits.connect_timeout.0,
+        idle_timeout: api.upstream_limits.idle_timeout.0,
+        connections: api.upstream_limits.connections,
+    };
+    let upstream = Upstream::parse(&api.upstream, limits)
+        .map_err(|source| SettingsError::Upstream { api: api.name.clone(), source })?;
+    Ok(ApiSettings {
+        name: api.name,
+        spec: api.spec,
+        upstream,
+        requests: api.requests,
+        responses: api.responses,
+        unenforced: api.unenforced,
+    })
 }
 
 /// The addresses of every interface in this network namespace, each as a single host.
@@ -276,5 +316,55 @@ pub fn ban_mode_name(mode: BanMode) -> &'static str {
         BanMode::Enforce => "enforce",
         BanMode::Observe => "observe",
         BanMode::Off => "off",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn problems(text: &str) -> Vec<String> {
+        let file = ConfigFile::parse(Path::new("f.toml"), text).unwrap();
+        match Settings::of(file) {
+            Ok(_) => Vec::new(),
+            Err(SettingsErrors(errors)) => {
+                errors.iter().map(|error| Causes(error).to_string()).collect()
+            }
+        }
+    }
+
+    const SOUND: &str = "[listen]\naddress = \"127.0.0.1:0\"\n[[api]]\nname = \"a\"\n\
+                         spec = \"a.yaml\"\nupstream = \"http://127.0.0.1:1\"\n";
+
+    #[test]
+    fn every_value_that_cannot_be_meant_is_told() {
+        assert_eq!(problems(SOUND), Vec::<String>::new());
+        let broken = SOUND.replace("http:", "ftp:")
+            + "[limits]\njson_depth = 0\nhead_octets = 255\n\
+               [bans]\ndurations = [\"5m\", \"1m\"]\n[kernel.checks]\nX9 = \"off\"\n";
+        let found = problems(&broken);
+        for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
+            assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn limits_at_their_bounds() {
+        for (key, accepted, refused) in [
+            ("json_depth", [1, 1024], [0, 1025]),
+            ("head_fields", [1, 1000], [0, 1001]),
+            ("head_octets", [8192, 1 << 20], [255, (1 << 20) + 1]),
+        ] {
+            for value in accepted {
+                let text = format!("{SOUND}[limits]\n{key} = {value}\n");
+                assert_eq!(problems(&text), Vec::<String>::new(), "{key} = {value}");
+            }
+            for value in refused {
+                let text = format!("{SOUND}[limits]\n{key} = {value}\n");
+                assert!(problems(&text).iter().any(|p| p.contains(key)), "{key} = {value}");
+            }
+        }
     }
 }
