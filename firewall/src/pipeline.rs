@@ -13,8 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
@@ -205,11 +206,19 @@ impl Pipeline {
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
         let response_mode = ruleset.api.response_mode;
         forward_headers(request.headers_mut(), origin.peer, exchange.client, response_mode);
+        if http_body::Body::size_hint(request.body()).exact().is_none() {
+            // Unless told so, hyper takes a GET for one without a body.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let sent = Monotonic::now();
         let sending = self.pool.send(&ruleset.api.upstream, request);
-        let (response, lease) = tokio::time::timeout(ruleset.limits.response_timeout, sending)
-            .await
-            .map_err(|_elapsed| UpstreamError::ResponseTimeout)??;
+        let sending = tokio::time::timeout(ruleset.limits.response_timeout, sending);
+        let answered = sending.await.unwrap_or(Err(UpstreamError::ResponseTimeout));
+        let (response, lease) = answered.map_err(|error| match origin.body_violation() {
+            // A body that breaks off on its way takes the upstream's connection with it.
+            Some(violation) => Denied::Violation(violation),
+            None => Denied::Upstream(error),
+        })?;
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);

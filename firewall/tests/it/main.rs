@@ -12,5 +12,7 @@ mod loops;
 mod modes;
 /// The command line, the admin socket, reload, drain.
 mod operator;
+/// Ambiguous requests and hard limits, octet by octet on the client's socket.
+mod smuggling;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;
