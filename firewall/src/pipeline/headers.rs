@@ -107,7 +107,8 @@ pub fn forward_headers(
 fn is_disguised_claim(name: &HeaderName) -> bool {
     let plain = |octet: u8| if octet == b'_' { b'-' } else { octet };
     let name = name.as_str();
-    name.contains('_') && CLAIMS.iter().any(|claim| name.bytes().map(plain).eq(claim.as_str().bytes()))
+    name.contains('_')
+        && CLAIMS.iter().any(|claim| name.bytes().map(plain).eq(claim.as_str().bytes()))
 }
 
 /// Removes every line of some fields; the others keep their order.

@@ -68,26 +68,49 @@ fn lengths() -> Vec<(String, &'static str)> {
         (post(&format!("{LENGTH}{CHUNKED}"), CHUNKS), conflict),
         (post(&format!("{CHUNKED}{LENGTH}"), CHUNKS), conflict),
         (post(&format!("Content-Length: 0\r\n{CHUNKED}"), CHUNKS), conflict),
-        (post(&format!("Content-Length: 0\r\nConnection: Content-Length\r\n{CHUNKED}"), CHUNKS), conflict),
+        (
+            post(&format!("Content-Length: 0\r\nConnection: Content-Length\r\n{CHUNKED}"), CHUNKS),
+            conflict,
+        ),
         (post(&format!("{LENGTH}{LENGTH}"), BODY), length),
         (post(&format!("{LENGTH}Content-Length: 0\r\n"), BODY), length),
         (post(&format!("{CHUNKED}{CHUNKED}"), CHUNKS), coding),
         (post(&format!("{CHUNKED}Transfer-Encoding: identity\r\n"), CHUNKS), coding),
         (post(&format!("Transfer-Encoding: identity\r\n{CHUNKED}"), CHUNKS), coding),
-        (
-            format!("POST /notes HTTP/1.0\r\nHost: a.test\r\n{CHUNKED}\r\n{CHUNKS}"),
-            coding,
-        ),
+        (format!("POST /notes HTTP/1.0\r\nHost: a.test\r\n{CHUNKED}\r\n{CHUNKS}"), coding),
     ];
     for value in [
-        "+12", "-12", "12, 12", "12,0", "12;", "012", "0x0c", "1 2", "12.0", "12_", "", " ",
-        "9223372036854775808", "18446744073709551628", "99999999999999999999999",
+        "+12",
+        "-12",
+        "12, 12",
+        "12,0",
+        "12;",
+        "012",
+        "0x0c",
+        "1 2",
+        "12.0",
+        "12_",
+        "",
+        " ",
+        "9223372036854775808",
+        "18446744073709551628",
+        "99999999999999999999999",
     ] {
         cases.push((post(&format!("Content-Length: {value}\r\n"), BODY), length));
     }
     for value in [
-        "gzip, chunked", "chunked, gzip", "chunked, chunked", "identity", "xchunked", "chunkedx",
-        "\"chunked\"", ", chunked", "chunked,", "chunked;q=1", "chun\tked", "",
+        "gzip, chunked",
+        "chunked, gzip",
+        "chunked, chunked",
+        "identity",
+        "xchunked",
+        "chunkedx",
+        "\"chunked\"",
+        ", chunked",
+        "chunked,",
+        "chunked;q=1",
+        "chun\tked",
+        "",
     ] {
         cases.push((post(&format!("Transfer-Encoding: {value}\r\n"), CHUNKS), coding));
     }
@@ -381,7 +404,8 @@ fn framing_of_a_streamed_body_is_judged() {
 #[test]
 fn an_unusual_body_passes_where_it_is_not_checked() {
     for fields in [LENGTH, CHUNKED] {
-        let upstream = Upstream::start(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec());
+        let upstream =
+            Upstream::start(|_| b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec());
         let api = "requests = \"off\"\nresponses = \"off\"".to_owned();
         let gateway = Gateway::start(&Setup { api, ..Setup::of(NOTES) }, &upstream);
         let body = if fields == LENGTH { BODY } else { CHUNKS };
