@@ -4,6 +4,8 @@ mod kit;
 
 /// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.
 mod contract;
+/// An upstream that lies, breaks off, stalls or says too much.
+mod hostile;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
 /// Offences become bans, bans hold, survive, and are lifted.
