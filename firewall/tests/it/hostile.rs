@@ -1,7 +1,9 @@
 //! An upstream that lies, breaks off, stalls or says too much: its clients get whole answers to their
 //! own requests, or are told that there is none.
 
-use std::sync::mpsc::{Sender, channel};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -226,39 +228,59 @@ fn a_client_that_leaves_gives_its_place_back() {
     release.send(()).unwrap();
 }
 
+/// An upstream that answers `/endless` without end, and says when it can say no more.
+fn endless() -> (SocketAddr, Receiver<()>) {
+    let (told, ended) = channel();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let serve = move |mut stream: TcpStream| {
+        let mut request = [0; 4096];
+        let length = stream.read(&mut request).unwrap_or(0);
+        if !request[..length].starts_with(b"GET /endless") {
+            drop(stream.write_all(&json("200 OK", "[]")));
+            return;
+        }
+        drop(stream.write_all(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n").as_bytes()));
+        while stream.write_all(chunk.as_bytes()).is_ok() {}
+        told.send(()).unwrap();
+    };
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).for_each(serve));
+    (address, ended)
+}
+
+/// Asks for the endless answer, and reads as long as `reading` says, now and then.
+fn read_for(gateway: &Gateway, reading: Duration) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bodiless("GET /endless").as_bytes()).unwrap();
+    let pause = Duration::from_millis(20);
+    let mut buffer = vec![0; 1 << 20];
+    for _ in 0..reading.as_millis() / pause.as_millis() {
+        assert_ne!(stream.read(&mut buffer).unwrap(), 0, "cut off while reading");
+        std::thread::sleep(pause);
+    }
+    stream
+}
+
+/// Who takes nothing of an answer, or is gone, holds no connection on either side for long.
 #[test]
 fn an_endless_answer_ends_with_its_client() {
-    let (told, started) = channel();
-    let told = Mutex::new(told);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        use std::io::{Read as _, Write as _};
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let mut request = [0; 4096];
-            let length = stream.read(&mut request).unwrap_or(0);
-            if !request[..length].starts_with(b"GET /endless") {
-                drop(stream.write_all(&json("200 OK", "[]")));
-                continue;
-            }
-            drop(stream.write_all(format!("{HEAD}Transfer-Encoding: chunked\r\n\r\n").as_bytes()));
-            while stream.write_all(b"4\r\n    \r\n").is_ok() {}
-            told.lock().unwrap().send(()).unwrap();
-        }
-    });
-    let limits = "connections = 1, connect_timeout = \"500ms\"";
+    let (address, ended) = endless();
+    let setup = setup("off", "connections = 1, connect_timeout = \"500ms\"");
+    let limits = "idle_timeout = \"500ms\"".into();
     let gateway =
-        Gateway::start_with(&setup("off", limits), &format!("http://{address}"), |command| {
+        Gateway::start_with(&Setup { limits, ..setup }, &format!("http://{address}"), |command| {
             command.spawn().unwrap()
         });
-    let mut client = Client::connect(gateway.address);
-    client.send(bodiless("GET /endless"));
-    std::thread::sleep(Duration::from_millis(100));
-    drop(client);
-    started.recv_timeout(PATIENCE).expect("the upstream's connection ends");
-    let answer = Client::connect(gateway.address).send(bodiless("GET /notes")).answer();
-    assert_eq!(answer.expect("an answer").status, 200);
+    for is_leaving in [true, false] {
+        let stream = read_for(&gateway, Duration::from_secs(2));
+        let staying = (!is_leaving).then_some(stream);
+        ended.recv_timeout(PATIENCE).expect("the upstream's connection ends");
+        let answer = Client::connect(gateway.address).send(bodiless("GET /notes")).answer();
+        assert_eq!(answer.expect("an answer").status, 200, "the place is free again");
+        drop(staying);
+    }
 }
 
 /// Kept alive by its word, closed in fact: no client may notice.
