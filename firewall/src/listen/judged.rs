@@ -82,8 +82,6 @@ pub struct Judged<S> {
     /// Since when part of which head is here.
     head_since: Option<(u64, Monotonic)>,
     alarm: Alarm,
-    /// Since when the client takes nothing of what is to be written.
-    stalled_since: Option<Monotonic>,
     stall_alarm: Alarm,
     ending: Option<Ending>,
 }
@@ -126,7 +124,6 @@ impl<S> Judged<S> {
             ready: 0,
             head_since: None,
             alarm: Alarm::default(),
-            stalled_since: None,
             stall_alarm: Alarm::default(),
             ending: None,
         }
@@ -207,7 +204,8 @@ impl<S> Judged<S> {
                     Some(self.accepted_at.after(self.patience.head.min(DRAIN_SILENCE)))
                 }
                 0 => Some(self.accepted_at.after(self.patience.head)),
-                _ if self.judgement.is_answering() || !self.framing.is_in_head() => None,
+                _ if self.judgement.is_answering() || self.judgement.is_blocked() => None,
+                _ if !self.framing.is_in_head() => None,
                 _ => Some(self.judgement.quiet_since().after(self.patience.idle)),
             };
         }
@@ -249,11 +247,16 @@ impl<S> Judged<S> {
         written: Poll<Result<usize>>,
     ) -> Poll<Result<usize>> {
         let Poll::Ready(written) = written else {
-            let since = *self.stalled_since.get_or_insert_with(Monotonic::coarse);
-            ready!(self.stall_alarm.poll(cx, since.after(self.patience.idle)));
+            if !self.judgement.is_blocked() {
+                self.judgement.set_blocked(true, Monotonic::coarse());
+            }
+            let due = self.judgement.quiet_since().after(self.patience.idle);
+            ready!(self.stall_alarm.poll(cx, due));
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         };
-        self.stalled_since = None;
+        if self.judgement.is_blocked() {
+            self.judgement.set_blocked(false, Monotonic::coarse());
+        }
         self.judgement.count_sent(*written.as_ref().unwrap_or(&0));
         Poll::Ready(written)
     }

@@ -315,3 +315,43 @@ fn a_client_can_neither_forge_nor_hide_what_hops_say() {
     assert_eq!(received.header("x_other"), Some("kept"));
     assert!(!received.head.contains("10.9.9.9"), "{}", received.head);
 }
+
+const LETTER: &str = r#"
+openapi: 3.0.3
+info: { title: Letter, version: "1" }
+paths:
+  /letter:
+    get:
+      responses:
+        "200":
+          description: long
+          content: { application/json: { schema: { type: string } } }
+"#;
+
+/// How long an answer may take is the client's line's affair, not that of the idle timeout.
+#[test]
+fn a_slow_reader_gets_the_whole_answer() {
+    const OCTETS: usize = 16 << 20;
+    let letter = json("200 OK", &format!("\"{}\"", "a".repeat(OCTETS - 2)));
+    let upstream = Upstream::start(move |_| letter.clone());
+    let limits = format!("idle_timeout = \"1500ms\"\nresponse_octets = {OCTETS}");
+    let gateway = Gateway::start(&Setup { limits, ..Setup::of(LETTER) }, &upstream);
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.connect(&gateway.address.into()).unwrap();
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = "GET /letter HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut read = 0;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let octets = stream.read(&mut buffer).expect("the rest of the answer");
+        if octets == 0 {
+            break;
+        }
+        read += octets;
+        std::thread::sleep(Duration::from_millis(12));
+    }
+    assert!(read > OCTETS, "{read} of {OCTETS} octets");
+}
