@@ -99,7 +99,7 @@ fn what_is_no_answer_becomes_a_502() {
 
 #[test]
 fn what_is_odd_but_plain_is_one_answer() {
-    let answers = vec![
+    let answers = [
         (format!("{HEAD}Content-Length: 2\r\n\r\n[]"), "[]"),
         (format!("{HEAD}Transfer-Encoding: Chunked\r\n\r\n2;a=b\r\n[]\r\n0\r\nX: 1\r\n\r\n"), "[]"),
         (format!("{HEAD}Connection: close\r\n\r\n[]"), "[]"),
