@@ -24,10 +24,13 @@ pub enum Outcome {
     Refused,
     /// The upstream gave no answer.
     Failed,
+    /// The client left before there was an answer.
+    Abandoned,
 }
 
 impl Outcome {
-    pub const ALL: [Self; 4] = [Self::Passed, Self::Observed, Self::Refused, Self::Failed];
+    pub const ALL: [Self; 5] =
+        [Self::Passed, Self::Observed, Self::Refused, Self::Failed, Self::Abandoned];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -35,6 +38,7 @@ impl Outcome {
             Self::Observed => "observed",
             Self::Refused => "refused",
             Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
         }
     }
 }
@@ -44,18 +48,19 @@ impl Outcome {
 pub struct OperationMetrics {
     /// The operation's name, shared with every log line that mentions it.
     pub name: Arc<str>,
-    outcomes: [IntCounter; 4],
+    outcomes: [IntCounter; 5],
     pub duration: Histogram,
 }
 
 impl OperationMetrics {
     pub fn outcome(&self, outcome: Outcome) -> &IntCounter {
-        let [passed, observed, refused, failed] = &self.outcomes;
+        let [passed, observed, refused, failed, abandoned] = &self.outcomes;
         match outcome {
             Outcome::Passed => passed,
             Outcome::Observed => observed,
             Outcome::Refused => refused,
             Outcome::Failed => failed,
+            Outcome::Abandoned => abandoned,
         }
     }
 }

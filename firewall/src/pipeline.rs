@@ -13,8 +13,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::TRANSFER_ENCODING;
 use http::uri::PathAndQuery;
-use http::{Request, Response, Uri};
+use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
@@ -34,6 +35,9 @@ use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
 use crate::upstream::pool::Pool;
 use crate::violation::{Rule, Stage, Violation};
+
+/// Logged as the status of an exchange whose client left before its answer; what nginx writes too.
+const CLIENT_LEFT: u16 = 499;
 
 /// One worker's request path.
 pub struct Pipeline {
@@ -89,6 +93,52 @@ struct Trace {
     upstream: Option<UpstreamRecord>,
 }
 
+/// An exchange that has no answer yet.
+///
+/// When its client leaves, the connection drops it. It is settled then all the same: the upstream
+/// may have done what it was asked.
+struct Pending<'a> {
+    pipeline: &'a Pipeline,
+    origin: &'a Origin,
+    exchange: Exchange<'a>,
+    trace: Trace,
+    is_answered: bool,
+}
+
+impl Pending<'_> {
+    fn settlement(
+        &self,
+        outcome: Outcome,
+        status: u16,
+        violation: Option<Violation>,
+    ) -> Settlement {
+        let exchange = &self.exchange;
+        let record = Record {
+            id: exchange.id.get(),
+            generation: exchange.ruleset.generation,
+            client: exchange.client.0,
+            peer: self.origin.peer.0,
+            method: exchange.request.method.clone(),
+            started: exchange.started,
+            request_octets: exchange.request_octets,
+            status,
+            upstream: self.trace.upstream,
+            violation,
+        };
+        let operation = exchange.ruleset.api.metrics(self.trace.operation).clone();
+        Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let violation = self.exchange.observed().first().cloned();
+            self.settlement(Outcome::Abandoned, CLIENT_LEFT, violation).settle();
+        }
+    }
+}
+
 impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { rulesets, bans, keeper, ids, metrics, log } = parts;
@@ -102,9 +152,11 @@ impl Pipeline {
         let (request, body) = request.into_parts();
         let client = ClientAddr(origin.peer.0);
         let id = self.ids.next();
-        let mut exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
-        let mut trace = Trace::default();
-        let answer = self.exchange(&mut exchange, &mut trace, origin, body).await;
+        let exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
+        let trace = Trace::default();
+        let mut pending = Pending { pipeline: self, origin, exchange, trace, is_answered: false };
+        let Pending { exchange, trace, .. } = &mut pending;
+        let answer = self.exchange(exchange, trace, origin, body).await;
         for violation in exchange.observed() {
             self.metrics.violation(violation.rule, Outcome::Observed);
         }
@@ -114,7 +166,7 @@ impl Pipeline {
                 Some(violation) => (Outcome::Observed, Some(violation.clone()), response),
             },
             Err(Denied::Violation(violation)) => {
-                let response = self.refuse(&exchange, origin, &violation).await;
+                let response = self.refuse(exchange, origin, &violation).await;
                 (Outcome::Refused, Some(violation), response)
             }
             Err(Denied::Upstream(error)) => {
@@ -123,20 +175,8 @@ impl Pipeline {
                 (Outcome::Failed, violation, failure(&error, id))
             }
         };
-        let record = Record {
-            id: id.get(),
-            generation: ruleset.generation,
-            client: exchange.client.0,
-            peer: origin.peer.0,
-            method: exchange.request.method,
-            started: exchange.started,
-            request_octets: exchange.request_octets,
-            status: response.status().as_u16(),
-            upstream: trace.upstream,
-            violation,
-        };
-        let operation = ruleset.api.metrics(trace.operation).clone();
-        let settlement = Settlement::new(record, outcome, operation, Rc::clone(&self.log));
+        pending.is_answered = true;
+        let settlement = pending.settlement(outcome, response.status().as_u16(), violation);
         response.map(|body| body.settled_by(Box::new(settlement)))
     }
 
@@ -205,11 +245,19 @@ impl Pipeline {
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
         let response_mode = ruleset.api.response_mode;
         forward_headers(request.headers_mut(), origin.peer, exchange.client, response_mode);
+        if http_body::Body::size_hint(request.body()).exact().is_none() {
+            // Unless told so, hyper takes a GET for one without a body.
+            request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let sent = Monotonic::now();
         let sending = self.pool.send(&ruleset.api.upstream, request);
-        let (response, lease) = tokio::time::timeout(ruleset.limits.response_timeout, sending)
-            .await
-            .map_err(|_elapsed| UpstreamError::ResponseTimeout)??;
+        let sending = tokio::time::timeout(ruleset.limits.response_timeout, sending);
+        let answered = sending.await.unwrap_or(Err(UpstreamError::ResponseTimeout));
+        let (response, lease) = answered.map_err(|error| match origin.body_violation() {
+            // A body that breaks off on its way takes the upstream's connection with it.
+            Some(violation) => Denied::Violation(violation),
+            None => Denied::Upstream(error),
+        })?;
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);

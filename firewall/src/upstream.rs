@@ -1,6 +1,7 @@
 //! Where admitted requests go.
 
 pub mod body;
+mod framing;
 pub mod pool;
 
 use std::net::{IpAddr, SocketAddr};

@@ -45,7 +45,8 @@ pub struct Patience {
     /// From a head's first octet to its last, and from the connection's start to the end of the
     /// first head.
     pub head: Duration,
-    /// From an answer's end to the next head's first octet.
+    /// From an answer's end to the next head's first octet, and from one octet of an answer that
+    /// the client takes to the next.
     pub idle: Duration,
     /// From our end of the stream to the client's, while what it still sends is thrown away: a
     /// socket closed with octets unread would reset the connection under the last answer
@@ -81,6 +82,7 @@ pub struct Judged<S> {
     /// Since when part of which head is here.
     head_since: Option<(u64, Monotonic)>,
     alarm: Alarm,
+    stall_alarm: Alarm,
     ending: Option<Ending>,
 }
 
@@ -122,6 +124,7 @@ impl<S> Judged<S> {
             ready: 0,
             head_since: None,
             alarm: Alarm::default(),
+            stall_alarm: Alarm::default(),
             ending: None,
         }
     }
@@ -201,7 +204,8 @@ impl<S> Judged<S> {
                     Some(self.accepted_at.after(self.patience.head.min(DRAIN_SILENCE)))
                 }
                 0 => Some(self.accepted_at.after(self.patience.head)),
-                _ if self.judgement.is_answering() || !self.framing.is_in_head() => None,
+                _ if self.judgement.is_answering() || self.judgement.is_blocked() => None,
+                _ if !self.framing.is_in_head() => None,
                 _ => Some(self.judgement.quiet_since().after(self.patience.idle)),
             };
         }
@@ -231,6 +235,30 @@ impl<S> Judged<S> {
             self.source = Source::Ended;
         }
         true
+    }
+}
+
+impl<S> Judged<S> {
+    /// Takes what came of writing. A client that takes nothing for too long is given up: it keeps
+    /// an answer, and perhaps the upstream's connection, waiting.
+    fn count_written(
+        &mut self,
+        cx: &mut Context<'_>,
+        written: Poll<Result<usize>>,
+    ) -> Poll<Result<usize>> {
+        let Poll::Ready(written) = written else {
+            if !self.judgement.is_blocked() {
+                self.judgement.set_blocked(true, Monotonic::coarse());
+            }
+            let due = self.judgement.quiet_since().after(self.patience.idle);
+            ready!(self.stall_alarm.poll(cx, due));
+            return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+        };
+        if self.judgement.is_blocked() {
+            self.judgement.set_blocked(false, Monotonic::coarse());
+        }
+        self.judgement.count_sent(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
     }
 }
 
@@ -290,9 +318,8 @@ impl<S: AsyncRead + Unpin> Judged<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         let this = self.get_mut();
-        let sent = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
-        this.judgement.count_sent(sent);
-        Poll::Ready(Ok(sent))
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.count_written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -301,9 +328,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
         bufs: &[std::io::IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         let this = self.get_mut();
-        let sent = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
-        this.judgement.count_sent(sent);
-        Poll::Ready(Ok(sent))
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.count_written(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {

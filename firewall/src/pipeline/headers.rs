@@ -1,7 +1,8 @@
 //! Fields that belong to one hop, and fields that speak of the hops.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, EXPECT, Entry, FORWARDED, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -30,8 +31,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
     EXPECT,
 ];
 
+/// In which a hop speaks of those before it.
+const CLAIMS: [HeaderName; 5] =
+    [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
+
 /// Removes the fields of the previous hop, those that `Connection` names among them; the others keep
 /// their order.
+///
+/// What is meant for every hop stays, although `Connection` names it (RFC 9110 section 7.6.1
+/// forbids that): a client could otherwise take the host from a message that was judged by it.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if !HOP_BY_HOP.iter().any(|name| headers.contains_key(name)) {
         return;
@@ -42,6 +50,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !CLAIMS.contains(name))
         .collect();
     // Removing one by one would move the last field into each gap.
     let mut kept = HeaderMap::with_capacity(headers.len());
@@ -56,7 +65,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 /// Tells the upstream who the client is.
 ///
 /// What an untrusted peer says of itself is removed: its address stands alone in
-/// `X-Forwarded-For`. A trusted proxy's list is kept, and the proxy's own address added to it. Where
+/// `X-Forwarded-For`. So is, from any peer, what only some upstreams take for such a claim. A trusted proxy's list is kept, and the proxy's own address added to it. Where
 /// answers are enforced, no content coding is asked for, since one could not be looked into.
 pub fn forward_headers(
     headers: &mut HeaderMap,
@@ -66,11 +75,10 @@ pub fn forward_headers(
 ) {
     let address = HeaderValue::from_str(&peer.0.to_string());
     let is_direct = peer.0 == client.0;
-    if is_direct {
-        for claim in [FORWARDED, X_FORWARDED_HOST, X_REAL_IP, X_FORWARDED_PROTO] {
-            remove_in_order(headers, &claim);
-        }
-    }
+    remove_in_order(headers, |name| {
+        let is_claim = is_direct && *name != X_FORWARDED_FOR && CLAIMS.contains(name);
+        is_claim || is_disguised_claim(name)
+    });
     if let Ok(address) = address {
         let joined = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
         let list = if is_direct { Vec::new() } else { joined.collect::<Vec<_>>() };
@@ -90,18 +98,27 @@ pub fn forward_headers(
         entry.insert(HeaderValue::from_static("http"));
     }
     if response_mode == Mode::Enforce {
-        remove_in_order(headers, &ACCEPT_ENCODING);
+        remove_in_order(headers, |name| *name == ACCEPT_ENCODING);
     }
 }
 
-/// Removes every line of one field; the others keep their order.
-fn remove_in_order(headers: &mut HeaderMap, removed: &HeaderName) {
-    if !headers.contains_key(removed) {
+/// A claim with an underscore for a hyphen: CGI and its heirs read both as the same (RFC 3875 section
+/// 4.1.18).
+fn is_disguised_claim(name: &HeaderName) -> bool {
+    let plain = |octet: u8| if octet == b'_' { b'-' } else { octet };
+    let name = name.as_str();
+    name.contains('_')
+        && CLAIMS.iter().any(|claim| name.bytes().map(plain).eq(claim.as_str().bytes()))
+}
+
+/// Removes every line of some fields; the others keep their order.
+fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+    if !headers.keys().any(&is_removed) {
         return;
     }
     let mut kept = HeaderMap::with_capacity(headers.len());
     for (name, value) in &*headers {
-        if name != removed {
+        if !is_removed(name) {
             kept.append(name.clone(), value.clone());
         }
     }
@@ -141,6 +158,15 @@ mod tests {
                 vec![("host", "a"), ("accept", "b"), ("x-last", "c")],
             ),
             (vec![("expect", "100-continue"), ("host", "a")], vec![("host", "a")]),
+            (
+                vec![
+                    ("host", "a"),
+                    ("connection", "Host, Content-Length, X-Forwarded-For, Forwarded"),
+                    ("content-length", "1"),
+                    ("x-forwarded-for", "192.0.2.1"),
+                ],
+                vec![("host", "a"), ("content-length", "1"), ("x-forwarded-for", "192.0.2.1")],
+            ),
         ] {
             let mut map = headers(&given);
             strip_hop_by_hop(&mut map);
@@ -155,6 +181,8 @@ mod tests {
             ("x-forwarded-for", "10.9.9.9"),
             ("forwarded", "for=10.9.9.9"),
             ("x-real-ip", "10.9.9.9"),
+            ("x_forwarded_for", "10.9.9.9"),
+            ("x-forwarded_proto", "https"),
         ]);
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
         forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Observe);

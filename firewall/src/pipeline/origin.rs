@@ -33,6 +33,7 @@ pub struct Judgement {
     requests: Cell<u64>,
     is_answering: Cell<bool>,
     is_in_head: Cell<bool>,
+    is_blocked: Cell<bool>,
     is_closing: Cell<bool>,
     is_refusing: Cell<bool>,
     is_draining: Cell<bool>,
@@ -86,12 +87,24 @@ impl Judgement {
         self.is_in_head.get()
     }
 
-    /// Nothing is asked, nothing is being asked, nothing is being answered.
-    pub fn is_idle(&self) -> bool {
-        !self.is_answering.get() && !self.is_in_head.get()
+    /// Says whether part of an answer waits for the client to take it, be the answer handed over
+    /// whole or not.
+    pub fn set_blocked(&self, is_blocked: bool, now: Monotonic) {
+        self.is_blocked.set(is_blocked);
+        self.quiet_since.set(now);
     }
 
-    /// When the last answer ended, or the connection was accepted.
+    pub fn is_blocked(&self) -> bool {
+        self.is_blocked.get()
+    }
+
+    /// Nothing is asked, nothing is being asked, nothing is being answered.
+    pub fn is_idle(&self) -> bool {
+        !self.is_answering.get() && !self.is_in_head.get() && !self.is_blocked.get()
+    }
+
+    /// When the last answer ended, or the client last began or ceased to take it, or the connection
+    /// was accepted.
     pub fn quiet_since(&self) -> Monotonic {
         self.quiet_since.get()
     }

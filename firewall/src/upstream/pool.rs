@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use crate::clock::Monotonic;
 use crate::metrics::Metrics;
 use crate::upstream::body::Body;
-use crate::upstream::{Upstream, UpstreamError};
+use crate::upstream::{Upstream, UpstreamError, framing};
 
 /// How many pooled connections that turn out to be closed one request may meet before it gets a new
 /// one.
@@ -166,6 +166,9 @@ fn answered(
 ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
     // No request asks for an upgrade, so no answer may switch protocols (RFC 9110 section 7.8).
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return Err(UpstreamError::Protocol);
+    }
+    if !framing::is_plain(response.status(), response.headers()) {
         return Err(UpstreamError::Protocol);
     }
     lease.sender = Some(sender);

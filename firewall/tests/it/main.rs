@@ -10,6 +10,8 @@ mod kit;
 
 /// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.
 mod contract;
+/// An upstream that lies, breaks off, stalls or says too much.
+mod hostile;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
 /// Offences become bans, bans hold, survive, and are lifted.
@@ -18,5 +20,7 @@ mod loops;
 mod modes;
 /// The command line, the admin socket, reload, drain.
 mod operator;
+/// Ambiguous requests and hard limits, octet by octet on the client's socket.
+mod smuggling;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;
