@@ -27,7 +27,7 @@ use crate::clock::Monotonic;
 pub use attach::{InterfaceReport, Mode};
 pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
-pub use log::{LogLevel, LogStream, UnknownLevel};
+pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters};
 pub use pin::Pinning;
