@@ -279,6 +279,13 @@ fn transport() -> Vec<Case> {
     let first_whole = ipv4(CLEAN4).fragment(0x2000).build(&words(8, 20));
     let first_syn_fin = ipv4(CLEAN4).fragment(0x2000).build(&tcp(SYN | FIN));
     let later = ipv4(CLEAN4).fragment(1).build(&tcp(SYN | FIN));
+    let shortest = ipv4(CLEAN4).fragment(0x2000).build(&tcp(ACK)[..8]);
+    let mut padded_fragment = ethernet(0x0800, &shortest);
+    padded_fragment.resize(60, 0);
+    let case6f = |name, field, segment: &[u8], reason| {
+        let packet = ipv6(CLEAN6, 44, &fragment6(TCP, field, segment));
+        Case::new(name, ethernet(0x86dd, &packet), reason)
+    };
     let mut table = vec![
         case4("TCP, header cut", &tcp(ACK)[..19], Reason::T1),
         case4("TCP, four words", &words(4, 20), Reason::T1),
@@ -297,6 +304,15 @@ fn transport() -> Vec<Case> {
         ),
         Case::new("TCP, first fragment, SYN and FIN", ethernet(0x0800, &first_syn_fin), Reason::T4),
         Case::new("a later fragment holds no header", ethernet(0x0800, &later), Reason::Passed),
+        Case::new(
+            "TCP, first fragment, header ends in the padding",
+            padded_fragment,
+            Reason::Passed,
+        ),
+        case6f("a later IPv6 fragment holds no header", 8, &tcp(SYN | FIN), Reason::Passed),
+        case6f("TCP, first IPv6 fragment, SYN and FIN", 1, &tcp(SYN | FIN), Reason::T4),
+        case6f("TCP, first IPv6 fragment, header cut", 1, &tcp(ACK)[..16], Reason::Passed),
+        case6f("TCP, atomic IPv6 fragment, header cut", 0, &tcp(ACK)[..16], Reason::T1),
         case4("TCP, source port 0", &port(0), Reason::T2),
         case4("TCP, destination port 0", &port(2), Reason::T2),
         case6("TCP over IPv6, header cut", &tcp(ACK)[..19], Reason::T1),

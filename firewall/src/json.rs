@@ -4,4 +4,5 @@ pub mod parse;
 pub mod tape;
 
 pub use parse::{JsonError, with_tape};
+pub use simd_json::{Node, StaticNode};
 pub use tape::{TapeJson, TapeNode};

@@ -60,7 +60,7 @@ impl BanMode {
 }
 
 /// What to attach, where, and how it is to judge.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Names of interfaces.
     pub interfaces: Vec<String>,
@@ -93,8 +93,8 @@ impl Default for Options {
 pub enum KernelError {
     #[error("the XDP object cannot be loaded")]
     Load { source: aya::EbpfError },
-    /// Without capability (`CAP_BPF`, `CAP_NET_ADMIN`), or by the verdict of the verifier, whose
-    /// last lines are in `log`.
+    /// Without capability (`CAP_BPF`, `CAP_NET_ADMIN`, and `CAP_PERFMON`, without which the verifier
+    /// forbids variable offsets), or by the verdict of the verifier, whose last lines are in `log`.
     #[error("the kernel refuses the XDP program{log}")]
     Refused { source: io::Error, log: String },
     #[error("the XDP program cannot be used")]
@@ -232,6 +232,22 @@ impl Kernel {
         let mut options = TestRunOptions::new();
         options.data_in = Some(frame);
         options.repeat = repeat;
+        self.test_run(options)
+    }
+
+    /// The same once, with only the first `linear` octets in the linear buffer, as some drivers
+    /// deliver frames. Kernels before 6.18 refuse.
+    pub fn probe_split(&mut self, frame: &[u8], linear: u32) -> Result<Probe, KernelError> {
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index,
+        // egress_ifindex.
+        let context = [0, linear, 0, 0, 0, 0].map(u32::to_ne_bytes);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.ctx_in = Some(context.as_flattened());
+        self.test_run(options)
+    }
+
+    fn test_run(&mut self, options: TestRunOptions<'_>) -> Result<Probe, KernelError> {
         let program = xdp(&mut self.program)?;
         let result = program.test_run(options).map_err(|source| KernelError::Program { source })?;
         Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })

@@ -7,6 +7,7 @@
 pub mod access_log;
 pub mod address;
 pub mod ban;
+pub mod causes;
 pub mod clock;
 pub mod contract;
 pub mod control;

@@ -22,7 +22,7 @@ mod link;
 mod topology;
 
 pub use self::error::LabError;
-pub use self::link::{Port, cable};
+pub use self::link::{Port, cable, unplug};
 pub use self::topology::Topology;
 
 /// A network namespace, alive as long as this value, a process in it, or a socket of it.

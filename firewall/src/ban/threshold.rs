@@ -37,7 +37,8 @@ impl Default for Threshold {
 }
 
 /// Points for each offence, by what it proves of the sender.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Weights {
     pub framing: u32,
     pub scan: u32,
@@ -46,10 +47,11 @@ pub struct Weights {
 }
 
 impl Default for Weights {
-    /// No honest client smuggles, hence two framing offences; a scan shows at the third; a form
+    /// No honest client smuggles, hence two framing offences; a scan shows at the third, within two
+    /// minutes; a form
     /// with a bug gets five tries.
     fn default() -> Self {
-        Self { framing: 50, scan: 34, parameter: 20, body: 20 }
+        Self { framing: 50, scan: 40, parameter: 20, body: 20 }
     }
 }
 

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use simd_json::{Node, StaticNode};
+use crate::json::{Node, StaticNode};
 
 use super::schema::{Mismatch, Schema};
 use super::uri::{Plus, decode};

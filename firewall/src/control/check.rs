@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use crate::causes::Causes;
 use crate::contract::{self, ContractError, LoadOptions};
 use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
@@ -82,12 +83,7 @@ impl Findings {
     }
 
     fn error(&mut self, path: &Path, line: Option<usize>, error: &dyn std::error::Error) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
+        let text = Causes(error).to_string();
         self.errors.push(json!({ "file": path, "line": line, "pointer": null, "text": text }));
     }
 }

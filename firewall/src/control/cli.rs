@@ -215,7 +215,7 @@ impl Cli {
             Command::Reload(connection) => {
                 let result = connection.call(&Method::POST, "/v1/reload", None)?;
                 connection.print(&result, |result| {
-                    format!("generation {} is in force", result["generation"])
+                    format!("generation {} is in force", member(result, "generation"))
                 })
             }
             Command::Ban { command } => command.run(),
@@ -243,12 +243,13 @@ impl BanCommand {
                 let seconds = duration.map(|duration| duration.as_secs().max(1));
                 let ban = json!({ "target": target, "for_seconds": seconds, "reason": reason });
                 let made = connection.call(&Method::POST, "/v1/bans", Some(&ban))?;
-                connection.print(&made, |made| format!("banned {}", text(&made["target"])))
+                connection.print(&made, |made| format!("banned {}", text(member(made, "target"))))
             }
             Self::Del { target: IpNetOrAddress(target), connection } => {
                 let path = format!("/v1/bans?target={target}");
                 let lifted = connection.call(&Method::DELETE, &path, None)?;
-                connection.print(&lifted, |lifted| format!("lifted {}", text(&lifted["target"])))
+                connection
+                    .print(&lifted, |lifted| format!("lifted {}", text(member(lifted, "target"))))
             }
             Self::List(connection) => {
                 let bans = connection.call(&Method::GET, "/v1/bans", None)?;
@@ -263,7 +264,7 @@ impl Connection {
         let (status, answer) = socket::call(&self.admin_socket, method, path, body)
             .with_context(|| format!("asking {}", self.admin_socket.display()))?;
         if !status.is_success() {
-            bail!("{}", answer["error"].as_str().unwrap_or("the firewall gave no reason"));
+            bail!("{}", answer.get("error").map_or("the firewall gave no reason".into(), text));
         }
         Ok(answer)
     }
@@ -276,6 +277,11 @@ impl Connection {
 /// A string's text, anything else as JSON.
 pub(super) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A member's value; null if there is none.
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
 }
 
 /// Prints a command's result; a reader that has gone away is no error.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
-use crate::ban::keeper::BanMode;
+use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
+use crate::ban::threshold::Weights;
 use crate::control::settings::KernelLog;
 use crate::pipeline::ruleset::Mode;
 
@@ -147,6 +148,7 @@ pub struct Bans {
     pub extend_drops: u64,
     pub extend_window: Span,
     pub extend_limit: Span,
+    pub patience: Span,
 }
 
 impl Default for Bans {
@@ -161,22 +163,8 @@ impl Default for Bans {
             extend_drops: 20,
             extend_window: Span::seconds(10),
             extend_limit: Span::seconds(7 * 24 * 3600),
+            patience: Span(OFFENCE_PATIENCE),
         }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Weights {
-    pub framing: u32,
-    pub scan: u32,
-    pub parameter: u32,
-    pub body: u32,
-}
-
-impl Default for Weights {
-    fn default() -> Self {
-        Self { framing: 50, scan: 40, parameter: 20, body: 20 }
     }
 }
 
@@ -295,11 +283,11 @@ impl<'de> Deserialize<'de> for Span {
 pub enum ConfigError {
     #[error("cannot read {}", path.display())]
     Unreadable { path: PathBuf, source: std::io::Error },
-    #[error("{}", at(path, line, message))]
+    #[error("{}", at(path, *line, message))]
     Invalid { path: PathBuf, line: Option<usize>, message: String },
 }
 
-fn at(path: &Path, line: &Option<usize>, message: &str) -> String {
+fn at(path: &Path, line: Option<usize>, message: &str) -> String {
     match line {
         Some(line) => format!("{}:{line}: {message}", path.display()),
         None => format!("{}: {message}", path.display()),

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, Held, Plane};
+use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::settings::{KernelLog, Settings};
 use crate::kernel::{
@@ -54,7 +55,7 @@ impl Enforcement {
         match Kernel::start(&options(settings)) {
             Ok(kernel) => enforcement.report(kernel, metrics),
             Err(error) => {
-                let reason = chain(&error);
+                let reason = Causes(&error).to_string();
                 tracing::warn!(
                     reason,
                     "no kernel program: bans are enforced when a client connects"
@@ -211,7 +212,8 @@ fn options(settings: &Settings) -> kernel::Options {
                 (*reason, check)
             })
             .collect(),
-        allow: settings.management.clone(),
+        // A ban of a range must not take a proxy's other clients with it.
+        allow: settings.exempt().collect(),
         log: match settings.kernel_log {
             KernelLog::Off => None,
             KernelLog::Error => Some(LogLevel::Error),
@@ -229,17 +231,6 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Generic => "generic",
         Mode::None => "none",
     }
-}
-
-/// An error with its causes, on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Counts each event, tells of each at level debug, and sums them up once a second.

@@ -47,7 +47,7 @@ pub async fn serve(listener: TcpListener, control: Rc<Control>) {
         tokio::task::spawn_local(async move {
             let service = service_fn(move |request| {
                 let control = Rc::clone(&control);
-                async move { anyhow::Ok(respond(&control, &request).await) }
+                async move { anyhow::Ok(respond(&control, &request)) }
             });
             let serving = http1::Builder::new()
                 .timer(TokioTimer::new())
@@ -61,7 +61,7 @@ pub async fn serve(listener: TcpListener, control: Rc<Control>) {
     }
 }
 
-async fn respond(control: &Control, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+fn respond(control: &Control, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     if request.method() != Method::GET || request.uri().path() != "/metrics" {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::NOT_FOUND;

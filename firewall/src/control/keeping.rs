@@ -9,7 +9,7 @@ use crate::ban::exempt::Exempt;
 use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
 use crate::ban::store::Store;
-use crate::ban::threshold::{Extension, Ladder, Threshold, Weights};
+use crate::ban::threshold::{Extension, Ladder, Threshold};
 use crate::clock::Moment;
 use crate::control::enforcement::KernelPlane;
 use crate::control::settings::Settings;
@@ -19,24 +19,20 @@ pub fn start(
     settings: &Settings,
     plane: Option<KernelPlane>,
 ) -> anyhow::Result<(Keeper<KernelPlane>, KeeperHandle)> {
-    let exempt = settings.management.iter().chain(&settings.trusted_proxies).copied();
     let keeper_settings = KeeperSettings {
         mode: settings.bans.mode,
         threshold: threshold(settings)?,
-        exempt: Arc::new(exempt.collect::<Exempt>()),
+        exempt: Arc::new(settings.exempt().collect::<Exempt>()),
         capacity: Capacity::default(),
-        ..KeeperSettings::default()
+        patience: settings.bans.patience.0,
     };
-    let state = match &settings.state_dir {
-        Some(directory) => {
-            let context = || format!("state directory {}", directory.display());
-            std::fs::create_dir_all(directory).with_context(context)?;
-            Some(Store::open(directory).with_context(context)?)
-        }
-        None => {
-            tracing::warn!("no state directory: bans are lost on exit, but for the kernel's");
-            None
-        }
+    let state = if let Some(directory) = &settings.state_dir {
+        let context = || format!("state directory {}", directory.display());
+        std::fs::create_dir_all(directory).with_context(context)?;
+        Some(Store::open(directory).with_context(context)?)
+    } else {
+        tracing::warn!("no state directory: bans are lost on exit, but for the kernel's");
+        None
     };
     Ok(Keeper::new(keeper_settings, state, plane, Moment::now()))
 }
@@ -47,12 +43,7 @@ fn threshold(settings: &Settings) -> anyhow::Result<Threshold> {
     Ok(Threshold {
         capacity: bans.threshold,
         leak_interval: bans.leak_interval.0,
-        weights: Weights {
-            framing: bans.weights.framing,
-            scan: bans.weights.scan,
-            parameter: bans.weights.parameter,
-            body: bans.weights.body,
-        },
+        weights: bans.weights,
         ladder: Ladder::try_from(rungs).context("bans.durations")?,
         forgive_after: bans.forgive_after.0,
         extension: Extension {

@@ -176,6 +176,11 @@ impl Settings {
         })
     }
 
+    /// Whom no ban reaches, in either plane.
+    pub fn exempt(&self) -> impl Iterator<Item = IpNet> {
+        self.management.iter().chain(&self.trusted_proxies).copied()
+    }
+
     pub fn exchange_limits(&self) -> ExchangeLimits {
         ExchangeLimits {
             body_timeout: self.limits.body_timeout.0,

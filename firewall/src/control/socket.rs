@@ -13,12 +13,12 @@ use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use crate::control::cli::text;
+use crate::control::cli::{member, text};
 
 /// A list of all bans that fit is about 60 MiB.
 const ANSWER_OCTETS: usize = 256 << 20;
 /// A reload compiles documents first.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Sends one request to the running firewall.
 pub fn call(
@@ -52,26 +52,26 @@ pub fn call(
 /// What `firewall status` prints.
 pub fn status_text(status: &Value) -> String {
     let mut lines = vec![
-        format!("mode        {}", text(&status["mode"])),
-        format!("listening   {}", joined(&status["listen"])),
-        format!("generation  {}", status["generation"]),
-        format!("operations  {}", status["operations"]),
-        format!("bans        {} ({})", status["bans"], text(&status["ban_mode"])),
-        format!("pins        {}", text(&status["pins"])),
-        format!("state       {}", text(&status["state"])),
+        format!("mode        {}", text(member(status, "mode"))),
+        format!("listening   {}", joined(member(status, "listen"))),
+        format!("generation  {}", member(status, "generation")),
+        format!("operations  {}", member(status, "operations")),
+        format!("bans        {} ({})", member(status, "bans"), text(member(status, "ban_mode"))),
+        format!("pins        {}", text(member(status, "pins"))),
+        format!("state       {}", text(member(status, "state"))),
     ];
-    for reason in status["reasons"].as_array().into_iter().flatten() {
+    for reason in member(status, "reasons").as_array().into_iter().flatten() {
         lines.push(format!("            {}", text(reason)));
     }
-    for interface in status["interfaces"].as_array().into_iter().flatten() {
-        let mode = text(&interface["mode"]);
-        let reason = interface["reason"].as_str().map(|reason| format!(" ({reason})"));
-        let name = text(&interface["name"]);
+    for interface in member(status, "interfaces").as_array().into_iter().flatten() {
+        let mode = text(member(interface, "mode"));
+        let reason = member(interface, "reason").as_str().map(|reason| format!(" ({reason})"));
+        let name = text(member(interface, "name"));
         lines.push(format!("interface   {name}: {mode}{}", reason.unwrap_or_default()));
     }
-    for (reason, counted) in status["packets"].as_object().into_iter().flatten() {
-        if counted["packets"].as_u64().is_some_and(|packets| packets > 0) {
-            let (packets, bytes) = (&counted["packets"], &counted["bytes"]);
+    for (reason, counted) in member(status, "packets").as_object().into_iter().flatten() {
+        if member(counted, "packets").as_u64().is_some_and(|packets| packets > 0) {
+            let (packets, bytes) = (member(counted, "packets"), member(counted, "bytes"));
             lines.push(format!("packets     {reason}: {packets} ({bytes} octets)"));
         }
     }
@@ -89,16 +89,16 @@ pub fn bans_text(bans: &Value) -> String {
         "TARGET", "REMAINING", "DROPS", "PLANES", "ORIGIN", "REASON"
     )];
     for ban in bans.as_array().into_iter().flatten() {
-        let remaining = ban["remaining_seconds"]
+        let remaining = member(ban, "remaining_seconds")
             .as_u64()
             .map_or_else(|| "for ever".into(), |seconds| format!("{seconds} s"));
-        let drops = ban["drops"].as_u64().unwrap_or(0);
+        let drops = member(ban, "drops").as_u64().unwrap_or(0);
         lines.push(format!(
             "{:<43} {remaining:>10} {drops:>10} {:<9} {:<10} {}",
-            text(&ban["target"]),
-            text(&ban["planes"]),
-            text(&ban["origin"]),
-            text(&ban["reason"]),
+            text(member(ban, "target")),
+            text(member(ban, "planes")),
+            text(member(ban, "origin")),
+            text(member(ban, "reason")),
         ));
     }
     lines.join("\n")
@@ -106,12 +106,16 @@ pub fn bans_text(bans: &Value) -> String {
 
 /// What `firewall explain` prints.
 pub fn explanation_text(explanation: &Value) -> String {
-    let mut lines = vec![text(&explanation["verdict"])];
+    let mut lines = vec![text(member(explanation, "verdict"))];
     for (key, title) in [("ban", "ban"), ("kernel", "kernel map"), ("exempt", "exempt")] {
-        if !explanation[key].is_null() {
-            lines.push(format!("  {title}: {}", text(&explanation[key])));
+        if !member(explanation, key).is_null() {
+            lines.push(format!("  {title}: {}", text(member(explanation, key))));
         }
     }
-    lines.push(format!("  score: {} of {}", explanation["score"], explanation["threshold"]));
+    lines.push(format!(
+        "  score: {} of {}",
+        member(explanation, "score"),
+        member(explanation, "threshold")
+    ));
     lines.join("\n")
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
-use crate::ban::keeper::{KeeperError, KeeperStats};
+use crate::ban::keeper::{Explanation, KeeperError, KeeperStats};
 use crate::clock::Monotonic;
 use crate::control::daemon::Control;
 use crate::control::settings::ban_mode_name;
@@ -87,10 +87,16 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
             None => format!("banned as {}: its requests are refused", ban.target),
         },
     };
-    let mut answer = json!(explanation);
-    answer["verdict"] = verdict.into();
-    answer["kernel"] = json!(kernel);
-    Ok(answer)
+    Ok(json!(Explained { explanation, verdict, kernel }))
+}
+
+/// What the keeper knows of an address, and what the kernel holds.
+#[derive(serde::Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    verdict: String,
+    kernel: Option<Value>,
 }
 
 /// Brings those metrics up to date that others count.

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde::Serialize;
 
 use crate::pipeline::exchange::RequestId;
 use crate::upstream::UpstreamError;
@@ -23,25 +23,42 @@ pub enum After {
     Close,
 }
 
+/// Problem details with our extension members (RFC 9457 sections 3.1 and 3.2).
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pointer: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    keyword: Option<&'a str>,
+    request_id: String,
+}
+
 /// The answer to a message that broke a rule.
 pub fn refusal(violation: &Violation, id: RequestId, after: After) -> Response<Body> {
     let rule = violation.rule;
-    let mut problem = json!({
-        "type": format!("urn:firewall:rule:{}", rule.id()),
-        "title": rule.title(),
-        "status": rule.status(),
-        "rule": rule.id(),
-        "request_id": id.to_string(),
-    });
-    match &violation.at {
-        Location::Message => {}
-        Location::Body(pointer) => problem["pointer"] = json!(pointer),
-        at => problem["parameter"] = json!(at.to_string()),
-    }
-    if let Some(keyword) = &violation.keyword {
-        problem["keyword"] = json!(keyword);
-    }
-    let mut response = answer(rule.status(), &problem, after);
+    let (pointer, parameter) = match &violation.at {
+        Location::Message => (None, None),
+        Location::Body(pointer) => (Some(&**pointer), None),
+        at => (None, Some(at.to_string())),
+    };
+    let problem = Problem {
+        r#type: format!("urn:firewall:rule:{}", rule.id()),
+        title: rule.title(),
+        status: rule.status(),
+        rule: Some(rule.id()),
+        pointer,
+        parameter,
+        keyword: violation.keyword.as_deref(),
+        request_id: id.to_string(),
+    };
+    let mut response = answer(&problem, after);
     let allow = violation.allow.as_deref().map(HeaderValue::from_str);
     if let Some(Ok(allow)) = allow {
         response.headers_mut().insert(ALLOW, allow);
@@ -51,19 +68,25 @@ pub fn refusal(violation: &Violation, id: RequestId, after: After) -> Response<B
 
 /// The answer where the upstream failed; tells the client nothing of the upstream.
 pub fn failure(error: &UpstreamError, id: RequestId) -> Response<Body> {
-    let problem = json!({
-        "type": format!("urn:firewall:upstream:{}", error.id()),
-        "title": error.title(),
-        "status": error.status(),
-        "request_id": id.to_string(),
-    });
-    answer(error.status(), &problem, After::KeepAlive)
+    let problem = Problem {
+        r#type: format!("urn:firewall:upstream:{}", error.id()),
+        title: error.title(),
+        status: error.status(),
+        rule: None,
+        pointer: None,
+        parameter: None,
+        keyword: None,
+        request_id: id.to_string(),
+    };
+    answer(&problem, After::KeepAlive)
 }
 
-fn answer(status: u16, problem: &serde_json::Value, after: After) -> Response<Body> {
-    let mut response = Response::new(Body::full(Bytes::from(problem.to_string())));
+fn answer(problem: &Problem<'_>, after: After) -> Response<Body> {
+    // Strings and numbers alone: nothing that could not be written.
+    let octets = serde_json::to_vec(problem).unwrap_or_default();
+    let mut response = Response::new(Body::full(Bytes::from(octets)));
     *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, PROBLEM_JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);

@@ -1,7 +1,8 @@
 //! Everything one request is judged by. Replaced whole by a reload; a request sees one from start to
 //! end.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,25 +75,33 @@ pub struct Ruleset {
 /// moves is the worker's own, so that cores share no cache line that is written.
 pub struct Rulesets {
     shared: Arc<ArcSwap<Ruleset>>,
-    cached: RefCell<Rc<Arc<Ruleset>>>,
-    address: Cell<*const Ruleset>,
+    cached: RefCell<Rc<Held>>,
+}
+
+/// One generation, as a worker's requests share it.
+pub struct Held(Arc<Ruleset>);
+
+impl Deref for Held {
+    type Target = Ruleset;
+
+    fn deref(&self) -> &Ruleset {
+        &self.0
+    }
 }
 
 impl Rulesets {
     pub fn new(shared: Arc<ArcSwap<Ruleset>>) -> Self {
-        let current = shared.load_full();
-        let address = Cell::new(Arc::as_ptr(&current));
-        Self { shared, cached: RefCell::new(Rc::new(current)), address }
+        let cached = RefCell::new(Rc::new(Held(shared.load_full())));
+        Self { shared, cached }
     }
 
     /// The present generation.
-    pub fn current(&self) -> Rc<Arc<Ruleset>> {
-        let guard = self.shared.load();
-        if Arc::as_ptr(&guard) != self.address.get() {
-            let current = Arc::clone(&guard);
-            self.address.set(Arc::as_ptr(&current));
-            *self.cached.borrow_mut() = Rc::new(current);
+    pub fn current(&self) -> Rc<Held> {
+        let mut cached = self.cached.borrow_mut();
+        let present = self.shared.load();
+        if !Arc::ptr_eq(&present, &cached.0) {
+            *cached = Rc::new(Held(Arc::clone(&present)));
         }
-        Rc::clone(&self.cached.borrow())
+        Rc::clone(&cached)
     }
 }

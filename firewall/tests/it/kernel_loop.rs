@@ -29,6 +29,7 @@ struct Site {
 
 const SCANNER: u8 = 1;
 const NEIGHBOUR: u8 = 2;
+const PROXY: u8 = 3;
 
 fn scanner(family: Family) -> IpAddr {
     family.client(SCANNER)
@@ -280,10 +281,13 @@ fn the_allowlist_wins_in_the_kernel_too() {
     let test = "kernel_loop::the_allowlist_wins_in_the_kernel_too";
     let allowed = Family::V4.client(SCANNER);
     let management = format!("allow = [\"{allowed}/32\"]");
-    let Some(site) = Site::start(test, &Setup { management, ..Setup::of(NOTES) }) else { return };
+    let clients = format!("trusted_proxies = [\"{}/32\"]", Family::V4.client(PROXY));
+    let setup = Setup { clients, management, ..Setup::of(NOTES) };
+    let Some(site) = Site::start(test, &setup) else { return };
     let everybody = json!({ "target": "0.0.0.0/0", "for_seconds": 60, "reason": "a mistake" });
     site.gateway.admin(&Method::POST, "/v1/bans", Some(&everybody));
     site.assert_served(Family::V4, SCANNER);
+    site.assert_served(Family::V4, PROXY);
     site.assert_dropped(Family::V4, NEIGHBOUR);
     assert!(site.dropped("allowed") > 0);
 }

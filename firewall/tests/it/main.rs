@@ -1,5 +1,11 @@
 //! The integration tests: the real program, real sockets, the real kernel where it lets us.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test's panic is its verdict, and clippy excepts test functions alone"
+)]
+
 mod kit;
 
 /// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.

@@ -176,7 +176,11 @@ impl fmt::Display for Seen {
                 if let Some(rule) = member("rule") {
                     write!(f, " {rule}")?;
                     for place in ["pointer", "parameter"] {
-                        member(place).map_or(Ok(()), |place| write!(f, " at {place}"))?;
+                        match member(place) {
+                            None => {}
+                            Some("") => write!(f, " at the top of the body")?,
+                            Some(place) => write!(f, " at {place}")?,
+                        }
                     }
                     return member("keyword")
                         .map_or(Ok(()), |keyword| write!(f, " (keyword {keyword})"));

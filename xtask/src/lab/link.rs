@@ -54,6 +54,15 @@ pub fn cable(left: Port<'_>, right: Port<'_>) -> Result<(), LabError> {
     Ok(())
 }
 
+/// Deletes an interface of the namespace; the other end of its cable goes with it.
+pub fn unplug(namespace: &NetNs, interface: &str) -> Result<(), LabError> {
+    namespace.run(|| {
+        let index = if_nametoindex(interface)
+            .map_err(|errno| LabError::failed("finding an interface", errno.into()))?;
+        netlink("deleting an interface", async |handle| handle.link().del(index).execute().await)
+    })?
+}
+
 /// Brings an interface of the calling thread's namespace up.
 pub(super) fn up(interface: &str) -> Result<(), LabError> {
     let message = LinkUnspec::new_with_name(interface).up().build();

@@ -18,8 +18,9 @@ const fn layer(module: &'static str, may_name: &'static [&'static str]) -> Layer
 
 /// From the foundations up. The longest module that a file is in decides; a module may always name
 /// itself and what is inside it.
-const LAYERS: [Layer; 15] = [
+const LAYERS: [Layer; 16] = [
     layer("address", &[]),
+    layer("causes", &[]),
     layer("clock", &[]),
     layer("json", &[]),
     layer("violation", &[]),
@@ -27,7 +28,7 @@ const LAYERS: [Layer; 15] = [
     layer("access_log", &["address", "clock", "metrics", "violation"]),
     layer("contract", &["json", "violation"]),
     layer("kernel", &["clock", "metrics"]),
-    layer("ban", &["address", "clock", "kernel", "metrics", "violation"]),
+    layer("ban", &["address", "causes", "clock", "kernel", "metrics", "violation"]),
     // Sans-io: told the time, it says what is to be done; so it can be simulated.
     layer(
         "ban::ledger",
@@ -65,6 +66,7 @@ const LAYERS: [Layer; 15] = [
             "access_log",
             "address",
             "ban",
+            "causes",
             "clock",
             "contract",
             "json",

@@ -16,6 +16,7 @@ use super::handle::{KeeperError, Reply};
 use super::report::BanReport;
 use super::stats::{KeeperStats, Persistence, count};
 use crate::ban::store::{BanRow, Batch, Committed, RecordRow, Store, StoreError};
+use crate::causes::Causes;
 
 /// How long an automatic ban may wait for others to share its commit.
 const GATHER: Duration = Duration::from_millis(200);
@@ -182,7 +183,7 @@ impl Disk {
                         } else {
                             self.pending.absorb(batch);
                         }
-                        Some(chain(&error))
+                        Some(Causes(&error).to_string())
                     }
                 }
             }
@@ -224,18 +225,6 @@ impl Disk {
             self.settle(landed);
         }
     }
-}
-
-/// An error with its causes, for a log line and an operator.
-pub(super) fn chain(error: &StoreError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 /// Answers; who no longer waits for the answer has gone, and that is no fault.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::disk::chain;
 use super::stats::count;
 use super::{BanMode, Held, Keeper, Plane};
 use crate::ban::prefix::canonical;
 use crate::ban::record::{Ban, BanChange, ChangeKind, DropCount, LiftCause, Origin, Planes};
 use crate::ban::store::{BanRow, Loaded};
+use crate::causes::Causes;
 use crate::clock::Moment;
 
 /// Ends that differ by less are the same: the file has milliseconds of another clock.
@@ -22,8 +22,8 @@ const ADOPTED: &str = "adopted";
 impl<P: Plane> Keeper<P> {
     pub(super) fn restore(&mut self, loaded: Loaded, at: &Moment) {
         if let Some((path, error)) = &loaded.set_aside {
-            let error = chain(error);
-            tracing::error!(error, moved_to = %path.display(), "the ban database begins anew");
+            let error = Causes(error);
+            tracing::error!(%error, moved_to = %path.display(), "the ban database begins anew");
         }
         if loaded.skipped > 0 {
             tracing::error!(rows = loaded.skipped, "rows of the ban database cannot be read");

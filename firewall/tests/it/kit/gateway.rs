@@ -212,12 +212,14 @@ impl Setup {
         let Self { listen, api, limits, clients, bans, management, kernel, .. } = self;
         let address = if listen.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
         let workers = if listen.contains("workers") { "" } else { "workers = 2" };
+        // That a ban holds before its refusal goes out is no question of the machine's load here.
+        let patience = "patience = \"10s\"";
         let pins = pins(scratch);
         let pins = pins.display();
         format!(
             "[listen]\n{address}\n{workers}\n{listen}\n[limits]\n{limits}\n[[api]]\nname = \"test\"\n\
              spec = \"spec.yaml\"\nupstream = \"{upstream}\"\n{api}\n[clients]\n{clients}\n\
-             [bans]\n{bans}\n[management]\n{management}\n[kernel]\npin_dir = \"{pins}\"\n{kernel}\n\
+             [bans]\n{patience}\n{bans}\n[management]\n{management}\n[kernel]\npin_dir = \"{pins}\"\n{kernel}\n\
              [state]\ndir = \"{directory}/state\"\n[admin]\nsocket = \"{directory}/admin.sock\"\n\
              [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"{directory}/access.log\"\n"
         )

@@ -15,7 +15,7 @@ const CLIENT_NET: IpAddr = IpAddr::V4(CLIENT);
 fn network(test: &str) -> Option<Network> {
     match Network::new() {
         Ok(network) => Some(network),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+        Err(error) if error.is_unavailable() => {
             skipped(test, &error.to_string());
             None
         }
@@ -32,7 +32,7 @@ fn options(network: &Network) -> Options {
 }
 
 fn start(test: &str, network: &Network, options: &Options) -> Option<Kernel> {
-    permitted(test, network.gateway.run(|| Kernel::start(options)))
+    permitted(test, network.gateway.run(|| Kernel::start(options)).unwrap())
 }
 
 /// Whether a datagram of the client's arrives. A second socket pair would be no proof of a loss: the
@@ -44,8 +44,8 @@ struct Path {
 
 impl Path {
     fn new(network: &Network) -> Self {
-        let receiver = network.gateway.run(|| UdpSocket::bind((GATEWAY, 0)).unwrap());
-        let sender = network.client.run(|| UdpSocket::bind((CLIENT, 0)).unwrap());
+        let receiver = network.gateway.run(|| UdpSocket::bind((GATEWAY, 0)).unwrap()).unwrap();
+        let sender = network.client.run(|| UdpSocket::bind((CLIENT, 0)).unwrap()).unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
         Self { receiver, sender }
     }
@@ -135,11 +135,11 @@ fn only_a_command_detaches() {
     path.is_shut(1);
 
     // Even while the daemon runs.
-    let detached = network.gateway.run(|| detach(&options.pin_dir)).unwrap();
+    let detached = network.gateway.run(|| detach(&options.pin_dir)).unwrap().unwrap();
     assert_eq!(detached, ["gw0"]);
     path.is_open();
     drop(kernel);
-    assert_eq!(network.gateway.run(|| detach(&options.pin_dir)).unwrap(), [""; 0]);
+    assert_eq!(network.gateway.run(|| detach(&options.pin_dir)).unwrap().unwrap(), [""; 0]);
     assert_eq!(std::fs::read_dir(&options.pin_dir).unwrap().count(), 0);
 }
 

@@ -130,6 +130,45 @@ fn no_bypass_passes_the_kernel() {
     }
 }
 
+/// Some drivers leave next to nothing of a frame in the linear buffer: what cannot be read there
+/// must be read elsewhere, or a banned source passes.
+#[test]
+fn headers_outside_of_the_linear_buffer_are_read() {
+    const TEST: &str = "headers_outside_of_the_linear_buffer_are_read";
+    if kernel_version() < (6, 18) {
+        eprintln!("SKIPPED: {TEST}: BPF_PROG_TEST_RUN splits frames since Linux 6.18");
+        return;
+    }
+    let Some(mut kernel) = start(TEST, &unpinned()) else {
+        return;
+    };
+    let cases: Vec<Case> =
+        cases::all().into_iter().filter(|case| options(case) == unpinned()).collect();
+    for case in cases {
+        for &(prefix, until_ns) in &case.bans {
+            kernel.ban(net(prefix), Monotonic::from_ns(until_ns)).unwrap();
+        }
+        for linear in [14, 16, 20, 40, 60] {
+            if linear >= case.frame.len() {
+                continue;
+            }
+            let linear = u32::try_from(linear).unwrap();
+            let probe = kernel.probe_split(&case.frame, linear).unwrap();
+            let expected = verdict(case.frame.as_slice(), &case.tables()).drops();
+            assert_eq!(probe.is_dropped, expected, "{}, {linear} octets linear", case.name);
+        }
+        for &(prefix, _) in &case.bans {
+            assert!(kernel.unban(net(prefix)).unwrap());
+        }
+    }
+}
+
+fn kernel_version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
 #[test]
 fn the_verifier_has_room_to_spare() {
     for log in [None, Some(LogLevel::Trace)] {
