@@ -27,7 +27,7 @@ use crate::clock::Monotonic;
 pub use attach::{InterfaceReport, Mode};
 pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
-pub use log::{LogLevel, LogStream, UnknownLevel};
+pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters};
 pub use pin::Pinning;
@@ -152,6 +152,11 @@ impl Kernel {
     ///
     /// When program or maps cannot be loaded at all, as without capability.
     pub fn start(options: &Options) -> Result<Self, KernelError> {
+        Self::with_ring(options, EVENTS.entries)
+    }
+
+    /// The same, with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
+    fn with_ring(options: &Options, ring_octets: u32) -> Result<Self, KernelError> {
         let (pins, pinning) = match Pins::open(&options.pin_dir) {
             Ok(pins) => {
                 let directory = pins.directory().to_owned();
@@ -159,7 +164,7 @@ impl Kernel {
             }
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
-        let mut program = load(pins.as_ref(), options.log)?;
+        let mut program = load(pins.as_ref(), options.log, ring_octets)?;
         let tables = Tables::open(&mut program, config(options), &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
@@ -281,11 +286,16 @@ fn config(options: &Options) -> Config {
     config.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
-fn load(pins: Option<&Pins>, level: Option<LogLevel>) -> Result<Ebpf, KernelError> {
+fn load(
+    pins: Option<&Pins>,
+    level: Option<LogLevel>,
+    ring_octets: u32,
+) -> Result<Ebpf, KernelError> {
     let level = level.map_or(0, LogLevel::number);
     let mut loader = EbpfLoader::new();
     // The program needs none of the kernel's types, and reading them costs milliseconds.
     loader.btf(None).override_global(aya_log::LEVEL, &level, true);
+    loader.map_max_entries(EVENTS.name, ring_octets);
     if let Some(pins) = pins {
         for map in PINNED {
             let path = pins.map(map.name);
@@ -312,3 +322,6 @@ fn xdp(program: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
     let program = program.program_mut(PROGRAM).ok_or(KernelError::NoMap { map: PROGRAM })?;
     program.try_into().map_err(|source| KernelError::Program { source })
 }
+
+#[cfg(test)]
+mod tests;

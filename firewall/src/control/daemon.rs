@@ -21,6 +21,7 @@ use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::settings::Settings;
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
+use crate::kernel;
 use crate::listen::socket;
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::Ruleset;
@@ -87,7 +88,9 @@ fn reported(error: LoadError) -> anyhow::Error {
 fn start_tracing() {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
+        .from_env_lossy()
+        // How much the kernel program says is its own setting: what it writes is wanted.
+        .add_directive(kernel::PROGRAM_LOG.parse().expect("a directive"));
     // Started twice in one process, by a test: the first stands.
     drop(
         tracing_subscriber::fmt()

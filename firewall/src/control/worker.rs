@@ -185,3 +185,6 @@ async fn tend(pipeline: Rc<Pipeline>, connections: Rc<Connections>, metrics: Arc
         metrics.connections.add(open - open_before.replace(open));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,9 @@ use log::{Level, Log, Metadata, Record};
 
 use super::{KernelError, events};
 
+/// The filter directive that lets everything through that the program writes.
+pub const PROGRAM_LOG: &str = "firewall::kernel::program=trace";
+
 /// The least severe record that the program writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogLevel {

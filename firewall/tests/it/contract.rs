@@ -83,6 +83,18 @@ fn requests_by_their_contract() {
             "body.encoding",
             "",
         ),
+        (
+            post(r#"{"text":"a"}"#).replace("Host:", "Content-Encoding: gzip\r\nHost:"),
+            415,
+            "body.encoding",
+            "",
+        ),
+        (
+            post(r#"{"text":"a"}"#).replace("Host:", "Content-Encoding: identity\r\nHost:"),
+            201,
+            "",
+            "",
+        ),
         (with_body("GET /notes", "application/json", "{}"), 400, "body.unexpected", ""),
         (with_body("DELETE /notes/7", "application/json", "{}"), 400, "body.unexpected", ""),
     ];
@@ -228,6 +240,16 @@ fn bodies_at_their_limit() {
         );
         let answer = exchange(gateway.address, chunked);
         assert_eq!(answer.status, status, "{octets} octets in a chunk: {}", answer.text());
+    }
+    // What is too long is refused at once: when it is announced, and when it has come, not when it
+    // has ended.
+    let head = "POST /notes HTTP/1.1\r\nHost: shop.test\r\nContent-Type: application/json\r\n";
+    for unended in [
+        format!("{head}Content-Length: 65\r\n\r\n"),
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n41\r\n{}\r\n", body(65)),
+    ] {
+        let answer = exchange(gateway.address, unended);
+        assert_eq!((answer.status, answer.rule().as_str()), (413, "body.too-large"));
     }
 }
 

@@ -4,6 +4,7 @@
 //! false` lets them be banned.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
@@ -45,7 +46,11 @@ fn a_scanner_is_banned_after_its_third_offence() {
     assert!(is_served(SCANNER, &gateway));
     scan(&gateway);
     // The ban was in force before the third refusal was written: no waiting here.
-    assert!(!is_served(SCANNER, &gateway));
+    let answer = request_from(SCANNER, &gateway, "GET /notes");
+    assert!(answer.is_none(), "closed at accept, without a word: {answer:?}");
+    let refused = r#"firewall_connections_refused_total{reason="banned"} 1"#;
+    let metrics = gateway.metrics();
+    assert!(metrics.contains(refused), "{refused} is not in\n{metrics}");
     assert!(is_served(NEIGHBOUR, &gateway));
     let bans = gateway.bans();
     assert_eq!(bans.len(), 1, "{bans:?}");
@@ -128,6 +133,9 @@ fn behind_a_trusted_proxy_the_client_is_banned_and_not_the_proxy() {
     let bans = gateway.bans();
     assert_eq!(bans.len(), 1, "{bans:?}");
     assert_eq!(bans[0]["target"], "192.0.2.66/32");
+    // What the proxy does in its own name, its health checks for one, bans nobody behind it.
+    scan(&gateway);
+    assert_eq!(through("192.0.2.67", "/notes"), Some(200));
 
     // Whoever is no proxy speaks for nobody: neither against another nor to free itself.
     let claim = "GET /a HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.67\r\n\r\n";
@@ -173,7 +181,11 @@ fn bans_survive_being_killed_with_their_ends() {
     let before = ends(&gateway);
     assert_eq!(before.len(), 2);
     // An operator's ban is on disk when the command returns, and with it what came before.
-    let gateway = gateway.kill_and_restart(|command| command.spawn().unwrap());
+    // Nobody runs for longer than the ends below may differ: time goes on all the same.
+    let gateway = gateway.kill_and_restart_after(
+        |command| command.spawn().unwrap(),
+        || std::thread::sleep(Duration::from_millis(2500)),
+    );
     let after = ends(&gateway);
     assert_eq!(before.len(), after.len());
     for ((target, before), (same, after)) in before.iter().zip(&after) {

@@ -79,13 +79,7 @@ impl Gateway {
         })
     }
 
-    /// Ends it by SIGKILL and starts it again on what it left behind.
-    #[track_caller]
-    pub(crate) fn kill_and_restart(self, spawn: impl FnOnce(&mut Command) -> Child) -> Self {
-        self.kill_and_restart_after(spawn, || ())
-    }
-
-    /// The same, with something done between the two.
+    /// Ends it by SIGKILL, does something, and starts it again on what it left behind.
     #[track_caller]
     pub(crate) fn kill_and_restart_after(
         mut self,
@@ -138,6 +132,15 @@ impl Gateway {
             .unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         (output.status.code(), text + &String::from_utf8(output.stderr).unwrap())
+    }
+
+    /// The names of its threads that begin with `prefix`.
+    pub(crate) fn threads(&self, prefix: &str) -> Vec<String> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let name = |task: std::io::Result<std::fs::DirEntry>| {
+            std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default()
+        };
+        tasks.map(name).filter(|name| name.starts_with(prefix)).collect()
     }
 
     /// Sends a signal.
