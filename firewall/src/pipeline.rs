@@ -243,8 +243,9 @@ impl Pipeline {
         request.method_mut().clone_from(&exchange.request.method);
         *request.uri_mut() = Uri::from(admitted.target);
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
-        let response_mode = ruleset.api.response_mode;
-        forward_headers(request.headers_mut(), origin.peer, exchange.client, response_mode);
+        let (requests, responses) = (ruleset.api.request_mode, ruleset.api.response_mode);
+        let headers = request.headers_mut();
+        forward_headers(headers, origin.peer, exchange.client, requests, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -35,6 +35,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] =
     [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
 
+/// By which some upstreams take another target or method than the request line's, which was judged.
+const OVERRIDES: [HeaderName; 5] = [
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+];
+
 /// Removes the fields of the previous hop, those that `Connection` names among them; the others keep
 /// their order.
 ///
@@ -62,22 +71,27 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     *headers = kept;
 }
 
-/// Tells the upstream who the client is.
+/// Tells the upstream who the client is, and nothing that would have it read another request than the
+/// one that was judged.
 ///
-/// What an untrusted peer says of itself is removed: its address stands alone in
-/// `X-Forwarded-For`. So is, from any peer, what only some upstreams take for such a claim. A trusted proxy's list is kept, and the proxy's own address added to it. Where
-/// answers are enforced, no content coding is asked for, since one could not be looked into.
+/// What an untrusted peer says of itself is removed: its address stands alone in `X-Forwarded-For`. So
+/// is, from any peer, what only some upstreams take for such a claim. A trusted proxy's list is kept,
+/// and the proxy's own address added to it. Where requests are enforced, fields that some upstreams
+/// take for the target or the method are removed; where answers are, no content coding is asked for,
+/// since one could not be looked into.
 pub fn forward_headers(
     headers: &mut HeaderMap,
     peer: PeerAddr,
     client: ClientAddr,
+    request_mode: Mode,
     response_mode: Mode,
 ) {
     let address = HeaderValue::from_str(&peer.0.to_string());
     let is_direct = peer.0 == client.0;
     remove_in_order(headers, |name| {
         let is_claim = is_direct && *name != X_FORWARDED_FOR && CLAIMS.contains(name);
-        is_claim || is_disguised_claim(name)
+        let is_override = request_mode == Mode::Enforce && is_one_of(name, &OVERRIDES);
+        is_claim || is_override || is_disguised_claim(name)
     });
     if let Ok(address) = address {
         let joined = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
@@ -102,13 +116,16 @@ pub fn forward_headers(
     }
 }
 
-/// A claim with an underscore for a hyphen: CGI and its heirs read both as the same (RFC 3875 section
-/// 4.1.18).
+/// A claim with an underscore for a hyphen.
 fn is_disguised_claim(name: &HeaderName) -> bool {
+    name.as_str().contains('_') && is_one_of(name, &CLAIMS)
+}
+
+/// Whether an upstream may take the field for one of these: CGI and its heirs read an underscore as a
+/// hyphen (RFC 3875 section 4.1.18).
+fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
     let plain = |octet: u8| if octet == b'_' { b'-' } else { octet };
-    let name = name.as_str();
-    name.contains('_')
-        && CLAIMS.iter().any(|claim| name.bytes().map(plain).eq(claim.as_str().bytes()))
+    names.iter().any(|known| name.as_str().bytes().map(plain).eq(known.as_str().bytes()))
 }
 
 /// Removes every line of some fields; the others keep their order.
@@ -185,7 +202,7 @@ mod tests {
             ("x-forwarded_proto", "https"),
         ]);
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
-        forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Observe);
+        forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Observe, Mode::Observe);
         assert_eq!(
             lines(&map),
             [("host", "a"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")]
@@ -197,7 +214,7 @@ mod tests {
         let mut map = headers(&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")]);
         let peer = PeerAddr("10.0.0.1".parse().unwrap());
         let client = ClientAddr("192.0.2.1".parse().unwrap());
-        forward_headers(&mut map, peer, client, Mode::Enforce);
+        forward_headers(&mut map, peer, client, Mode::Enforce, Mode::Enforce);
         assert_eq!(
             lines(&map),
             [("x-forwarded-for", "192.0.2.1, 10.0.0.1"), ("x-forwarded-proto", "https")]
@@ -209,8 +226,22 @@ mod tests {
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
         for (mode, kept) in [(Mode::Enforce, false), (Mode::Observe, true), (Mode::Off, true)] {
             let mut map = headers(&[("accept-encoding", "gzip")]);
-            forward_headers(&mut map, peer, ClientAddr(peer.0), mode);
+            forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Enforce, mode);
             assert_eq!(map.contains_key(ACCEPT_ENCODING), kept, "{mode:?}");
+        }
+    }
+
+    #[test]
+    fn target_and_method_cannot_be_overridden_where_they_are_enforced() {
+        let peer = PeerAddr("192.0.2.1".parse().unwrap());
+        for name in ["x-original-url", "x-rewrite-url", "x-http-method-override", "x_rewrite_url"] {
+            for (mode, kept) in [(Mode::Enforce, false), (Mode::Observe, true), (Mode::Off, true)] {
+                let mut map = headers(&[("host", "a"), ("x-original", "kept")]);
+                map.append(HeaderName::from_static(name), HeaderValue::from_static("/admin"));
+                forward_headers(&mut map, peer, ClientAddr(peer.0), mode, Mode::Off);
+                assert_eq!(map.contains_key(name), kept, "{name} {mode:?}");
+                assert!(map.contains_key("x-original"), "{name} {mode:?}");
+            }
         }
     }
 }
