@@ -51,6 +51,9 @@ enum Command {
     Detach {
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/firewall")]
         pin_dir: PathBuf,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print the configuration file with every key and its default
     Config,
@@ -224,8 +227,11 @@ impl Cli {
                 let explanation = connection.call(&Method::GET, &path, None)?;
                 connection.print(&explanation, socket::explanation_text)
             }
-            Command::Detach { pin_dir } => {
+            Command::Detach { pin_dir, json } => {
                 let detached = kernel::detach(&pin_dir).context("detaching")?;
+                if json {
+                    return print(&json!({ "detached": detached }).to_string());
+                }
                 print(&match detached.as_slice() {
                     [] => "nothing was attached".into(),
                     names => format!("detached from {}", names.join(", ")),
