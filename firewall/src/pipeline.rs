@@ -274,8 +274,11 @@ impl Pipeline {
         violation: &Violation,
     ) -> Response<Body> {
         self.metrics.violation(violation.rule, Outcome::Refused);
+        // A proxy's connection carries others' requests too.
+        let is_direct = exchange.client.0 == origin.peer.0;
         let mut after = if exchange.is_unread { After::Close } else { After::KeepAlive };
-        if violation.rule == Rule::Banned || violation.rule.stage() == Stage::Framing {
+        if violation.rule.stage() == Stage::Framing || (violation.rule == Rule::Banned && is_direct)
+        {
             after = After::Close;
         }
         if let Some(offence) = violation.rule.offence() {
@@ -283,7 +286,7 @@ impl Pipeline {
             // The keeper closes the source's connections at once; this one still has an answer to give.
             origin.refusing(true);
             let consequence = self.keeper.offend(client, peer, offence, violation.rule.id()).await;
-            if let Consequence::Banned(_) = consequence {
+            if is_direct && matches!(consequence, Consequence::Banned(_)) {
                 after = After::Close;
             }
             if after == After::KeepAlive {

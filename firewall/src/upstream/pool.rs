@@ -97,7 +97,8 @@ impl Pool {
                 .map_err(|_elapsed| UpstreamError::Saturated)?
                 .map_err(|_closed| UpstreamError::Saturated)?,
         };
-        let mut lease = Lease {
+        // Of this time, whatever a reload does while the request is under way.
+        let lease = Lease {
             pool: Rc::clone(&self.inner),
             sender: None,
             era: self.inner.era.get(),
@@ -120,10 +121,7 @@ impl Pool {
         let mut sender = connect(upstream).await?;
         self.new.inc();
         match sender.send_request(unsent).await {
-            Ok(response) => {
-                lease.era = self.inner.era.get();
-                answered(lease, sender, response)
-            }
+            Ok(response) => answered(lease, sender, response),
             Err(_) => Err(UpstreamError::Protocol),
         }
     }

@@ -128,6 +128,12 @@ fn behind_a_trusted_proxy_the_client_is_banned_and_not_the_proxy() {
     for path in ["/a", "/b", "/c"] {
         assert_eq!(through("192.0.2.66", path), Some(404));
     }
+    // The proxy's connection stays: it carries other clients' requests.
+    let mut shared = Client::connect_from(SCANNER, gateway.address).unwrap();
+    for (client, status) in [("192.0.2.66", 403), ("192.0.2.67", 200)] {
+        let head = format!("GET /notes HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {client}\r\n\r\n");
+        assert_eq!(shared.send(head).answer().expect(client).status, status);
+    }
     assert_eq!(through("192.0.2.66", "/notes"), Some(403));
     assert_eq!(through("192.0.2.67", "/notes"), Some(200));
     let bans = gateway.bans();
