@@ -61,6 +61,11 @@ impl Body {
         self
     }
 
+    /// The same octets once more, where all of them are here.
+    pub fn replica(&self) -> Option<Self> {
+        self.rest.is_none().then(|| Self::of(self.ready.clone(), None))
+    }
+
     /// The octets, where all of them are here.
     pub fn into_bytes(mut self) -> Option<Bytes> {
         if self.rest.is_some() {

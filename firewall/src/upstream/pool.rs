@@ -1,6 +1,7 @@
 //! One worker's connections to the upstream: kept alive, the newest used first.
 
 use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -82,7 +83,8 @@ impl Pool {
 
     /// Sends `request` and waits for the head of its answer.
     ///
-    /// A request goes out once: it is tried again only where hyper gave it back unsent.
+    /// A request is tried again where hyper gave it back unsent; and, if it is idempotent, where the
+    /// upstream closed a kept connection under it (RFC 9112 section 9.3.1).
     pub async fn send(
         &self,
         upstream: &Upstream,
@@ -107,15 +109,17 @@ impl Pool {
         let mut unsent = request;
         for _ in 0..STALE_ATTEMPTS {
             let Some(mut sender) = self.idle(upstream) else { break };
+            let replica = replica(&unsent);
             match sender.try_send_request(unsent).await {
                 Ok(response) => {
                     self.reused.inc();
                     return answered(lease, sender, response);
                 }
-                Err(mut error) => match error.take_message() {
-                    Some(request) => unsent = request,
-                    None => return Err(UpstreamError::Protocol),
-                },
+                Err(mut error) => {
+                    let was_closed = was_closed(error.error());
+                    let again = error.take_message().or(replica.filter(|_| was_closed));
+                    unsent = again.ok_or(UpstreamError::Protocol)?;
+                }
             }
         }
         let mut sender = connect(upstream).await?;
@@ -155,6 +159,28 @@ impl Pool {
         })?;
         Some(idle.remove(newest).sender)
     }
+}
+
+/// A copy of a request that may be sent twice (RFC 9110 section 9.2.2) and whose body is here whole.
+fn replica(request: &Request<Body>) -> Option<Request<Body>> {
+    if !request.method().is_idempotent() {
+        return None;
+    }
+    let mut replica = Request::new(request.body().replica()?);
+    replica.method_mut().clone_from(request.method());
+    replica.uri_mut().clone_from(request.uri());
+    replica.headers_mut().clone_from(request.headers());
+    Some(replica)
+}
+
+/// Whether the connection ended before there was an answer, rather than with a bad one.
+fn was_closed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    let is_reset = cause.is_some_and(|cause| {
+        matches!(cause.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    });
+    error.is_incomplete_message() || error.is_canceled() || is_reset
 }
 
 fn answered(

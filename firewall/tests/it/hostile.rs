@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::contract::{NOTES, notes};
-use crate::kit::client::{Client, bodiless};
+use crate::kit::client::{Client, bodiless, exchange, with_body};
 use crate::kit::gateway::{Gateway, Setup};
 use crate::kit::upstream::{Received, Upstream, json};
 use crate::kit::{PATIENCE, eventually};
@@ -293,9 +293,25 @@ fn a_connection_that_the_upstream_closed_is_not_used() {
     for number in 0..30 {
         let answer = client.send(bodiless("GET /notes")).answer().expect("an answer");
         assert_eq!(answer.status, 200, "{number}: {}", answer.text());
-        std::thread::sleep(Duration::from_millis(2));
     }
+    // What met a closing connection was not read there, and was sent once more.
     assert_eq!(upstream.received().len(), 30);
+}
+
+#[test]
+fn what_is_not_idempotent_is_sent_once() {
+    // The first answer keeps its word; the second request is read, and the connection closed on it.
+    let answer = format!("{HEAD}Content-Length: 2\r\n\r\n[]");
+    let upstream = Upstream::start(move |request| match request.line() {
+        "GET /notes HTTP/1.1" => answer.clone().into_bytes(),
+        _ => Vec::new(),
+    });
+    let setup = Setup { listen: "workers = 1".into(), ..setup("enforce", "") };
+    let gateway = Gateway::start(&setup, &upstream);
+    assert_eq!(exchange(gateway.address, bodiless("GET /notes")).status, 200);
+    let note = with_body("POST /notes", "application/json", r#"{"text":"a"}"#);
+    assert_eq!(exchange(gateway.address, note).status, 502);
+    assert_eq!(upstream.received().len(), 2);
 }
 
 #[test]

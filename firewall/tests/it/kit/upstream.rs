@@ -36,7 +36,8 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Serves on loopback; `answer` gives the octets of each answer, head and all.
+    /// Serves on loopback; `answer` gives the octets of each answer, head and all. None close the
+    /// connection.
     pub(crate) fn start(answer: impl Fn(&Received) -> Vec<u8> + Send + Sync + 'static) -> Self {
         Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), answer)
     }
@@ -78,7 +79,7 @@ fn serve(stream: &TcpStream, received: &Mutex<Vec<Received>>, answer: &Answering
         if writer.write_all(&octets).is_err() {
             return;
         }
-        if find(&octets, b"connection: close") {
+        if octets.is_empty() || find(&octets, b"connection: close") {
             drop(stream.shutdown(std::net::Shutdown::Both));
             return;
         }
