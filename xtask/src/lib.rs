@@ -8,5 +8,6 @@ pub mod lab;
 mod project;
 mod report;
 pub mod skip;
+pub mod suite;
 pub mod test;
 pub mod tidy;
