@@ -100,7 +100,8 @@ fn run(data: &[u8]) {
 /// The value that `text` is, where the firewall is to accept it as JSON: what `serde_json` accepts,
 /// but for depth, member names given twice, and numbers that receivers could read differently.
 fn read(text: &[u8]) -> Option<Value> {
-    let is_plain = depth(text) <= DEPTH_LIMIT && numbers(text).iter().all(|number| is_exact(number));
+    let is_plain =
+        depth(text) <= DEPTH_LIMIT && numbers(text).iter().all(|number| is_exact(number));
     is_plain.then(|| serde_json::from_slice::<Unique>(text).ok()).flatten().map(|unique| unique.0)
 }
 
@@ -180,7 +181,11 @@ fn scientific(number: &str) -> (bool, String, i64) {
     let place = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     // Beyond 64 bits no double is named.
     let exponent: i64 = exponent.parse().unwrap_or(i64::MAX / 2);
-    (negative, significant, exponent.saturating_add(place(whole.len())).saturating_sub(place(leading)))
+    (
+        negative,
+        significant,
+        exponent.saturating_add(place(whole.len())).saturating_sub(place(leading)),
+    )
 }
 
 /// A value whose objects name no member twice.
@@ -274,6 +279,19 @@ const TEXTS: [&str; 16] = [
 ];
 
 const WORDS: &[&str] = &[
-    "true", "false", "null", "\\ud83d\\ude00", "\\u0000", "\\u0061", "1e308", "1e400", "-0.0",
-    "9007199254740993", "18446744073709551616", "0.30000000000000004", "\"a\":", "\u{feff}", "1E+2",
+    "true",
+    "false",
+    "null",
+    "\\ud83d\\ude00",
+    "\\u0000",
+    "\\u0061",
+    "1e308",
+    "1e400",
+    "-0.0",
+    "9007199254740993",
+    "18446744073709551616",
+    "0.30000000000000004",
+    "\"a\":",
+    "\u{feff}",
+    "1E+2",
 ];

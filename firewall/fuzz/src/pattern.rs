@@ -168,8 +168,9 @@ fn sequence(
                 out.both(")");
             }
             _ => {
-                let (ecma, plain) =
-                    ATOMS.get(usize::from(octet) / 16 + usize::from(octet) % 5).unwrap_or(&ATOMS[0]);
+                let (ecma, plain) = ATOMS
+                    .get(usize::from(octet) / 16 + usize::from(octet) % 5)
+                    .unwrap_or(&ATOMS[0]);
                 out.push(ecma, plain);
             }
         }
@@ -188,7 +189,8 @@ fn seeds() -> Vec<Vec<u8>> {
         seed
     });
     let built = (0..24_u8).map(|start| {
-        let walk = (0..96_u8).map(move |step| start.wrapping_mul(29).wrapping_add(step.wrapping_mul(start | 1)));
+        let walk = (0..96_u8)
+            .map(move |step| start.wrapping_mul(29).wrapping_add(step.wrapping_mul(start | 1)));
         std::iter::once(1).chain(walk).collect()
     });
     texts.chain(built).collect()
@@ -210,8 +212,27 @@ const PATTERNS: [&str; 12] = [
 ];
 
 const WORDS: &[&str] = &[
-    "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?<n>", r"\k<n>", r"\1", r"\d", r"\p{L}", r"\u{1F600}",
-    r"\x41", r"\cA", "{1,3}", "{99999}", "[^]", "[]", "&&", "--", r"\b", r"\s",
+    "(?:",
+    "(?=",
+    "(?!",
+    "(?<=",
+    "(?<!",
+    "(?<n>",
+    r"\k<n>",
+    r"\1",
+    r"\d",
+    r"\p{L}",
+    r"\u{1F600}",
+    r"\x41",
+    r"\cA",
+    "{1,3}",
+    "{99999}",
+    "[^]",
+    "[]",
+    "&&",
+    "--",
+    r"\b",
+    r"\s",
 ];
 
 #[cfg(test)]

@@ -156,9 +156,9 @@ fn naive(method: &str, path: &str) -> Result<(String, Vec<String>), Rule> {
         .max_by(|((one, _), _), ((other, _), _)| one.cmp(other));
     let ((_, values), template) = best.ok_or(Rule::UnknownPath)?;
     let has = |wanted: &str| {
-        TEMPLATES.iter().any(|(method, known)| {
-            *known == template && method.eq_ignore_ascii_case(wanted)
-        })
+        TEMPLATES
+            .iter()
+            .any(|(method, known)| *known == template && method.eq_ignore_ascii_case(wanted))
     };
     let declared = if has(method) {
         method
@@ -182,11 +182,39 @@ fn seeds() -> Vec<Vec<u8>> {
 }
 
 const PATHS: [&str; 16] = [
-    "/books/me", "/a/b/c", "/a/b/c/", "//", "/a//c", "/a/%2e%2e/c", "/a/./c", "/a/%2F/c", "/a/%5c/c",
-    "/books/%6dine", "/caf%c3%a9", "/caf%C0%A9", "/books/%", "/books/;v=1", "*", "/a/b/%00",
+    "/books/me",
+    "/a/b/c",
+    "/a/b/c/",
+    "//",
+    "/a//c",
+    "/a/%2e%2e/c",
+    "/a/./c",
+    "/a/%2F/c",
+    "/a/%5c/c",
+    "/books/%6dine",
+    "/caf%c3%a9",
+    "/caf%C0%A9",
+    "/books/%",
+    "/books/;v=1",
+    "*",
+    "/a/b/%00",
 ];
 
 const WORDS: &[&str] = &[
-    "/", "%2F", "%2e", "%", "%25", "%C3%A9", "books", "mine", "me", "a/b/c", "..", ";", "caf%C3%A9",
-    "with/slash/", "dots.v1", "%6D",
+    "/",
+    "%2F",
+    "%2e",
+    "%",
+    "%25",
+    "%C3%A9",
+    "books",
+    "mine",
+    "me",
+    "a/b/c",
+    "..",
+    ";",
+    "caf%C3%A9",
+    "with/slash/",
+    "dots.v1",
+    "%6D",
 ];
