@@ -4,6 +4,7 @@ pub mod bench;
 pub mod demo;
 pub mod ebpf;
 mod end;
+pub mod fuzz;
 pub mod lab;
 mod project;
 mod report;

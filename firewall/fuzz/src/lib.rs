@@ -14,8 +14,8 @@ mod specimen;
 
 /// The environment variable that names the target.
 pub const TARGET: &str = "FIREWALL_FUZZ_TARGET";
-/// The environment variable that names the folder which the target's seeds and `dictionary` are
-/// written to before the first input is read.
+/// The environment variable that names the folder which the target's seeds are written to before the
+/// first input is read, with the file `dictionary` beside it.
 pub const SEEDS: &str = "FIREWALL_FUZZ_SEEDS";
 
 /// One thing that is fuzzed.
@@ -68,7 +68,18 @@ fn write_seeds(target: &Target, folder: &Path) -> std::io::Result<()> {
     for (index, seed) in (target.seeds)().iter().enumerate() {
         std::fs::write(folder.join(format!("seed-{index:03}")), seed)?;
     }
-    Ok(())
+    std::fs::write(folder.with_file_name("dictionary"), dictionary(target.words))
+}
+
+/// The words in libFuzzer's form: one in quotes on each line, what is not plain in hexadecimal.
+fn dictionary(words: &[&str]) -> String {
+    let escaped = |octet: u8| match octet {
+        b'"' | b'\\' => format!("\\{}", char::from(octet)),
+        b' '..=b'~' => char::from(octet).to_string(),
+        _ => format!("\\x{octet:02X}"),
+    };
+    let line = |word: &&str| format!("\"{}\"\n", word.bytes().map(escaped).collect::<String>());
+    words.iter().map(line).collect()
 }
 
 /// A panic that is caught on its way would be missed, so the hook ends the process; but those of the
@@ -112,6 +123,15 @@ mod tests {
                 (target.run)(&seed[..seed.len() / 2]);
             }
         }
+    }
+
+    #[test]
+    fn dictionaries_are_libfuzzers() {
+        assert_eq!(
+            dictionary(&["a b", "\"\\", "é\n"]),
+            "\"a b\"\n\"\\\"\\\\\"\n\"\\xC3\\xA9\\x0A\"\n"
+        );
+        assert_eq!(dictionary(&[]), "");
     }
 
     #[test]
