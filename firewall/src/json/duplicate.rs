@@ -5,40 +5,71 @@ use simd_json::Node;
 use super::parse::cells;
 
 /// Up to so many members, names are compared pairwise; beyond, they are sorted.
-const PAIRWISE_MEMBERS: usize = 12;
+const PAIRWISE_MEMBERS: usize = 16;
+
+/// A member of an object: what its name is told apart by in most cases, and the place of its name
+/// on the tape.
+#[derive(Clone, Copy)]
+pub(super) struct Member {
+    digest: u64,
+    position: u32,
+}
 
 /// Whether an object names a member twice. Every object is visited once, whatever its depth, since
-/// the tape is flat; the cost is O(n log n) in the worst case.
-pub(super) fn has_duplicates(tape: &[Node<'_>], names: &mut Vec<u32>) -> bool {
+/// the tape is flat; the cost is O(n log n) in the worst case. `members` is room to work in.
+pub(super) fn has_duplicates(tape: &[Node<'_>], members: &mut Vec<Member>) -> bool {
     tape.iter().enumerate().any(|(at, cell)| {
         let Node::Object { len, .. } = *cell else { return false };
         if len < 2 {
             return false;
         }
-        members(tape, at, len, names);
+        members_of(tape, at, len, members);
+        let same = |one: &Member, other: &Member| {
+            one.digest == other.digest && name(tape, one.position) == name(tape, other.position)
+        };
         if len <= PAIRWISE_MEMBERS {
-            return names.iter().enumerate().any(|(i, one)| {
-                let one = name(tape, *one);
-                names.iter().skip(i + 1).any(|other| name(tape, *other) == one)
-            });
+            let mut rest = members.as_slice();
+            while let [one, others @ ..] = rest {
+                if others.iter().any(|other| same(one, other)) {
+                    return true;
+                }
+                rest = others;
+            }
+            return false;
         }
-        names.sort_unstable_by(|one, other| name(tape, *one).cmp(name(tape, *other)));
-        names
-            .windows(2)
-            .any(|pair| matches!(pair, [one, other] if name(tape, *one) == name(tape, *other)))
+        members.sort_unstable_by(|one, other| {
+            let by_digest = one.digest.cmp(&other.digest);
+            by_digest.then_with(|| name(tape, one.position).cmp(name(tape, other.position)))
+        });
+        members.windows(2).any(|pair| matches!(pair, [one, other] if same(one, other)))
     })
 }
 
-/// The places of the names of the object at `at`, in the order of the document.
-fn members(tape: &[Node<'_>], at: usize, len: usize, names: &mut Vec<u32>) {
-    names.clear();
+/// The members of the object at `at`, in the order of the document.
+fn members_of(tape: &[Node<'_>], at: usize, len: usize, members: &mut Vec<Member>) {
+    members.clear();
     let mut position = at + 1;
+    let mut rest = tape.get(position..).unwrap_or_default();
     for _ in 0..len {
+        let [Node::String(name), value @ ..] = rest else { break };
+        let count = value.first().map_or(0, cells);
         // simd-json refuses inputs of 4 GiB, so that positions fit.
-        names.push(u32::try_from(position).unwrap_or(u32::MAX));
-        position += 1;
-        position += tape.get(position).map_or(1, cells);
+        let place = u32::try_from(position).unwrap_or(u32::MAX);
+        members.push(Member { digest: digest(name.as_bytes()), position: place });
+        position += 1 + count;
+        rest = value.get(count..).unwrap_or_default();
     }
+}
+
+/// Length, start and end of a name: equal for equal names, and rarely for others.
+fn digest(name: &[u8]) -> u64 {
+    let ends = match (name.first_chunk(), name.last_chunk()) {
+        (Some(start), Some(end)) => {
+            u64::from_le_bytes(*start) ^ u64::from_le_bytes(*end).rotate_left(29)
+        }
+        _ => name.iter().fold(0, |all, octet| all << 8 | u64::from(*octet)),
+    };
+    ends ^ (name.len() as u64) << 56
 }
 
 fn name<'a>(tape: &[Node<'a>], position: u32) -> &'a str {
@@ -62,14 +93,14 @@ fn copy<'a>(tape: &[Node<'a>], at: usize, last_counts: bool, out: &mut Vec<Node<
     out.push(*cell);
     match *cell {
         Node::Object { len, .. } => {
-            let counting = counting(tape, at, len, last_counts);
-            for position in &counting {
+            let names = counting(tape, at, len, last_counts);
+            for position in &names {
                 out.push(Node::String(name(tape, *position)));
                 copy(tape, *position as usize + 1, last_counts, out);
             }
             let count = out.len() - start - 1;
             if let Some(cell) = out.get_mut(start) {
-                *cell = Node::Object { len: counting.len(), count };
+                *cell = Node::Object { len: names.len(), count };
             }
         }
         Node::Array { len, .. } => {
@@ -87,10 +118,11 @@ fn copy<'a>(tape: &[Node<'a>], at: usize, last_counts: bool, out: &mut Vec<Node<
     }
 }
 
-/// The members of the object at `at` that count, in the order of the document.
+/// The names of the object at `at` that count, by their places, in the order of the document.
 fn counting(tape: &[Node<'_>], at: usize, len: usize, last_counts: bool) -> Vec<u32> {
-    let mut names = Vec::with_capacity(len);
-    members(tape, at, len, &mut names);
+    let mut members = Vec::with_capacity(len);
+    members_of(tape, at, len, &mut members);
+    let mut names: Vec<_> = members.iter().map(|member| member.position).collect();
     // Of equal names the one that counts comes first, and the others are dropped.
     names.sort_unstable_by(|one, other| {
         let by_place = if last_counts { other.cmp(one) } else { one.cmp(other) };
@@ -145,6 +177,22 @@ mod tests {
             );
             assert_eq!(read(text, DuplicateNames::First).as_deref(), Ok(first), "{text}");
             assert_eq!(read(text, DuplicateNames::Last).as_deref(), Ok(last), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_with_one_digest_are_told_apart() {
+        // Sixteen octets of which the middle does not count.
+        let alike = ["abcdefghXabcdefgh", "abcdefghYabcdefgh"];
+        assert_eq!(digest(alike[0].as_bytes()), digest(alike[1].as_bytes()));
+        let filler = |count| (0..count).map(|i| format!(",\"{i}\":0")).collect::<String>();
+        for count in [0, PAIRWISE_MEMBERS] {
+            let [one, other] = alike;
+            let unique = format!("{{\"{one}\":1,\"{other}\":2{}}}", filler(count));
+            assert_eq!(read(&unique, DuplicateNames::Refuse).as_ref(), Ok(&unique));
+            let twice = format!("{{\"{one}\":1,\"{other}\":2,\"{one}\":3{}}}", filler(count));
+            let refused = read(&twice, DuplicateNames::Refuse);
+            assert_eq!(refused, Err(JsonError::DuplicateMember), "{count} members more");
         }
     }
 

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use simd_json::{Buffers, ErrorType, INPUT_PADDING, Node, StaticNode, Tape};
 
-use super::duplicate::{has_duplicates, without_duplicates};
+use super::duplicate::{Member, has_duplicates, without_duplicates};
 use super::number::is_exact_decimal;
 use super::tape::TapeNode;
 
@@ -84,7 +84,7 @@ struct Scratch {
     buffers: Buffers,
     depth_limit: usize,
     tape: Tape<'static>,
-    names: Vec<u32>,
+    members: Vec<Member>,
 }
 
 thread_local! {
@@ -114,10 +114,10 @@ pub fn with_tape<T>(
             buffers: Buffers::with_max_depth(bytes.len().min(RETAINED_LIMIT), rules.depth_limit),
             depth_limit: rules.depth_limit,
             tape: Tape(Vec::new()),
-            names: Vec::new(),
+            members: Vec::new(),
         }),
     };
-    let Scratch { input, buffers, tape, names, .. } = &mut *scratch;
+    let Scratch { input, buffers, tape, members, .. } = &mut *scratch;
     input.clear();
     input.extend_from_slice(bytes);
     input.resize(bytes.len() + INPUT_PADDING, 0);
@@ -128,7 +128,7 @@ pub fn with_tape<T>(
         if !rules.inexact_numbers && !has_exact_numbers(&filled.0, bytes, start) {
             return Err(JsonError::Imprecise);
         }
-        if !has_duplicates(&filled.0, names) {
+        if !has_duplicates(&filled.0, members) {
             return Ok(read(TapeNode::new(&filled.0)));
         }
         let last_counts = match rules.duplicate_names {

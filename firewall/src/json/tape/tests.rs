@@ -128,6 +128,29 @@ fn the_tape_and_a_tree_get_the_same_verdict() {
 }
 
 #[test]
+fn a_member_is_found_by_its_whole_name() {
+    let name = "abcdefghijklmnopqrstuvwxyz";
+    for len in 0..name.len() {
+        for position in 0..len {
+            let key = &name[..len];
+            let mut other = key.to_owned();
+            other.replace_range(position..=position, "Z");
+            let text = format!("{{\"{other}\":1,\"{key}x\":2,\"{key}\":3}}");
+            let found = with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
+                Object::get(&root, &TapeJson::prepare_key(key))
+                    .map(|value| value.to_value().into_owned())
+            });
+            assert_eq!(found, Ok(Some(json!(3))), "{text}");
+            let text = format!("{{\"{other}\":1}}");
+            let found = with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
+                Object::get(&root, &TapeJson::prepare_key(key)).is_some()
+            });
+            assert_eq!(found, Ok(false), "{text}");
+        }
+    }
+}
+
+#[test]
 fn an_error_holds_no_copy_of_the_instance() {
     let validator = validator(&json!({"additionalProperties": false, "properties": {"a": {}}}));
     let text = format!("{{\"unknown\":[{}1]}}", "1,".repeat(10_000));
