@@ -5,20 +5,21 @@
 //! document demands and this version does not enforce is an error, or, named in
 //! [`LoadOptions::unenforced`], a warning: never silence.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 mod compile;
 mod content;
 mod dialect;
 mod document;
+mod documents;
 mod format;
 mod media_type;
 mod operation;
 mod parameter;
 mod paths;
 mod pattern;
+pub mod policy;
 mod problem;
 mod query;
 mod response;
@@ -28,10 +29,11 @@ mod uri;
 
 pub use content::{BodyRule, Content};
 pub use operation::{Contract, Matched, Operation, OperationIndex};
+pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
 
-use document::Document;
+use documents::{Documents, FileIndex, Place};
 
 /// How a document is to be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,10 @@ pub struct LoadOptions {
     /// What may stay unenforced, by the names that [`Problem::unenforced`] gives: `security`,
     /// `format:foo`, `media-type:text/csv`.
     pub unenforced: BTreeSet<String>,
+    /// What the specification leaves to the owner of the API.
+    pub policy: Policy,
+    /// The directories that stand for the URIs with these prefixes.
+    pub references: BTreeMap<String, PathBuf>,
     /// Octets that a request's body may have.
     pub body_limit: usize,
     /// Octets that a response's body may have.
@@ -51,6 +57,8 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             unenforced: BTreeSet::new(),
+            policy: Policy::default(),
+            references: BTreeMap::new(),
             body_limit: 1024 * 1024,
             response_limit: 8 * 1024 * 1024,
             depth_limit: 64,
@@ -87,31 +95,21 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractEr
 }
 
 fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractError>> {
-    let document = Document::read(path).map_err(|error| vec![error])?;
-    let compile::Compiled { contract, mut problems } = compile::compile(&document.root, options);
+    let documents = Documents::read(path, &options.references)?;
+    let compile::Compiled { contract, mut problems } = compile::compile(&documents, options);
     if problems.iter().all(|(_, problem)| is_warning(problem, options))
-        && let Err(error) = structure::read(&document.root)
+        && let Err(error) = structure::read(documents.root(FileIndex(0)))
     {
-        problems.push((String::new(), Problem::Structure(error.to_string().into())));
+        let root = Place { file: FileIndex(0), pointer: String::new() };
+        problems.push((root, Problem::Structure(error.to_string().into())));
     }
-    let lines = if problems.is_empty() {
-        Vec::new()
-    } else {
-        document.lines(problems.iter().map(|(pointer, _)| &**pointer))
-    };
-    let located = problems.into_iter().zip(lines).map(|((pointer, problem), line)| ContractError {
-        file: Arc::clone(&document.file),
-        line,
-        pointer: pointer.into(),
-        problem,
-    });
-    let (mut warnings, mut errors): (Vec<_>, Vec<_>) =
-        located.partition(|error| is_warning(&error.problem, options));
-    warnings.sort_by_key(|error| error.line);
-    errors.sort_by_key(|error| error.line);
+    let (warnings, errors): (Vec<_>, Vec<_>) = documents
+        .locate(problems)
+        .into_iter()
+        .partition(|error| is_warning(&error.problem, options));
     if errors.is_empty() {
-        let files = vec![path.to_owned()];
-        Ok(Loaded { contract, warnings, files, digest: document.sha256 })
+        let files = documents.files().map(Path::to_owned).collect();
+        Ok(Loaded { contract, warnings, files, digest: documents.sha256() })
     } else {
         Err(errors)
     }

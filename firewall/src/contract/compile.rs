@@ -3,42 +3,52 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::Method;
-use serde_json::Value;
-
 use super::LoadOptions;
 use super::dialect::{Schemas, kind};
+use super::documents::{Documents, FileIndex, Place};
 use super::operation::{Contract, Operation, OperationIndex};
 use super::paths::{PathTable, Segment, segments};
 use super::problem::Problem;
 use super::query::QueryRules;
 use super::schema::Direction;
+use http::Method;
 use parameters::Parameter;
 use reader::At;
 
 mod contents;
 mod parameters;
-mod reader;
+pub(super) mod reader;
 mod shape;
+
+/// The version of the specification that a document follows, without its patch number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Version {
+    V3_0,
+    V3_1,
+    V3_2,
+}
 
 /// What was read of a document: the contract, and what is wrong with it, in the order found.
 pub(crate) struct Compiled {
     pub(crate) contract: Contract,
-    pub(crate) problems: Vec<(String, Problem)>,
+    pub(crate) problems: Vec<(Place, Problem)>,
 }
 
 /// Compiles a document. The contract is to be used only if the problems leave no error.
-pub(crate) fn compile(root: &Value, options: &LoadOptions) -> Compiled {
+pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled {
+    let root =
+        At { value: documents.root(FileIndex(0)), pointer: String::new(), file: FileIndex(0) };
     let mut compiler = Compiler {
-        root,
+        documents,
+        version: Version::V3_0,
         options,
-        schemas: Schemas::new(root),
+        schemas: Schemas::new(documents),
         problems: Vec::new(),
         operations: Vec::new(),
         paths: PathTable::new(),
         ids: HashSet::new(),
     };
-    compiler.document(&At { value: root, pointer: String::new() });
+    compiler.document(&root);
     let mut problems = compiler.problems;
     problems.extend(compiler.schemas.take_problems());
     // A part that several refer to is read for each.
@@ -57,10 +67,11 @@ struct PathItem<'d> {
 }
 
 struct Compiler<'d> {
-    root: &'d Value,
+    documents: &'d Documents,
+    version: Version,
     options: &'d LoadOptions,
     schemas: Schemas<'d>,
-    problems: Vec<(String, Problem)>,
+    problems: Vec<(Place, Problem)>,
     operations: Vec<Operation>,
     paths: PathTable,
     ids: HashSet<Box<str>>,
@@ -72,7 +83,7 @@ impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
         const FIELDS: &str = "openapi info servers paths components security tags externalDocs";
         match at.get("openapi").map(|field| (field.value.as_str(), field)) {
-            Some((Some(version), _)) if version.starts_with("3.0.") => {}
+            Some((Some(text), _)) if text.starts_with("3.0.") => self.version = Version::V3_0,
             Some((_, field)) => {
                 let found = kind(field.value).into();
                 // Nothing else can be said of a document whose version is not known.
@@ -214,7 +225,7 @@ impl<'d> Compiler<'d> {
         self.fields(at, FIELDS);
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {
-                self.schemas.check(&schema.pointer, direction);
+                self.schemas.check(&schema, direction);
             }
         }
         for (_, response) in self.object(at, "responses").iter().flat_map(At::members) {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::compile::reader::At;
+use super::documents::{Documents, FileIndex, Place};
 use super::problem::Problem;
 use super::schema::{Direction, Patterns, Schema};
 use super::uri::{Plus, decode};
@@ -35,9 +37,9 @@ struct Rewritten {
 }
 
 impl<'d> Schemas<'d> {
-    pub(crate) fn new(root: &'d Value) -> Self {
+    pub(crate) fn new(documents: &'d Documents) -> Self {
         Self {
-            root,
+            root: documents.root(FileIndex(0)),
             keys: HashMap::new(),
             rewritten: HashMap::new(),
             compiled: HashMap::new(),
@@ -47,12 +49,16 @@ impl<'d> Schemas<'d> {
     }
 
     /// The problems found so far, each with its pointer; leaves none.
-    pub(crate) fn take_problems(&mut self) -> Vec<(String, Problem)> {
+    pub(crate) fn take_problems(&mut self) -> Vec<(Place, Problem)> {
         std::mem::take(&mut self.problems)
+            .into_iter()
+            .map(|(pointer, problem)| (Place { file: FileIndex(0), pointer }, problem))
+            .collect()
     }
 
-    /// The schema at `pointer`, ready to check; none if it, or one that it refers to, has a problem.
-    pub(crate) fn compile(&mut self, pointer: &str, direction: Direction) -> Option<Arc<Schema>> {
+    /// The schema there, ready to check; none if it, or one that it refers to, has a problem.
+    pub(crate) fn compile(&mut self, at: &At<'d>, direction: Direction) -> Option<Arc<Schema>> {
+        let pointer = &*at.pointer;
         // For the problems of a reference itself, which compiling its target does not see.
         self.rewrite(pointer, direction);
         let pointer = self.target(pointer)?;
@@ -65,8 +71,9 @@ impl<'d> Schemas<'d> {
         compiled
     }
 
-    /// Looks for problems in the schema at `pointer`, without compiling it.
-    pub(crate) fn check(&mut self, pointer: &str, direction: Direction) {
+    /// Looks for problems in the schema there, without compiling it.
+    pub(crate) fn check(&mut self, at: &At<'d>, direction: Direction) {
+        let pointer = &*at.pointer;
         self.rewrite(pointer, direction);
         self.target(pointer);
     }

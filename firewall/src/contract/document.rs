@@ -76,6 +76,10 @@ impl Document {
         Err(refuse(line, Problem::Syntax(message.into())))
     }
 
+    pub(crate) fn octets(&self) -> u64 {
+        self.text.len() as u64
+    }
+
     /// The lines of `pointers`, found by reading the file again: only for problems to report.
     pub(crate) fn lines<'p>(&self, pointers: impl Iterator<Item = &'p str>) -> Vec<Option<u32>> {
         // JSON is YAML 1.2 but for rarities, and then the place is reported without its line.
@@ -85,7 +89,7 @@ impl Document {
     }
 }
 
-fn hexadecimal(octets: &[u8]) -> String {
+pub(crate) fn hexadecimal(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16);
     octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).flatten().collect()
 }

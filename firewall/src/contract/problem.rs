@@ -60,8 +60,19 @@ pub enum Problem {
     Unexpected { expected: &'static str, found: Box<str> },
     #[error("`{0}` is not a field that OpenAPI 3.0 defines here")]
     UnknownField(Box<str>),
-    #[error("the reference {0} leads to nothing in this document")]
+    #[error("the reference {0} leads to nothing")]
     UnknownReference(Box<str>),
+    /// Nothing is fetched.
+    #[error("the reference {0} leads to another host; name a directory for it in `references`")]
+    RemoteReference(Box<str>),
+    #[error("the reference leads to {file}, which is not below {top}")]
+    OutsideReference { file: Box<str>, top: Box<str> },
+    #[error("the reference leads to {file}: {reason}")]
+    UnreadableReference { file: Box<str>, reason: Box<str> },
+    #[error("the document has more than {limit} files")]
+    TooManyFiles { limit: usize },
+    #[error("`{0}` identifies two schemas")]
+    IdentifierRepeated(Box<str>),
     #[error("the reference leads back to itself")]
     ReferenceCycle,
     /// OpenAPI 3.0 ignores what stands beside `$ref`.

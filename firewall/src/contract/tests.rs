@@ -71,7 +71,7 @@ fn check(result: Result<String, Violation>, expected: Result<&str, &str>, what: 
 #[test]
 fn the_operations_are_those_that_openapiv3_reads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.yaml");
-    let typed = structure::read(&Document::read(&path).unwrap().root).unwrap();
+    let typed = structure::read(&document::Document::read(&path).unwrap().root).unwrap();
     let mut theirs: Vec<_> = typed
         .operations()
         .map(|(path, method, operation)| {

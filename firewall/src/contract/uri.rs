@@ -96,6 +96,13 @@ fn is_allowed(octet: u8, part: Part) -> bool {
     ) || part == Part::Query && matches!(octet, b'/' | b'?')
 }
 
+/// Appends `text` with all but its unreserved characters escaped.
+pub(crate) fn encode(text: &str, out: &mut String) {
+    for octet in text.bytes() {
+        if is_unreserved(octet) { out.push(octet.into()) } else { escape(octet, out) }
+    }
+}
+
 fn escape(octet: u8, out: &mut String) {
     const DIGITS: [char; 16] =
         ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F'];

@@ -80,8 +80,12 @@ impl Findings {
                     self.error(path, None, &error);
                 }
                 for api in apis {
-                    let options =
-                        LoadOptions { unenforced: api.unenforced, ..LoadOptions::default() };
+                    let options = LoadOptions {
+                        unenforced: api.unenforced,
+                        policy: api.contract,
+                        references: api.references,
+                        ..LoadOptions::default()
+                    };
                     self.document(&api.spec, &options);
                 }
             }

@@ -14,6 +14,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::threshold::Weights;
+use crate::contract::Policy;
 use crate::control::settings::KernelLog;
 use crate::pipeline::ruleset::Mode;
 
@@ -108,6 +109,10 @@ pub struct Api {
     pub responses: Mode,
     #[serde(default)]
     pub unenforced: BTreeSet<String>,
+    #[serde(default)]
+    pub references: BTreeMap<String, PathBuf>,
+    #[serde(default)]
+    pub contract: Policy,
     #[serde(default)]
     pub upstream_limits: UpstreamLimits,
 }
@@ -303,6 +308,9 @@ impl ConfigFile {
         if let Some(directory) = path.parent() {
             for api in &mut file.api {
                 api.spec = directory.join(&api.spec);
+                for reference in api.references.values_mut() {
+                    *reference = directory.join(&*reference);
+                }
             }
         }
         Ok(file)
@@ -332,6 +340,8 @@ impl ConfigFile {
                 requests: Mode::Enforce,
                 responses: Mode::Enforce,
                 unenforced: BTreeSet::new(),
+                references: BTreeMap::new(),
+                contract: Policy::default(),
                 upstream_limits: UpstreamLimits::default(),
             }],
             clients: Clients::default(),
@@ -374,6 +384,11 @@ mod tests {
         assert_eq!(example.listen.backlog, defaults.listen.backlog);
         let (example, defaults) = (&example.api[0], &defaults.api[0]);
         assert_eq!(example.upstream_limits, defaults.upstream_limits);
+        assert_eq!(example.contract, defaults.contract);
+        for name in toml::Table::try_from(&defaults.contract).unwrap().keys() {
+            let is_named = EXAMPLE.lines().any(|line| line.starts_with(&format!("{name} = ")));
+            assert!(is_named, "{name} is not in the example");
+        }
         assert_eq!((example.requests, example.responses), (defaults.requests, defaults.responses));
     }
 

@@ -84,6 +84,8 @@ pub fn settings(options: &RunOptions) -> Result<Settings, LoadError> {
 pub fn load_options(settings: &Settings) -> LoadOptions {
     LoadOptions {
         unenforced: settings.api.unenforced.clone(),
+        policy: settings.api.contract.clone(),
+        references: settings.api.references.clone(),
         body_limit: settings.limits.body_octets,
         response_limit: settings.limits.response_octets,
         depth_limit: settings.limits.json_depth,

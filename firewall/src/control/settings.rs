@@ -68,6 +68,8 @@ pub struct ApiSettings {
     pub requests: Mode,
     pub responses: Mode,
     pub unenforced: std::collections::BTreeSet<String>,
+    pub references: BTreeMap<String, PathBuf>,
+    pub contract: crate::contract::Policy,
 }
 
 /// A value is of its type, and yet cannot be meant.
@@ -297,6 +299,8 @@ fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
         requests: api.requests,
         responses: api.responses,
         unenforced: api.unenforced,
+        references: api.references,
+        contract: api.contract,
     })
 }
 

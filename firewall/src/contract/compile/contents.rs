@@ -46,7 +46,7 @@ impl<'d> Compiler<'d> {
             if is_opaque {
                 self.not_enforced(&media, &format!("media-type:{name}"));
             } else if let Some(at) = media.get("schema") {
-                schema = self.schemas.compile(&at.pointer, direction);
+                schema = self.schemas.compile(&at, direction);
             }
             let limit = match direction {
                 Direction::Request => self.options.body_limit,

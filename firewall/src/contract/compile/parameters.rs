@@ -156,11 +156,11 @@ impl<'d> Compiler<'d> {
             return None;
         };
         let explode = at.get("explode").map_or(default == "form", |explode| explode.value == true);
-        match shape::shape(self.root, schema.value, explode) {
+        match shape::shape(self.documents, &schema, explode) {
             Ok(shape) => rule.shape = shape,
             Err(kind) => self.not_enforced(&schema, kind),
         }
-        rule.schema = self.schemas.compile(&schema.pointer, Direction::Request);
+        rule.schema = self.schemas.compile(&schema, Direction::Request);
         Some(rule)
     }
 }

@@ -4,22 +4,34 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use super::super::dialect::{kind, resolve};
+use super::super::dialect::kind;
 use super::super::document::escape;
+use super::super::documents::{Documents, FileIndex, Place};
 use super::super::problem::Problem;
 use super::Compiler;
 
-/// A part of the document, and where it stands.
+/// A part of a document, and where it stands.
 #[derive(Clone)]
-pub(super) struct At<'d> {
-    pub(super) value: &'d Value,
-    pub(super) pointer: String,
+pub(in super::super) struct At<'d> {
+    pub(in super::super) value: &'d Value,
+    pub(in super::super) pointer: String,
+    pub(in super::super) file: FileIndex,
 }
 
 impl<'d> At<'d> {
-    pub(super) fn get(&self, name: &str) -> Option<Self> {
+    pub(in super::super) fn get(&self, name: &str) -> Option<Self> {
         let value = self.value.get(name)?;
-        Some(Self { value, pointer: format!("{}/{}", self.pointer, escape(name)) })
+        let pointer = format!("{}/{}", self.pointer, escape(name));
+        Some(Self { value, pointer, file: self.file })
+    }
+
+    pub(in super::super) fn place(&self) -> Place {
+        Place { file: self.file, pointer: self.pointer.clone() }
+    }
+
+    /// The place named `name` below this one, holding `value`.
+    pub(in super::super) fn below(&self, value: &'d Value, name: &str) -> Self {
+        Self { value, pointer: format!("{}/{}", self.pointer, escape(name)), file: self.file }
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {
@@ -27,23 +39,41 @@ impl<'d> At<'d> {
     }
 
     /// The members of an object.
-    pub(super) fn members(&self) -> impl Iterator<Item = (&'d str, Self)> {
-        let pointer = self.pointer.clone();
+    pub(in super::super) fn members(&self) -> impl Iterator<Item = (&'d str, Self)> {
+        let (pointer, file) = (self.pointer.clone(), self.file);
         self.value.as_object().into_iter().flatten().map(move |(name, value)| {
-            (&**name, Self { value, pointer: format!("{pointer}/{}", escape(name)) })
+            (&**name, Self { value, pointer: format!("{pointer}/{}", escape(name)), file })
         })
     }
 
-    pub(super) fn items(&self) -> impl Iterator<Item = Self> {
-        let pointer = self.pointer.clone();
+    pub(in super::super) fn items(&self) -> impl Iterator<Item = Self> {
+        let (pointer, file) = (self.pointer.clone(), self.file);
         let items = self.value.as_array().into_iter().flatten().enumerate();
-        items.map(move |(index, value)| Self { value, pointer: format!("{pointer}/{index}") })
+        items.map(move |(index, value)| Self { value, pointer: format!("{pointer}/{index}"), file })
+    }
+}
+
+impl Documents {
+    /// The part that `reference`, written at `from`, leads to.
+    ///
+    /// # Errors
+    ///
+    /// It leads to nothing that was read.
+    pub(in super::super) fn resolve<'d>(
+        &'d self,
+        from: &At<'_>,
+        reference: &str,
+    ) -> Result<At<'d>, Problem> {
+        let Place { file, pointer } = self.find(&from.place(), reference)?;
+        let value = self.root(file).pointer(&pointer);
+        let value = value.ok_or_else(|| Problem::UnknownReference(reference.into()))?;
+        Ok(At { value, pointer, file })
     }
 }
 
 impl<'d> Compiler<'d> {
     pub(super) fn problem(&mut self, at: &At<'_>, problem: Problem) {
-        self.problems.push((at.pointer.clone(), problem));
+        self.problems.push((at.place(), problem));
     }
 
     pub(super) fn not_enforced(&mut self, at: &At<'_>, kind: &str) {
@@ -63,9 +93,8 @@ impl<'d> Compiler<'d> {
         };
         for name in object.keys().filter(|name| !name.starts_with("x-")) {
             if !known.split(' ').any(|known| known == name) {
-                let at =
-                    At { value: at.value, pointer: format!("{}/{}", at.pointer, escape(name)) };
-                self.problem(&at, Problem::UnknownField(name.as_str().into()));
+                let problem = Problem::UnknownField(name.as_str().into());
+                self.problem(&at.below(at.value, name), problem);
             }
         }
         Some(object)
@@ -96,7 +125,7 @@ impl<'d> Compiler<'d> {
         let mut at = at.clone();
         let mut seen = BTreeSet::new();
         while let Some(reference) = at.value.get("$ref") {
-            let place = At { value: reference, pointer: format!("{}/$ref", at.pointer) };
+            let place = at.below(reference, "$ref");
             let Some(text) = reference.as_str() else {
                 self.unexpected(&place, "a string");
                 return None;
@@ -108,12 +137,12 @@ impl<'d> Compiler<'d> {
                     self.problem(&beside, Problem::BesideReference(sibling.into()));
                 }
             }
-            if !seen.insert(at.pointer.clone()) {
+            if !seen.insert(at.place()) {
                 self.problem(&place, Problem::ReferenceCycle);
                 return None;
             }
-            match resolve(self.root, text) {
-                Ok(pointer) => at = At { value: self.root.pointer(&pointer)?, pointer },
+            match self.documents.resolve(&at, text) {
+                Ok(target) => at = target,
                 Err(problem) => {
                     self.problem(&place, problem);
                     return None;

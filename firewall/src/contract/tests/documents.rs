@@ -112,7 +112,7 @@ components:
         "23: #/paths/~1a~1{id}/get/responses/200/content/application~1json/schema/patternProperties: `keyword:patternProperties` is not enforced; accept that by naming it in `unenforced`",
         "24: #/paths/~1a~1{id}/get/responses/200/content/text~1csv: `media-type:text/csv` is not enforced; accept that by naming it in `unenforced`",
         "26: #/paths/~1a~1{key}/get: /a/{id} and /a/{key} match the same requests",
-        "28: #/paths/~1a~1{key}/get/parameters/0/schema/$ref: the reference #/components/schemas/None leads to nothing in this document",
+        "28: #/paths/~1a~1{key}/get/parameters/0/schema/$ref: the reference #/components/schemas/None leads to nothing",
         "33: #/components/schemas/A/format: `format:postcode` is not enforced; accept that by naming it in `unenforced`",
         "33: #/components/schemas/A/pattern: the pattern cannot be enforced: unclosed group",
     ];
@@ -215,8 +215,8 @@ fn broken_structures() {
         (json!({"responses": {"600": {"description": ""}}}), "`600` is no status"),
         (json!({"responses": {"2xx": {"description": ""}}}), "`2xx` is no status"),
         (json!({"responses": {"200": {"$ref": "#/components/responses/R"}}}), "leads to nothing"),
-        (json!({"responses": {"200": {"$ref": "other.yaml#/R"}}}), "leads to nothing"),
-        (json!({"responses": {"200": {"$ref": "https://example.org/R"}}}), "leads to nothing"),
+        (json!({"responses": {"200": {"$ref": "other.yaml#/R"}}}), "other.yaml: cannot be read"),
+        (json!({"responses": {"200": {"$ref": "https://example.org/R"}}}), "leads to another host"),
         (json!({"parameters": [{"name": "a", "in": "query"}]}), "`schema` is missing"),
         (json!({"parameters": [{"name": "a", "schema": {}}]}), "`in` is missing"),
         (

@@ -1,0 +1,506 @@
+//! `Documents`: every file that a contract is made of, and references from place to place
+//! (RFC 3986 for the URI, RFC 6901 or an anchor for the fragment).
+//!
+//! Nothing is fetched. A relative reference leads to a file below the directory of the first one, an
+//! absolute one to a directory that the configuration names for its prefix.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fluent_uri::{Uri, UriRef};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::document::{Document, escape, hexadecimal};
+use super::problem::{ContractError, Problem};
+use super::uri::{Plus, decode, encode};
+
+/// Files that one contract may be made of.
+const FILES_LIMIT: usize = 1_000;
+/// Octets of all of them.
+const TOTAL_LIMIT: u64 = 256 * 1024 * 1024;
+
+/// One of the files of a contract, in the order of their reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct FileIndex(pub(crate) usize);
+
+/// A place in one of the files.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Place {
+    pub(crate) file: FileIndex,
+    /// A JSON Pointer (RFC 6901).
+    pub(crate) pointer: String,
+}
+
+/// A JSON Schema resource: a whole file, or a schema with an `$id` (2020-12, section 4.3.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ResourceIndex(pub(crate) usize);
+
+struct Resource {
+    base: Uri<String>,
+    root: Place,
+    /// Names to pointers; the flag tells `$dynamicAnchor`.
+    anchors: BTreeMap<Box<str>, (String, bool)>,
+}
+
+struct File {
+    document: Document,
+    path: PathBuf,
+    /// Those within the file, the whole first.
+    resources: Vec<ResourceIndex>,
+}
+
+/// Every file, read and indexed; never changes afterwards.
+pub(crate) struct Documents {
+    files: Vec<File>,
+    resources: Vec<Resource>,
+    by_uri: HashMap<Uri<String>, ResourceIndex>,
+}
+
+impl Documents {
+    /// Reads `path` and whatever it refers to. `remotes` maps prefixes of URIs to directories.
+    ///
+    /// # Errors
+    ///
+    /// Every file that cannot be read, and every reference to none.
+    pub(crate) fn read(
+        path: &Path,
+        remotes: &BTreeMap<String, PathBuf>,
+    ) -> Result<Self, Vec<ContractError>> {
+        let mut reading = Reading::new(path, remotes)?;
+        reading.all();
+        if reading.errors.is_empty() { Ok(reading.documents) } else { Err(reading.errors) }
+    }
+
+    pub(crate) fn root(&self, file: FileIndex) -> &Value {
+        self.files.get(file.0).map_or(&Value::Null, |file| &file.document.root)
+    }
+
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+        self.files.iter().map(|file| &*file.path)
+    }
+
+    /// The digest of all files; that of the octets where there is one.
+    pub(crate) fn sha256(&self) -> String {
+        if let [only] = &*self.files {
+            return only.document.sha256.clone();
+        }
+        let mut digest = Sha256::new();
+        for file in &self.files {
+            digest.update(file.document.sha256.as_bytes());
+        }
+        hexadecimal(&digest.finalize())
+    }
+
+    /// The problems with file and line, in the order of the files and their lines.
+    pub(crate) fn locate(&self, problems: Vec<(Place, Problem)>) -> Vec<ContractError> {
+        let mut by_file: BTreeMap<FileIndex, Vec<(String, Problem)>> = BTreeMap::new();
+        for (place, problem) in problems {
+            by_file.entry(place.file).or_default().push((place.pointer, problem));
+        }
+        let mut located = Vec::new();
+        for (index, problems) in by_file {
+            let Some(file) = self.files.get(index.0) else { continue };
+            let lines = file.document.lines(problems.iter().map(|(pointer, _)| &**pointer));
+            let mut errors: Vec<_> = problems
+                .into_iter()
+                .zip(lines)
+                .map(|((pointer, problem), line)| ContractError {
+                    file: Arc::clone(&file.document.file),
+                    line,
+                    pointer: pointer.into(),
+                    problem,
+                })
+                .collect();
+            errors.sort_by_key(|error| error.line);
+            located.append(&mut errors);
+        }
+        located
+    }
+
+    pub(crate) fn value(&self, place: &Place) -> Option<&Value> {
+        self.root(place.file).pointer(&place.pointer)
+    }
+
+    /// The innermost resource that holds `place`.
+    pub(crate) fn resource(&self, place: &Place) -> ResourceIndex {
+        let within = |resource: &&ResourceIndex| {
+            self.resources.get(resource.0).is_some_and(|resource| {
+                let rest = place.pointer.strip_prefix(&*resource.root.pointer);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        let file = self.files.get(place.file.0);
+        let depth = |resource: &&ResourceIndex| {
+            self.resources.get(resource.0).map_or(0, |resource| resource.root.pointer.len())
+        };
+        file.and_then(|file| match &*file.resources {
+            [only] => Some(*only),
+            several => several.iter().filter(within).max_by_key(depth).copied(),
+        })
+        .unwrap_or(ResourceIndex(0))
+    }
+
+    /// The dynamic anchors of a resource, with their places.
+    pub(crate) fn dynamic_anchors(
+        &self,
+        resource: ResourceIndex,
+    ) -> impl Iterator<Item = (&str, Place)> {
+        self.resources.get(resource.0).into_iter().flat_map(|resource| {
+            resource.anchors.iter().filter(|(_, (_, is_dynamic))| *is_dynamic).map(
+                |(name, (pointer, _))| {
+                    (&**name, Place { file: resource.root.file, pointer: pointer.clone() })
+                },
+            )
+        })
+    }
+
+    /// The place that `reference`, written at `from`, leads to.
+    ///
+    /// # Errors
+    ///
+    /// It leads to nothing that was read.
+    pub(crate) fn find(&self, from: &Place, reference: &str) -> Result<Place, Problem> {
+        let unknown = || Problem::UnknownReference(reference.into());
+        let base = self.resources.get(self.resource(from).0).ok_or_else(unknown)?;
+        let (resource, fragment) = if let Some(fragment) = reference.strip_prefix('#') {
+            (base, fragment)
+        } else {
+            let (uri, fragment) = absolute(&base.base, reference).ok_or_else(unknown)?;
+            let index = self.by_uri.get(&uri).ok_or_else(unknown)?;
+            (self.resources.get(index.0).ok_or_else(unknown)?, fragment)
+        };
+        let fragment = decode(fragment, Plus::Literal).ok_or_else(unknown)?;
+        let pointer = if fragment.is_empty() || fragment.starts_with('/') {
+            format!("{}{fragment}", resource.root.pointer)
+        } else {
+            resource.anchors.get(&*fragment).ok_or_else(unknown)?.0.clone()
+        };
+        let place = Place { file: resource.root.file, pointer };
+        if self.value(&place).is_some() { Ok(place) } else { Err(unknown()) }
+    }
+}
+
+/// `reference` resolved against `base`: a URI without a fragment, and the fragment.
+fn absolute<'r>(base: &Uri<String>, reference: &'r str) -> Option<(Uri<String>, &'r str)> {
+    let (rest, fragment) = reference.split_once('#').unwrap_or((reference, ""));
+    let uri = UriRef::parse(rest).ok()?.resolve_against(&base.borrow()).ok()?;
+    Some((uri.normalize(), fragment))
+}
+
+/// The `file` URI of a path.
+fn file_uri(path: &Path) -> Option<Uri<String>> {
+    let mut text = "file://".to_owned();
+    for part in path.to_str()?.split('/').skip(1) {
+        text.push('/');
+        encode(part, &mut text);
+    }
+    Uri::parse(text).ok().map(|uri| uri.normalize())
+}
+
+struct Reading<'r> {
+    documents: Documents,
+    errors: Vec<ContractError>,
+    /// Files must lie below.
+    top: PathBuf,
+    remotes: &'r BTreeMap<String, PathBuf>,
+    octets: u64,
+    /// References that are still to be followed, with the file and pointer that hold them.
+    queue: VecDeque<(Place, Uri<String>)>,
+    seen: BTreeSet<String>,
+}
+
+/// What one walk through a file finds.
+struct Walk<'w> {
+    file: FileIndex,
+    resources: Vec<Resource>,
+    references: Vec<(String, Uri<String>)>,
+    problems: Vec<(String, Problem)>,
+    seen: &'w mut BTreeSet<String>,
+}
+
+impl<'r> Reading<'r> {
+    fn new(
+        path: &Path,
+        remotes: &'r BTreeMap<String, PathBuf>,
+    ) -> Result<Self, Vec<ContractError>> {
+        let unreadable = |error: std::io::Error| {
+            vec![ContractError {
+                file: path.display().to_string().into(),
+                line: None,
+                pointer: "".into(),
+                problem: Problem::Unreadable(error.to_string().into()),
+            }]
+        };
+        let document = Document::read(path).map_err(|error| vec![error])?;
+        let real = path.canonicalize().map_err(unreadable)?;
+        let top = real.parent().unwrap_or(Path::new("/")).to_owned();
+        let documents =
+            Documents { files: Vec::new(), resources: Vec::new(), by_uri: HashMap::new() };
+        let mut reading = Self {
+            documents,
+            errors: Vec::new(),
+            top,
+            remotes,
+            octets: 0,
+            queue: VecDeque::new(),
+            seen: BTreeSet::new(),
+        };
+        let uri = file_uri(&real).ok_or_else(|| {
+            unreadable(std::io::Error::other("the path is not one that a URI can name"))
+        })?;
+        reading.add(document, path.to_owned(), uri);
+        Ok(reading)
+    }
+
+    fn all(&mut self) {
+        while let Some((from, uri)) = self.queue.pop_front() {
+            if self.documents.by_uri.contains_key(&uri) {
+                continue;
+            }
+            let problem = match self.path(&uri) {
+                Ok(path) if self.documents.files.len() < FILES_LIMIT => {
+                    match Document::read(&path) {
+                        Ok(document) => {
+                            self.add(document, path, uri);
+                            continue;
+                        }
+                        Err(error) => {
+                            if matches!(error.problem, Problem::Unreadable(_)) {
+                                Problem::UnreadableReference {
+                                    file: path.display().to_string().into(),
+                                    reason: error.problem.to_string().into(),
+                                }
+                            } else {
+                                self.errors.push(error);
+                                continue;
+                            }
+                        }
+                    }
+                }
+                Ok(_) => Problem::TooManyFiles { limit: FILES_LIMIT },
+                Err(problem) => problem,
+            };
+            self.errors.append(&mut self.documents.locate(vec![(from, problem)]));
+        }
+    }
+
+    /// The file that a URI without a fragment stands for.
+    fn path(&self, uri: &Uri<String>) -> Result<PathBuf, Problem> {
+        let text = uri.as_str();
+        let mapped = self
+            .remotes
+            .iter()
+            .filter_map(|(prefix, directory)| Some((text.strip_prefix(&**prefix)?, directory)))
+            .min_by_key(|(rest, _)| rest.len());
+        let (path, top) = match mapped {
+            Some((rest, directory)) => {
+                let rest = rest.split('?').next().unwrap_or_default();
+                let rest = decode(rest, Plus::Literal);
+                let rest = rest.ok_or_else(|| Problem::UnknownReference(text.into()))?;
+                (directory.join(rest.trim_start_matches('/')), directory.clone())
+            }
+            None if uri.scheme().as_str() == "file" => {
+                let path = decode(uri.path().as_str(), Plus::Literal)
+                    .ok_or_else(|| Problem::UnknownReference(text.into()))?;
+                (PathBuf::from(&*path), self.top.clone())
+            }
+            None => return Err(Problem::RemoteReference(text.into())),
+        };
+        let Ok(real) = path.canonicalize() else { return Ok(path) };
+        let top = top.canonicalize().unwrap_or(top);
+        if real.starts_with(&top) {
+            Ok(path)
+        } else {
+            Err(Problem::OutsideReference {
+                file: path.display().to_string().into(),
+                top: top.display().to_string().into(),
+            })
+        }
+    }
+
+    fn add(&mut self, document: Document, path: PathBuf, uri: Uri<String>) {
+        let file = FileIndex(self.documents.files.len());
+        self.octets += document.octets();
+        if self.octets > TOTAL_LIMIT {
+            let problem = Problem::TooLarge { limit: TOTAL_LIMIT };
+            self.errors.push(ContractError {
+                file: Arc::clone(&document.file),
+                line: None,
+                pointer: "".into(),
+                problem,
+            });
+            self.queue.clear();
+            return;
+        }
+        // A file knows itself by the URI under which it was asked for, and by the one it claims.
+        let mut base = uri.clone();
+        for name in ["$self", "$id"] {
+            let claimed = document.root.get(name).and_then(Value::as_str);
+            if let Some((own, _)) = claimed.and_then(|text| absolute(&uri, text)) {
+                base = own;
+                break;
+            }
+        }
+        let root = Place { file, pointer: String::new() };
+        let whole = Resource { base, root, anchors: BTreeMap::new() };
+        let mut walk = Walk {
+            file,
+            resources: vec![whole],
+            references: Vec::new(),
+            problems: Vec::new(),
+            seen: &mut self.seen,
+        };
+        walk.value(&document.root, &mut String::new(), 0, false);
+        let Walk { resources, references, problems, .. } = walk;
+        let mut indices = Vec::new();
+        let mut problems: Vec<_> = problems
+            .into_iter()
+            .map(|(pointer, problem)| (Place { file, pointer }, problem))
+            .collect();
+        for resource in resources {
+            let index = ResourceIndex(self.documents.resources.len());
+            if let Some(other) = self.documents.by_uri.insert(resource.base.clone(), index)
+                && self.documents.resources.get(other.0).is_some_and(|o| o.root != resource.root)
+            {
+                let id = resource.base.as_str().into();
+                problems.push((resource.root.clone(), Problem::IdentifierRepeated(id)));
+            }
+            indices.push(index);
+            self.documents.resources.push(resource);
+        }
+        if let Some(whole) = indices.first() {
+            self.documents.by_uri.entry(uri).or_insert(*whole);
+        }
+        let references = references.into_iter();
+        self.queue.extend(references.map(|(pointer, uri)| (Place { file, pointer }, uri)));
+        self.documents.files.push(File { document, path, resources: indices });
+        self.errors.append(&mut self.documents.locate(problems));
+    }
+}
+
+/// Whether the members of this field are named by the document's author.
+fn holds_names(field: &str) -> bool {
+    matches!(
+        field,
+        "properties"
+            | "patternProperties"
+            | "dependentSchemas"
+            | "$defs"
+            | "definitions"
+            | "paths"
+            | "webhooks"
+            | "responses"
+            | "headers"
+            | "content"
+            | "encoding"
+            | "callbacks"
+            | "links"
+            | "variables"
+            | "schemas"
+            | "securitySchemes"
+            | "requestBodies"
+            | "pathItems"
+            | "mediaTypes"
+            | "additionalOperations"
+    )
+}
+
+/// Whether the field holds data, in which nothing is a reference.
+fn holds_data(field: &str) -> bool {
+    matches!(field, "example" | "examples" | "default" | "enum" | "const" | "value" | "dataValue")
+        || field.starts_with("x-")
+}
+
+impl Walk<'_> {
+    /// `resource` is the place in [`Walk::resources`] of the one that holds the value; `names` tells
+    /// that its members are named by the author.
+    fn value(&mut self, value: &Value, pointer: &mut String, resource: usize, names: bool) {
+        match value {
+            Value::Object(object) => {
+                let resource = if names { resource } else { self.schema(value, pointer, resource) };
+                for (name, member) in object {
+                    if !names && holds_data(name) {
+                        continue;
+                    }
+                    let end = pointer.len();
+                    pointer.push('/');
+                    pointer.push_str(&escape(name));
+                    // `components` holds maps of names; so does `parameters` there.
+                    let is_named = !names && (holds_names(name) || is_component_map(pointer));
+                    self.value(member, pointer, resource, is_named);
+                    pointer.truncate(end);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    let end = pointer.len();
+                    pointer.push('/');
+                    pointer.push_str(&index.to_string());
+                    self.value(item, pointer, resource, false);
+                    pointer.truncate(end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Notes what an object says of itself; gives the resource that its members belong to.
+    fn schema(&mut self, value: &Value, pointer: &str, mut resource: usize) -> usize {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        if let Some(id) = text("$id").filter(|_| !pointer.is_empty()) {
+            let base = self.resources.get(resource).map(|resource| &resource.base);
+            match base.and_then(|base| absolute(base, id)) {
+                Some((base, "")) => {
+                    resource = self.resources.len();
+                    let root = Place { file: self.file, pointer: pointer.to_owned() };
+                    self.resources.push(Resource { base, root, anchors: BTreeMap::new() });
+                }
+                _ => self.problems.push((
+                    format!("{pointer}/$id"),
+                    Problem::Schema(format!("`{id}` cannot identify a schema").into()),
+                )),
+            }
+        }
+        for (name, is_dynamic) in [("$anchor", false), ("$dynamicAnchor", true)] {
+            if let (Some(anchor), Some(owner)) = (text(name), self.resources.get_mut(resource)) {
+                let known = owner.anchors.insert(anchor.into(), (pointer.to_owned(), is_dynamic));
+                if known.is_some_and(|(other, _)| other != pointer) {
+                    let problem = Problem::IdentifierRepeated(anchor.into());
+                    self.problems.push((format!("{pointer}/{name}"), problem));
+                }
+            }
+        }
+        for name in ["$ref", "$dynamicRef"] {
+            self.reference(text(name), || format!("{pointer}/{name}"), resource);
+        }
+        // Names are more usual here, so that only what can be no name is taken for a file's.
+        let mapping = value.get("discriminator").and_then(|d| d.get("mapping"));
+        for (name, target) in mapping.and_then(Value::as_object).into_iter().flatten() {
+            let target = target.as_str().filter(|target| target.contains(['/', '#']));
+            let at = || format!("{pointer}/discriminator/mapping/{}", escape(name));
+            self.reference(target, at, resource);
+        }
+        resource
+    }
+
+    fn reference(&mut self, text: Option<&str>, at: impl Fn() -> String, resource: usize) {
+        let Some(text) = text.filter(|text| !text.starts_with('#')) else { return };
+        let base = self.resources.get(resource).map(|resource| &resource.base);
+        match base.and_then(|base| absolute(base, text)) {
+            Some((uri, _)) => {
+                if self.seen.insert(format!("{} {}", self.file.0, uri.as_str())) {
+                    self.references.push((at(), uri));
+                }
+            }
+            None => self.problems.push((at(), Problem::UnknownReference(text.into()))),
+        }
+    }
+}
+
+/// Whether the pointer is that of one of the maps of an OpenAPI document's components that have the
+/// name of a list elsewhere.
+fn is_component_map(pointer: &str) -> bool {
+    pointer == "/components/parameters" || pointer == "/components/examples"
+}
