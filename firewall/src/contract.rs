@@ -122,7 +122,7 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) | Problem::NoOperations => true,
+        Problem::BesideReference(_) | Problem::NoOperations | Problem::Discriminator(_) => true,
         _ => false,
     }
 }

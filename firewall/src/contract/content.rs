@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use super::media_type::{MediaRange, MediaType};
 use super::schema::{Direction, Mismatch, Schema};
-use crate::json::{JsonError, with_tape};
+use crate::json::{JsonError, JsonRules, with_tape};
 use crate::violation::{Location, Rule, Violation};
 
 /// What an operation takes as its body.
@@ -108,7 +108,7 @@ impl Content {
             return Ok(());
         }
         let schema = self.schema.as_deref();
-        let checked = with_tape(body, self.depth_limit, |root| {
+        let checked = with_tape(body, JsonRules::strict(self.depth_limit), |root| {
             schema.map_or(Ok(()), |schema| schema.check(root))
         });
         match checked {
@@ -119,7 +119,7 @@ impl Content {
             }
             Err(error) => Err(Violation::new(match error {
                 _ if !is_request => Rule::ResponseMalformed,
-                JsonError::Malformed => Rule::BodyMalformed,
+                JsonError::Malformed | JsonError::Imprecise => Rule::BodyMalformed,
                 JsonError::TooDeep => Rule::BodyTooDeep,
                 JsonError::DuplicateMember => Rule::BodyDuplicateMember,
             })),

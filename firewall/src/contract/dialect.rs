@@ -309,7 +309,10 @@ fn uri(container: Option<Container>, key: usize) -> String {
 
 /// Whether the problem leaves the schema without a meaning; the others may be accepted.
 fn is_grave(problem: &Problem) -> bool {
-    !matches!(problem, Problem::NotEnforced(_) | Problem::BesideReference(_))
+    !matches!(
+        problem,
+        Problem::NotEnforced(_) | Problem::BesideReference(_) | Problem::Discriminator(_)
+    )
 }
 
 /// What a value is, for messages: scalars as they are, containers by name.

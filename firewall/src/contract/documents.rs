@@ -583,13 +583,11 @@ impl Walk {
     fn reference(&mut self, text: Option<&str>, at: impl Fn() -> String, resource: usize) {
         let Some(text) = text.filter(|text| !text.starts_with('#')) else { return };
         let base = self.resources.get(resource).map(|resource| &resource.base);
-        match base.and_then(|base| absolute(base, text)) {
-            Some((uri, _)) => {
-                if self.seen.insert(uri.clone()) {
-                    self.references.push((at(), uri));
-                }
-            }
-            None => self.problems.push((at(), Problem::UnknownReference(text.into()))),
+        // What is no reference at all is told where it is followed.
+        if let Some((uri, _)) = base.and_then(|base| absolute(base, text))
+            && self.seen.insert(uri.clone())
+        {
+            self.references.push((at(), uri));
         }
     }
 }

@@ -95,6 +95,8 @@ pub enum Problem {
     Pattern(Box<str>),
     #[error("{0}")]
     Schema(Box<str>),
+    #[error("the discriminator's `{0}` leads to nothing; messages are checked without it")]
+    Discriminator(Box<str>),
     /// Every request is refused then.
     #[error("the document has no operations, so that every request is refused")]
     NoOperations,

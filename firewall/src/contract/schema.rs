@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::format;
 use super::pattern::{Pattern, take_undecided};
 use super::policy::Strength;
-use crate::json::{Scope, TapeJson, TapeNode};
+use crate::json::{Decimal, Scope, TapeJson, TapeNode};
 
 /// Values that may be visited to explain a refusal; beyond, it is told without its place. Errors of
 /// `anyOf` and `oneOf` hold those of every branch, which nested deeply would cost exponentially.
@@ -81,6 +81,11 @@ impl SchemaSet {
                 let pattern = pattern.ok_or_else(|| ValidationError::schema("unknown pattern"))?;
                 Ok(Box::new(PatternKeyword(Arc::clone(pattern))))
             });
+        options = options.with_keyword("multipleOf", |_, divisor, _| {
+            let divisor = divisor.as_number().map(Decimal::from);
+            let divisor = divisor.ok_or_else(|| ValidationError::schema("no divisor"))?;
+            Ok(Box::new(MultipleOf(divisor)))
+        });
         for marker in ["readOnly", "writeOnly"] {
             options = options.with_keyword(marker, |_, _, _| Ok(Box::new(Hidden)));
         }
@@ -190,6 +195,19 @@ impl<'i> Keyword<'i, TapeJson> for Hidden {
 
     fn is_valid(&self, _: TapeNode<'i>) -> bool {
         false
+    }
+}
+
+/// `multipleOf` without rounding: 19.99 is a multiple of 0.01.
+struct MultipleOf(Decimal);
+
+impl<'i> Keyword<'i, TapeJson> for MultipleOf {
+    fn validate(&self, instance: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) { Ok(()) } else { Err(ValidationError::custom("")) }
+    }
+
+    fn is_valid(&self, instance: TapeNode<'i>) -> bool {
+        instance.as_number().is_none_or(|number| Decimal::from(number).is_multiple_of(&self.0))
     }
 }
 

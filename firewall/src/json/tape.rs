@@ -226,7 +226,22 @@ impl<'a> Object<'a, TapeJson> for TapeNode<'a> {
     }
 
     fn get(&self, key: &Box<str>) -> Option<Self> {
-        TapeNode::members(self).find(|(name, _)| *name == &**key).map(|(_, value)| value)
+        let [Node::Object { len, .. }, rest @ ..] = self.tape else { return None };
+        let (mut rest, key) = (rest, key.as_bytes());
+        for _ in 0..*len {
+            let [Node::String(name), value @ ..] = rest else { return None };
+            if is_same(name.as_bytes(), key) {
+                let mut value = TapeNode { tape: value, scope: self.scope };
+                if value.tape.is_empty()
+                    && let Some(scope) = self.scope
+                {
+                    value = scope.content();
+                }
+                return value.spend().then_some(value);
+            }
+            rest = value.get(value.first().map_or(0, cells)..)?;
+        }
+        None
     }
 
     fn members(&self) -> Members<'a> {
@@ -248,6 +263,27 @@ impl<'a> Array<'a, TapeJson> for TapeNode<'a> {
 
     fn is_unique(&self) -> bool {
         is_unique(*self)
+    }
+}
+
+/// Whether two names are the same. Names are short: two comparisons that may overlap are faster than
+/// a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.first_chunk::<8>(), one.last_chunk::<8>()) {
+        (Some(start), Some(end)) if one.len() <= 16 => {
+            other.first_chunk() == Some(start) && other.last_chunk() == Some(end)
+        }
+        _ if one.len() > 16 => one == other,
+        _ => match (one.first_chunk::<4>(), one.last_chunk::<4>()) {
+            (Some(start), Some(end)) => {
+                other.first_chunk() == Some(start) && other.last_chunk() == Some(end)
+            }
+            _ => one.iter().zip(other).all(|(one, other)| one == other),
+        },
     }
 }
 

@@ -63,7 +63,7 @@ impl<'d> Rewriting<'_, 'd> {
             out.insert("type".to_owned(), types);
             let is_array = names.contains(&"array") && self.schemas.version == Version::V3_0;
             if is_array && at.value.get("items").is_none() {
-                self.problem(at, Problem::Missing("items".into()));
+                self.problem(at, Problem::NotEnforced("keyword:items".into()));
             }
         }
         if let Some(field) = at.get("format") {

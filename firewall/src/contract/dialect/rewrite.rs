@@ -8,6 +8,7 @@ use super::super::compile::Version;
 use super::super::compile::reader::At;
 use super::super::document::escape;
 use super::super::documents::Place;
+use super::super::pattern::linear_source;
 use super::super::policy::Strength;
 use super::super::problem::Problem;
 use super::super::schema::Direction;
@@ -368,9 +369,10 @@ impl<'d> Rewriting<'_, 'd> {
         let mut out = Map::new();
         for (source, property) in self.map(at)?.members() {
             let schema = self.schema(&property, &Within::default());
-            match self.pattern(source, &property)?.linear_source() {
+            self.pattern(source, &property)?;
+            match linear_source(source) {
                 Some(translated) => {
-                    out.insert(translated.to_owned(), schema);
+                    out.insert(translated, schema);
                 }
                 None => {
                     self.unknown("patternProperties", &property);
@@ -434,9 +436,9 @@ impl<'d> Rewriting<'_, 'd> {
             let named = format!("#/components/schemas/{}", escape(text));
             let root = self.schemas.documents.start();
             if self.schemas.documents.resolve(&root, &named).is_err()
-                && let Err(problem) = self.schemas.documents.resolve(at, text)
+                && self.schemas.documents.resolve(at, text).is_err()
             {
-                self.problem(&target, problem);
+                self.problem(&target, Problem::Discriminator(text.into()));
             }
         }
     }
