@@ -149,4 +149,12 @@ pub(super) const EXCLUSIONS: &[Exclusion] = &[
     case("optional/bignum", "number", "", MALFORMED, NumberPolicy),
     case("optional/bignum", "string", "", MALFORMED, NumberPolicy),
     case("optional/bignum", "minimum integer comparison", "", MALFORMED, NumberPolicy),
+    case("optional/bignum", "float comparison with high precision", "", MALFORMED, NumberPolicy),
+    case(
+        "optional/bignum",
+        "float comparison with high precision on negative numbers",
+        "",
+        MALFORMED,
+        NumberPolicy,
+    ),
 ];
