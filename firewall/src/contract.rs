@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+mod authority;
 mod compile;
 mod content;
 mod dialect;
@@ -20,6 +21,7 @@ mod parameter;
 mod paths;
 mod pattern;
 pub mod policy;
+mod preflight;
 mod problem;
 mod query;
 mod response;
@@ -118,7 +120,7 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) => true,
+        Problem::BesideReference(_) | Problem::NoOperations => true,
         _ => false,
     }
 }
