@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+mod authority;
 mod compile;
 mod content;
 mod dialect;
@@ -20,6 +21,7 @@ mod parameter;
 mod paths;
 mod pattern;
 pub mod policy;
+mod preflight;
 mod problem;
 mod query;
 mod response;

@@ -85,6 +85,9 @@ pub enum Problem {
     BesideReference(Box<str>),
     #[error("{first} and {second} match the same requests")]
     PathsCollide { first: Box<str>, second: Box<str> },
+    /// Every request is refused.
+    #[error("the document has no operations, so that every request is refused")]
+    NoOperations,
     #[error("the operationId `{0}` is given twice")]
     OperationIdRepeated(Box<str>),
     #[error("{0}")]
@@ -97,9 +100,6 @@ pub enum Problem {
     Schema(Box<str>),
     #[error("the discriminator's `{0}` leads to nothing; messages are checked without it")]
     Discriminator(Box<str>),
-    /// Every request is refused then.
-    #[error("the document has no operations, so that every request is refused")]
-    NoOperations,
     /// Something that the document demands and this version does not enforce. The configuration may
     /// accept that by the name given here.
     #[error("`{0}` is not enforced; accept that by naming it in `unenforced`")]

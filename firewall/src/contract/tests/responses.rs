@@ -16,7 +16,7 @@ fn answered(
     fields: &[(&str, &str)],
     body: &str,
 ) -> Result<String, Violation> {
-    let matched = contract.route(&request.0.parse().unwrap(), request.1)?;
+    let matched = contract.route(&request.0.parse().unwrap(), request.1, None)?;
     let rule = matched.operation.response(StatusCode::from_u16(status).unwrap())?;
     let headers = headers(fields);
     rule.check_headers(&headers)?;
