@@ -10,12 +10,15 @@ use std::path::{Path, PathBuf};
 
 mod compile;
 mod content;
+mod cookie;
 mod dialect;
 mod document;
 mod documents;
 mod format;
+mod header;
 mod media_type;
 mod operation;
+mod pairs;
 mod parameter;
 mod paths;
 mod pattern;
@@ -28,6 +31,7 @@ mod structure;
 mod uri;
 
 pub use content::{BodyRule, Content};
+pub use header::reads_as;
 pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
 pub use problem::{ContractError, Problem};
@@ -117,9 +121,8 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
-        Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) => true,
-        _ => false,
+        Problem::BesideReference(_) | Problem::NoEffect(_) => true,
+        _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),
     }
 }
 
