@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
+use super::header::HeaderRules;
 use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
 use super::problem::Problem;
@@ -208,8 +210,9 @@ impl<'d> Compiler<'d> {
             template: Arc::clone(&item.template),
             is_deprecated: at.flag("deprecated"),
             path: Vec::new(),
-            query: QueryRules::default(),
-            headers: Vec::new(),
+            query: QueryRules::new(self.options.policy.undeclared_query),
+            headers: HeaderRules::new(&self.options.policy),
+            cookies: CookieRules::new(self.options.policy.undeclared_cookies),
             body: at.get("requestBody").and_then(|body| self.request_body(&body)),
             responses: self.responses(at),
         };
@@ -245,14 +248,7 @@ impl<'d> Compiler<'d> {
             self.header(name, &entry);
         }
         for (_, parameter) in self.object(at, "parameters").iter().flat_map(At::members) {
-            let Some(at) = self.follow(&parameter) else { continue };
-            let Some(name) = self.string(&at, "name") else { continue };
-            let default = match self.string(&at, "in") {
-                Some("query") => "form",
-                Some("path" | "header") => "simple",
-                _ => continue,
-            };
-            self.parameter_rule(name, &at, default);
+            self.unused_parameter(&parameter);
         }
     }
 }

@@ -78,7 +78,8 @@ impl<'d> Compiler<'d> {
         let additional = self.object(at, "additionalOperations");
         for (name, operation) in additional.iter().flat_map(At::members) {
             // In no case, since some readers make one method of what differs in case alone.
-            let is_fixed = METHODS.iter().chain(fixed).any(|known| known.eq_ignore_ascii_case(name));
+            let is_fixed =
+                METHODS.iter().chain(fixed).any(|known| known.eq_ignore_ascii_case(name));
             let reason = if is_fixed {
                 "has a field of its own"
             } else if name.eq_ignore_ascii_case("connect") {

@@ -138,18 +138,14 @@ impl<'d> Compiler<'d> {
 }
 
 /// The URLs that `url` stands for, with free variables left in them.
-fn written_out(
-    url: &str,
-    variables: &BTreeMap<&str, Values<'_>>,
-) -> Result<Vec<String>, String> {
+fn written_out(url: &str, variables: &BTreeMap<&str, Values<'_>>) -> Result<Vec<String>, String> {
     let mut urls = vec![String::new()];
     let mut used = Vec::new();
     let mut rest = url;
     loop {
         let Some((text, behind)) = rest.split_once('{') else { break };
-        let (name, after) = behind
-            .split_once('}')
-            .ok_or_else(|| format!("{url}: a variable is not `{{name}}`"))?;
+        let (name, after) =
+            behind.split_once('}').ok_or_else(|| format!("{url}: a variable is not `{{name}}`"))?;
         let values = variables
             .get(name)
             .ok_or_else(|| format!("{url}: the variable {{{name}}} is not declared"))?;
