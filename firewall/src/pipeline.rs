@@ -5,6 +5,7 @@ pub mod exchange;
 pub mod headers;
 pub mod message;
 pub mod origin;
+mod preflight;
 pub mod refusal;
 pub mod ruleset;
 
@@ -13,9 +14,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::request::Parts as Head;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
@@ -64,6 +66,7 @@ pub struct Parts {
 /// forwarded.
 struct Admitted<'a> {
     matched: Option<Matched<'a>>,
+    is_preflight: bool,
     target: PathAndQuery,
     body: Body,
 }
@@ -207,21 +210,24 @@ impl Pipeline {
         let mode = ruleset.api.request_mode;
         exchange.client = client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
         self.banned(exchange.client)?;
-        strip_hop_by_hop(&mut exchange.request.headers);
+        let named = strip_hop_by_hop(&mut exchange.request.headers);
+        if let Some(asked) = preflight::asked(exchange) {
+            return preflight::admit(exchange, &asked);
+        }
         let found = route(exchange);
         let matched = exchange.settle(mode, found)?;
         trace.operation = matched.as_ref().map(|matched| matched.index);
         let query = match (&matched, mode) {
             (None, _) | (_, Mode::Off) => None,
             (Some(matched), _) => {
-                let found = parameters(exchange, matched);
+                let found = parameters(exchange, matched, &named);
                 exchange.settle(mode, found)?.flatten()
             }
         };
         let operation = matched.as_ref().map(|matched| matched.operation);
         let body = message::request_body(exchange, operation, origin, body).await?;
         let target = target(&exchange.request.uri, mode, matched.as_ref(), query)?;
-        Ok(Admitted { matched, target, body })
+        Ok(Admitted { matched, is_preflight: false, target, body })
     }
 
     fn banned(&self, client: ClientAddr) -> Result<(), Violation> {
@@ -244,8 +250,10 @@ impl Pipeline {
         *request.uri_mut() = Uri::from(admitted.target);
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
         let (requests, responses) = (ruleset.api.request_mode, ruleset.api.response_mode);
+        let operation = admitted.matched.as_ref().map(|matched| matched.operation);
+        let enforced = operation.filter(|_| requests == Mode::Enforce);
         let headers = request.headers_mut();
-        forward_headers(headers, origin.peer, exchange.client, requests, responses);
+        forward_headers(headers, origin.peer, exchange.client, enforced, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -261,7 +269,9 @@ impl Pipeline {
         })?;
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
-        let operation = admitted.matched.as_ref().map(|matched| matched.operation);
+        if admitted.is_preflight {
+            return preflight::answer(exchange, response, lease);
+        }
         message::response(exchange, operation, response, lease).await
     }
 
@@ -311,12 +321,23 @@ impl Pipeline {
 
 fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
     let request = &exchange.request;
-    exchange.ruleset.api.contract.route(&request.method, request.uri.path())
+    let contract = &exchange.ruleset.api.contract;
+    contract.route(&request.method, request.uri.path(), authority(request))
 }
 
-/// Checks path, query and header parameters; gives the query to forward.
-fn parameters(exchange: &Exchange<'_>, matched: &Matched<'_>) -> Result<Option<String>, Violation> {
+/// What the request names as its host; the framing sees to it that it is one, and the only one.
+fn authority(request: &Head) -> Option<&str> {
+    request.headers.get(HOST)?.to_str().ok()
+}
+
+/// Checks the parameters, and that `Connection` named none of them; gives the query to forward.
+fn parameters(
+    exchange: &Exchange<'_>,
+    matched: &Matched<'_>,
+    named: &[HeaderName],
+) -> Result<Option<String>, Violation> {
     let request = &exchange.request;
+    matched.operation.check_connection(named)?;
     matched.operation.check_parameters(matched, request.uri.query(), &request.headers)
 }
 

@@ -93,12 +93,23 @@ rules! {
     Path = "route.path", Route, 400, Some(Offence::Framing), "The path holds empty, dot or wrongly encoded segments";
     UnknownPath = "route.unknown-path", Route, 404, Some(Offence::Scan), "The path is not part of the contract";
     Method = "route.method", Route, 405, Some(Offence::Scan), "The method is not part of the contract for this path";
+    /// Clients that were written in time may go on asking for it.
+    Deprecated = "route.deprecated", Route, 410, None, "The operation is deprecated and no longer served";
+    /// Whether it hides anything depends on the upstream's reading, which an honest client does not know.
+    Segment = "route.segment", Route, 400, None, "A segment of the path can be read in several ways";
+    /// Names that point here by mistake, and checks by address, are no attacks.
+    Misdirected = "route.host", Route, 421, None, "The host is not one that is served here";
     ParameterMissing = "parameter.missing", Parameters, 400, Some(Offence::Parameter), "A required parameter is missing";
-    ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A query parameter is not part of the contract";
+    ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A parameter is not part of the contract";
     ParameterRepeated = "parameter.repeated", Parameters, 400, Some(Offence::Parameter), "A parameter is repeated";
     ParameterEncoding = "parameter.encoding", Parameters, 400, Some(Offence::Parameter), "A parameter is wrongly encoded";
     ParameterType = "parameter.type", Parameters, 400, Some(Offence::Parameter), "A parameter is not of its declared type";
+    ParameterMalformed = "parameter.malformed", Parameters, 400, Some(Offence::Parameter), "A parameter is not well-formed JSON";
     ParameterSchema = "parameter.schema", Parameters, 400, Some(Offence::Parameter), "A parameter does not match its schema";
+    /// A header field by which some upstreams take another target, method or field than was checked.
+    ParameterOverride = "parameter.override", Parameters, 400, Some(Offence::Parameter), "A header field stands for another";
+    /// A proxy that believed it would take the field from the request, after it was checked.
+    ParameterConnection = "parameter.connection", Parameters, 400, Some(Offence::Framing), "Connection names a field of the contract";
     BodyMissing = "body.missing", Body, 400, Some(Offence::Body), "A body is required";
     BodyUnexpected = "body.unexpected", Body, 400, Some(Offence::Body), "The operation takes no body";
     BodyMediaType = "body.media-type", Body, 415, Some(Offence::Body), "The media type is not part of the contract";

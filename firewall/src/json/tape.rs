@@ -98,12 +98,14 @@ impl<'a> TapeNode<'a> {
         }
     }
 
-    fn members(&self) -> Members<'a> {
+    /// Its members, if it is an object.
+    pub fn members(&self) -> Members<'a> {
         let len = if let Node::Object { len, .. } = self.cell() { len } else { 0 };
         Members { rest: self.behind(1), left: len }
     }
 
-    fn elements(&self) -> Elements<'a> {
+    /// Its elements, if it is an array.
+    pub fn elements(&self) -> Elements<'a> {
         let len = if let Node::Array { len, .. } = self.cell() { len } else { 0 };
         Elements { rest: self.behind(1), left: len }
     }

@@ -9,6 +9,7 @@ use super::super::problem::Problem;
 use super::super::response::{ResponseRule, Responses};
 use super::super::schema::Direction;
 use super::Compiler;
+use super::parameters::Seat;
 use super::reader::At;
 
 impl<'d> Compiler<'d> {
@@ -113,12 +114,7 @@ impl<'d> Compiler<'d> {
         const FIELDS: &str = "description required deprecated allowEmptyValue style explode allowReserved schema example examples content";
         let at = self.follow(at)?;
         self.fields(&at, FIELDS)?;
-        let rule = self.text_rule(name, &at, "simple")?;
-        let field = HeaderName::from_bytes(name.as_bytes()).ok();
-        if field.is_none() {
-            let message = format!("`{name}` cannot name a header field");
-            self.problem(&at, Problem::Parameter(message.into()));
-        }
-        field.map(|field| (field, rule))
+        let rule = self.text_rule(name, &at, Seat::Field(Direction::Response))?;
+        self.field_name(name, &at).map(|field| (field, rule))
     }
 }

@@ -175,7 +175,7 @@ fn parts_of_every_kind_may_stand_in_other_files() {
     ]);
     let loaded = directory.load(&[]).unwrap_or_else(|errors| panic!("{errors:#?}"));
     let judge = |query| {
-        let matched = loaded.contract.route(&http::Method::GET, "/things").unwrap();
+        let matched = loaded.contract.route(&http::Method::GET, "/things", None).unwrap();
         let headers = http::HeaderMap::new();
         matched.operation.check_parameters(&matched, Some(query), &headers).map_err(|v| told(&v))
     };
