@@ -75,7 +75,7 @@ fn run(data: &[u8]) {
     let index = usize::from(*choice) % SCHEMAS.len();
     let subject = &*SUBJECT;
     let Some(reference) = subject.references.get(index) else { return };
-    let matched = subject.contract.route(&Method::POST, &format!("/{index}"));
+    let matched = subject.contract.route(&Method::POST, &format!("/{index}"), None);
     let matched = matched.expect("each schema has its path");
     let body = matched.operation.body().expect("each has a body");
     let found = body

@@ -169,7 +169,7 @@ fn run(data: &[u8]) {
         }
     };
     // Which paths find an operation is the router's question.
-    let Ok(matched) = subject.contract.route(&Method::GET, &path) else { return };
+    let Ok(matched) = subject.contract.route(&Method::GET, &path, None) else { return };
     let found = matched.operation.check_parameters(&matched, query, &headers);
     let value = match case.place {
         Place::Path => in_path(case, &plain(text)),
@@ -237,7 +237,8 @@ fn percent_decoded(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     octets.extend(parts.next()?.bytes());
     for part in parts {
-        let digits = part.get(..2).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
+        let digits =
+            part.get(..2).filter(|digits| digits.bytes().all(|d| d.is_ascii_hexdigit()))?;
         octets.push(u8::from_str_radix(digits, 16).ok()?);
         octets.extend(part.get(2..)?.bytes());
     }
@@ -447,6 +448,30 @@ const TEXTS: [(Place, &str); 30] = [
 ];
 
 const WORDS: &[&str] = &[
-    "p=", "&p=", ";p=", ".", ",", "%2C", "%2E", "%20", "%7C", "|", "+", "R", "G", "R=1", "&R=", "[R]",
-    "%5BR%5D", "true", "-5", "1000000", "18446744073709551616", "%C3%A9", "%", "%00", "p[", "][",
+    "p=",
+    "&p=",
+    ";p=",
+    ".",
+    ",",
+    "%2C",
+    "%2E",
+    "%20",
+    "%7C",
+    "|",
+    "+",
+    "R",
+    "G",
+    "R=1",
+    "&R=",
+    "[R]",
+    "%5BR%5D",
+    "true",
+    "-5",
+    "1000000",
+    "18446744073709551616",
+    "%C3%A9",
+    "%",
+    "%00",
+    "p[",
+    "][",
 ];

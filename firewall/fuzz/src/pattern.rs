@@ -70,7 +70,7 @@ fn compile(pattern: &str) -> Option<Contract> {
 }
 
 fn is_match(contract: &Contract, text: &str) -> bool {
-    let matched = contract.route(&Method::POST, "/").expect("the only path");
+    let matched = contract.route(&Method::POST, "/", None).expect("the only path");
     let body = matched.operation.body().expect("it has one");
     let content = body.content(Some(&HeaderValue::from_static("application/json")));
     match content.expect("JSON is declared").check(json!(text).to_string().as_bytes()) {

@@ -12,7 +12,7 @@ use super::{Target, specimen};
 pub(crate) const TARGET: Target = Target { name: "router", run, seeds, words: WORDS };
 
 /// In an order that would be wrong if order decided.
-const TEMPLATES: [(&str, &str); 16] = [
+const TEMPLATES: [(&str, &str); 22] = [
     ("get", "/{entity}/{id}"),
     ("delete", "/{entity}/me"),
     ("get", "/books/{id}"),
@@ -29,6 +29,12 @@ const TEMPLATES: [(&str, &str); 16] = [
     ("get", "/caf%C3%A9"),
     ("get", "/with/slash/"),
     ("options", "/"),
+    ("get", "/files/{id}"),
+    ("get", "/files/{name}.{extension}"),
+    ("put", "/files/{name}.json"),
+    ("get", "/{owner}/{base}...{head}/x"),
+    ("get", "/v{major}/x"),
+    ("get", "/v{major}.{minor}/x"),
 ];
 
 const METHODS: [&str; 9] =
@@ -59,7 +65,7 @@ static CONTRACT: LazyLock<Contract> = LazyLock::new(|| {
 });
 
 fn names(template: &str) -> impl Iterator<Item = &str> {
-    template.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+    template.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0))
 }
 
 fn run(data: &[u8]) {
@@ -67,7 +73,7 @@ fn run(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(path) else { return };
     let Some(method) = METHODS.get(usize::from(*choice) % METHODS.len()) else { return };
     let known = Method::from_bytes(method.as_bytes()).expect("a method");
-    let found = CONTRACT.route(&known, path);
+    let found = CONTRACT.route(&known, path, None);
     let expected = naive(method, path);
     match (&found, &expected) {
         (Ok(matched), Ok((id, values))) => {
@@ -128,33 +134,79 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
+/// How much of a segment is literal: all of it, some of it, nothing; then by the literal before the
+/// first expression, the one behind the last, and all of them.
+type Rank = (u8, usize, usize, usize);
+
+/// Every way to split a text among the expressions of a template's segment, the leftmost first.
+fn splits(segment: &str, text: &str) -> Vec<Vec<String>> {
+    let Some((literal, rest)) = segment.split_once('{') else {
+        return if text == segment { vec![Vec::new()] } else { Vec::new() };
+    };
+    let Some(text) = text.strip_prefix(literal) else { return Vec::new() };
+    let (_, behind) = rest.split_once('}').expect("a template's braces are closed");
+    let ends = text.char_indices().skip(1).map(|(end, _)| end).chain([text.len()]);
+    let mut found = Vec::new();
+    for end in ends.filter(|end| *end > 0) {
+        let (value, left) = text.split_at(end);
+        for further in splits(behind, left) {
+            found.push(std::iter::once(value.to_owned()).chain(further).collect());
+        }
+    }
+    found
+}
+
+fn rank(segment: &str) -> Rank {
+    let literals: Vec<&str> = segment
+        .split('{')
+        .enumerate()
+        .map(
+            |(index, part)| {
+                if index == 0 { part } else { part.split_once('}').map_or("", |(_, rest)| rest) }
+            },
+        )
+        .collect();
+    match literals.as_slice() {
+        [_] => (3, 0, 0, 0),
+        [first, .., last] => {
+            let all = literals.iter().map(|literal| literal.len()).sum();
+            (if all == 0 { 1 } else { 2 }, first.len(), last.len(), all)
+        }
+        [] => (0, 0, 0, 0),
+    }
+}
+
+/// What of a path matches a template.
+struct Match {
+    ranks: Vec<Rank>,
+    values: Vec<String>,
+    is_ambiguous: bool,
+}
+
+fn matches(template: &str, sent: &[String]) -> Option<Match> {
+    let parts: Vec<String> =
+        template.strip_prefix('/')?.split('/').map(decode).collect::<Option<_>>()?;
+    if parts.len() != sent.len() {
+        return None;
+    }
+    let mut found = Match { ranks: Vec::new(), values: Vec::new(), is_ambiguous: false };
+    for (part, text) in parts.iter().zip(sent) {
+        let splits = splits(part, text);
+        found.values.extend_from_slice(splits.first()?);
+        found.is_ambiguous |= splits.len() > 1;
+        found.ranks.push(rank(part));
+    }
+    Some(found)
+}
+
 /// The operation and the values of its expressions, by trying each template.
 fn naive(method: &str, path: &str) -> Result<(String, Vec<String>), Rule> {
     let sent = segments(path).ok_or(Rule::Path)?;
-    let matches = |template: &str| -> Option<(Vec<bool>, Vec<String>)> {
-        let parts: Vec<&str> = template.strip_prefix('/')?.split('/').collect();
-        if parts.len() != sent.len() {
-            return None;
-        }
-        let mut literals = Vec::new();
-        let mut values = Vec::new();
-        for (part, text) in parts.iter().zip(&sent) {
-            let is_literal = !part.starts_with('{');
-            if is_literal && decode(part)? != *text || !is_literal && text.is_empty() {
-                return None;
-            }
-            literals.push(is_literal);
-            if !is_literal {
-                values.push(text.clone());
-            }
-        }
-        Some((literals, values))
-    };
     let best = TEMPLATES
         .iter()
-        .filter_map(|(_, template)| Some((matches(template)?, *template)))
-        .max_by(|((one, _), _), ((other, _), _)| one.cmp(other));
-    let ((_, values), template) = best.ok_or(Rule::UnknownPath)?;
+        .filter_map(|(_, template)| Some((matches(template, &sent)?, *template)))
+        .max_by(|(one, _), (other, _)| one.ranks.cmp(&other.ranks));
+    let (found, template) = best.ok_or(Rule::UnknownPath)?;
     let has = |wanted: &str| {
         TEMPLATES
             .iter()
@@ -167,7 +219,10 @@ fn naive(method: &str, path: &str) -> Result<(String, Vec<String>), Rule> {
     } else {
         return Err(Rule::Method);
     };
-    Ok((format!("{} {template}", declared.to_ascii_lowercase()), values))
+    if found.is_ambiguous {
+        return Err(Rule::Segment);
+    }
+    Ok((format!("{} {template}", declared.to_ascii_lowercase()), found.values))
 }
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -181,7 +236,13 @@ fn seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 22] = [
+    "/files/a.b",
+    "/files/a.b.c",
+    "/files/.json",
+    "/files/a.json",
+    "/o/a...b/x",
+    "/v1.2/x",
     "/books/me",
     "/a/b/c",
     "/a/b/c/",
