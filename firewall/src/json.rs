@@ -5,4 +5,4 @@ pub mod tape;
 
 pub use parse::{JsonError, with_tape};
 pub use simd_json::{Node, StaticNode};
-pub use tape::{TapeJson, TapeNode};
+pub use tape::{Scope, TapeJson, TapeNode};

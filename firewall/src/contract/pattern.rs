@@ -76,6 +76,14 @@ impl Pattern {
         })
     }
 
+    /// The pattern as the linear engine reads it; none where it needs the other.
+    pub(crate) fn linear_source(&self) -> Option<&str> {
+        match &self.0 {
+            Engine::Linear(regex) => Some(regex.as_str()),
+            Engine::Backtracking(_) => None,
+        }
+    }
+
     #[cfg(test)]
     pub(crate) fn is_linear(&self) -> bool {
         matches!(self.0, Engine::Linear(_))

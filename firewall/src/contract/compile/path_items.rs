@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::super::document::escape;
-use super::super::documents::{FileIndex, Place};
+use super::super::documents::Place;
 use super::super::operation::{Operation, OperationIndex};
 use super::super::paths::Declared;
 use super::super::policy::Verdict;
@@ -20,15 +20,6 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 const METHOD_OCTETS: usize = 32;
 /// Whether a segment of the operation's path may hold an encoded slash.
 const ENCODED_SLASH: &str = "x-firewall-encoded-slash";
-
-/// The fields that a Path Item Object may have.
-pub(super) fn path_item_fields(version: Version) -> &'static str {
-    if version >= Version::V3_2 {
-        "summary description servers parameters get put post delete options head patch trace query additionalOperations"
-    } else {
-        "summary description servers parameters get put post delete options head patch trace"
-    }
-}
 
 impl<'d> Compiler<'d> {
     /// Follows the references from a Path Item Object. What a field means that stands on both sides
@@ -138,7 +129,8 @@ impl<'d> Compiler<'d> {
             let pointer = format!("/paths/{}", escape(&second));
             let (first, second) = (Box::from(&*first), Box::from(&*second));
             let problem = Problem::PathsCollide { first, second };
-            self.problems.push((Place { file: FileIndex(0), pointer }, problem));
+            let file = self.documents.start().file;
+            self.problems.push((Place { file, pointer }, problem));
         }
     }
 }

@@ -12,7 +12,7 @@ use super::super::paths::{Pattern, Segment, segments};
 use super::super::policy::{BasePath, Hosts, Policy};
 use super::super::problem::Problem;
 use super::reader::At;
-use super::{Compiler, Version};
+use super::Compiler;
 
 /// URLs that one server may stand for.
 const URLS_MAX: usize = 1024;
@@ -82,12 +82,7 @@ impl<'d> Compiler<'d> {
     }
 
     fn server(&mut self, at: &At<'d>) -> Vec<(Vec<Segment>, HostRule)> {
-        let fields = if self.version >= Version::V3_2 {
-            "url name description variables"
-        } else {
-            "url description variables"
-        };
-        self.fields(at, fields);
+        self.fields(at, "url description variables name@3.2");
         let variables = self.variables(at);
         let (Some(url), Some(variables)) = (self.string(at, "url"), variables) else {
             return Vec::new();
