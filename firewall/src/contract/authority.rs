@@ -35,7 +35,10 @@ pub(crate) enum Name {
 pub(crate) enum Port {
     Any,
     /// It may be left out if it is the default.
-    Is { number: u16, is_default: bool },
+    Is {
+        number: u16,
+        is_default: bool,
+    },
     /// That of whichever web scheme.
     Default,
 }

@@ -114,6 +114,11 @@ struct Compiler<'d> {
     server_lists: usize,
 }
 
+/// The fields of a Path Item Object.
+const PATH_ITEM: &str = "summary description servers parameters get put post delete options head patch trace query@3.2 additionalOperations@3.2";
+/// The fields of an Operation Object.
+const OPERATION: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
+
 impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
         const FIELDS: &str = "openapi info servers paths components security tags externalDocs jsonSchemaDialect@3.1 webhooks@3.1 $self@3.2";
@@ -159,7 +164,6 @@ impl<'d> Compiler<'d> {
     }
 
     fn path_item(&mut self, template: &str, at: &At<'d>, servers: &Arc<Servers>) {
-        const FIELDS: &str = "summary description servers parameters get put post delete options head patch trace query@3.2 additionalOperations@3.2";
         let parts = match segments(template) {
             Ok(parts) => parts,
             Err(reason) => return self.problem(at, Problem::Path(reason.into())),
@@ -173,7 +177,7 @@ impl<'d> Compiler<'d> {
         }
         let beside = self.encoded_slash(at);
         let Some(at) = self.follow_path_item(at) else { return };
-        self.fields(&at, FIELDS);
+        self.fields(&at, PATH_ITEM);
         let takes_encoded_slash = beside.or_else(|| self.encoded_slash(&at)).unwrap_or_default();
         let item = PathItem {
             template: template.into(),
@@ -188,8 +192,7 @@ impl<'d> Compiler<'d> {
     }
 
     fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
-        const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
-        self.fields(at, FIELDS);
+        self.fields(at, OPERATION);
         self.security(at);
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
@@ -239,6 +242,9 @@ impl<'d> Compiler<'d> {
         }
         for (_, body) in self.object(at, "requestBodies").iter().flat_map(At::members) {
             self.request_body(&body);
+        }
+        for (_, item) in self.object(at, "pathItems").iter().flat_map(At::members) {
+            self.unplaced_path_item(&item);
         }
         for (name, entry) in self.object(at, "headers").iter().flat_map(At::members) {
             self.header(name, &entry);

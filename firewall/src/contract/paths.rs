@@ -187,8 +187,9 @@ impl PathTable {
         };
         let mut search = Search { path: searched, values: Vec::new(), ambiguous: 0 };
         let Some(route) = self.find(0, 0, &mut search) else {
-            return Err(encoded_slash
-                .map_or_else(|| Violation::new(Rule::UnknownPath), |_| ambiguous()));
+            return Err(
+                encoded_slash.map_or_else(|| Violation::new(Rule::UnknownPath), |_| ambiguous())
+            );
         };
         let takes_slash = |declared: &Declared| {
             encoded_slash.is_none_or(|at| at >= route.base && declared.takes_encoded_slash)
@@ -196,8 +197,7 @@ impl PathTable {
         let find = |wanted: &Method| route.operations.iter().find(|one| one.method == *wanted);
         // RFC 9110 section 9.3.2: HEAD is GET without the content.
         let through_get = self.has_head_through_get && *method == Method::HEAD;
-        let declared =
-            find(method).or_else(|| if through_get { find(&Method::GET) } else { None });
+        let declared = find(method).or_else(|| if through_get { find(&Method::GET) } else { None });
         let Some(declared) = declared else {
             // The template is the resource's, so none with more expressions is tried.
             return Err(if route.operations.iter().any(takes_slash) {

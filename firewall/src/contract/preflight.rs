@@ -27,9 +27,8 @@ fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
 
 /// Field names with commas between them, at least one.
 fn is_list_of_names(list: &str) -> bool {
-    list.split(',').all(|name| {
-        HeaderName::from_bytes(name.trim_matches([' ', '\t']).as_bytes()).is_ok()
-    })
+    list.split(',')
+        .all(|name| HeaderName::from_bytes(name.trim_matches([' ', '\t']).as_bytes()).is_ok())
 }
 
 /// `null`, or scheme, host and port (RFC 6454 section 6.1).

@@ -12,6 +12,7 @@ pub(super) mod documents;
 mod files;
 mod modern;
 mod responses;
+mod routing;
 mod schemas;
 
 fn shop() -> Contract {

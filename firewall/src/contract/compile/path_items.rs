@@ -12,7 +12,7 @@ use super::super::paths::Declared;
 use super::super::policy::Verdict;
 use super::super::problem::Problem;
 use super::reader::At;
-use super::{Compiler, PathItem, Version};
+use super::{Compiler, OPERATION, PATH_ITEM, PathItem, Version};
 
 /// The methods that every version has a field for.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
@@ -54,6 +54,24 @@ impl<'d> Compiler<'d> {
         Some(at)
     }
 
+    /// Reads a path item that no path may refer to.
+    pub(super) fn unplaced_path_item(&mut self, at: &At<'d>) {
+        let Some(at) = self.follow_path_item(at) else { return };
+        self.fields(&at, PATH_ITEM);
+        self.servers(&at);
+        let inherited = self.parameters(&at, &[]);
+        for (_, operation) in self.methods(&at) {
+            self.fields(&operation, OPERATION);
+            self.security(&operation);
+            self.servers(&operation);
+            self.parameters(&operation, &inherited);
+            if let Some(body) = operation.get("requestBody") {
+                self.request_body(&body);
+            }
+            self.responses(&operation);
+        }
+    }
+
     /// The operations of a path item, each with its method.
     pub(super) fn methods(&mut self, at: &At<'d>) -> Vec<(Method, At<'d>)> {
         let fixed: &[&str] = if self.version >= Version::V3_2 { &["query"] } else { &[] };
@@ -69,7 +87,8 @@ impl<'d> Compiler<'d> {
         let additional = self.object(at, "additionalOperations");
         for (name, operation) in additional.iter().flat_map(At::members) {
             // In no case, since some readers make one method of what differs in case alone.
-            let is_fixed = METHODS.iter().chain(fixed).any(|known| known.eq_ignore_ascii_case(name));
+            let is_fixed =
+                METHODS.iter().chain(fixed).any(|known| known.eq_ignore_ascii_case(name));
             let reason = if is_fixed {
                 "has a field of its own"
             } else if name.eq_ignore_ascii_case("connect") {

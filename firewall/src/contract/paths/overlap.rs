@@ -95,7 +95,8 @@ impl PathTable {
                     open.extend(same.map(|(_, beside)| (child, *beside)));
                 }
                 for (other, beside) in &there {
-                    let are_literals = matches!((edge, other), (Edge::Literal(_), Edge::Literal(_)));
+                    let are_literals =
+                        matches!((edge, other), (Edge::Literal(_), Edge::Literal(_)));
                     if !are_literals && edge.overlaps(*other) {
                         open.push((child, *beside));
                     }
@@ -123,8 +124,8 @@ impl Route {
         let has_variables = self.variables > 0 || other.variables > 0;
         // Where the base paths are equally long, what stands behind them is told apart by precedence,
         // if below each of them stands the same.
-        let is_told_apart = self.base == other.base
-            && (depth >= self.base || servers().min() == servers().max());
+        let is_told_apart =
+            self.base == other.base && (depth >= self.base || servers().min() == servers().max());
         has_variables && !is_told_apart
     }
 }

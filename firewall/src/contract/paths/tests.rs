@@ -101,8 +101,7 @@ fn an_undeclared_method_is_refused_without_falling_through() {
     check(&table, "DELETE", "/books/new", Err(Rule::Method));
     check(&table, "get", "/books/new", Err(Rule::Method));
     check(&table, "OPTIONS", "/books", Err(Rule::Method));
-    for (path, allow) in
-        [("/books", "POST"), ("/books/new", "GET, HEAD"), ("/heads", "HEAD, PUT")]
+    for (path, allow) in [("/books", "POST"), ("/books/new", "GET, HEAD"), ("/heads", "HEAD, PUT")]
     {
         let violation = table.route(&Method::PATCH, path, None).err().unwrap();
         assert_eq!(violation.allow.as_deref(), Some(allow), "{path}");
