@@ -24,6 +24,7 @@ mod problem;
 mod query;
 mod response;
 mod schema;
+mod security;
 mod structure;
 mod uri;
 
@@ -32,6 +33,7 @@ pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
+pub use security::{Credential, Presented, SecurityRule};
 
 use documents::{Documents, FileIndex, Place};
 
@@ -98,6 +100,9 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
     let documents = Documents::read(path, &options.references)?;
     let compile::Compiled { contract, mut problems } = compile::compile(&documents, options);
     if problems.iter().all(|(_, problem)| is_warning(problem, options))
+        && documents.root(FileIndex(0))["openapi"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("3.0."))
         && let Err(error) = structure::read(documents.root(FileIndex(0)))
     {
         let root = Place { file: FileIndex(0), pointer: String::new() };
@@ -118,7 +123,9 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) => true,
+        Problem::BesideReference(_) | Problem::CredentialsUnverified | Problem::NoEffect { .. } => {
+            true
+        }
         _ => false,
     }
 }

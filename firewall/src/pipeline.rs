@@ -1,5 +1,6 @@
 //! The request path: what is checked, and in which order.
 
+pub mod authentication;
 pub mod client;
 pub mod exchange;
 pub mod headers;
@@ -25,6 +26,7 @@ use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
+use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
 use crate::pipeline::exchange::{Exchange, RequestIds};
 use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
@@ -214,6 +216,8 @@ impl Pipeline {
         let query = match (&matched, mode) {
             (None, _) | (_, Mode::Off) => None,
             (Some(matched), _) => {
+                let found = authentication(exchange, matched);
+                exchange.settle(mode, found)?;
                 let found = parameters(exchange, matched);
                 exchange.settle(mode, found)?.flatten()
             }

@@ -13,6 +13,7 @@ pub enum Stage {
     Client,
     Ban,
     Route,
+    Authentication,
     Parameters,
     Body,
     Response,
@@ -25,6 +26,8 @@ pub enum Offence {
     Framing,
     /// A path or method that the contract does not know: scanning.
     Scan,
+    /// A credential that no client of its scheme would write.
+    Credential,
     /// A parameter against its rule.
     Parameter,
     /// A body against its rule.
@@ -93,6 +96,9 @@ rules! {
     Path = "route.path", Route, 400, Some(Offence::Framing), "The path holds empty, dot or wrongly encoded segments";
     UnknownPath = "route.unknown-path", Route, 404, Some(Offence::Scan), "The path is not part of the contract";
     Method = "route.method", Route, 405, Some(Offence::Scan), "The method is not part of the contract for this path";
+    /// Who has not logged in yet, or no longer is, is no attacker.
+    CredentialsMissing = "auth.missing", Authentication, 401, None, "Credentials are required";
+    CredentialsMalformed = "auth.malformed", Authentication, 401, Some(Offence::Credential), "The credentials are malformed";
     ParameterMissing = "parameter.missing", Parameters, 400, Some(Offence::Parameter), "A required parameter is missing";
     ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A query parameter is not part of the contract";
     ParameterRepeated = "parameter.repeated", Parameters, 400, Some(Offence::Parameter), "A parameter is repeated";
@@ -157,15 +163,17 @@ pub struct Violation {
     pub keyword: Option<Box<str>>,
     /// The value of `Allow`, for a 405 (RFC 9110 section 15.5.6).
     pub allow: Option<Arc<str>>,
+    /// The value of `WWW-Authenticate`, for a 401 (RFC 9110 section 11.6.1).
+    pub challenge: Option<Arc<str>>,
 }
 
 impl Violation {
     pub fn new(rule: Rule) -> Self {
-        Self { rule, at: Location::Message, keyword: None, allow: None }
+        Self::at(rule, Location::Message)
     }
 
     pub fn at(rule: Rule, at: Location) -> Self {
-        Self { rule, at, keyword: None, allow: None }
+        Self { rule, at, keyword: None, allow: None, challenge: None }
     }
 }
 
@@ -183,6 +191,7 @@ mod tests {
                 Stage::Client => "client.",
                 Stage::Ban => "ban.",
                 Stage::Route => "route.",
+                Stage::Authentication => "auth.",
                 Stage::Parameters => "parameter.",
                 Stage::Body => "body.",
                 Stage::Response => "response.",

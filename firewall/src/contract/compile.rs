@@ -18,6 +18,7 @@ use reader::At;
 mod contents;
 mod parameters;
 pub(super) mod reader;
+mod security;
 mod shape;
 
 /// The version of the specification that a document follows, without its patch number.
@@ -47,6 +48,7 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         operations: Vec::new(),
         paths: PathTable::new(),
         ids: HashSet::new(),
+        security: security::Security::default(),
     };
     compiler.document(&root);
     let mut problems = compiler.problems;
@@ -75,6 +77,7 @@ struct Compiler<'d> {
     operations: Vec<Operation>,
     paths: PathTable,
     ids: HashSet<Box<str>>,
+    security: security::Security<'d>,
 }
 
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
@@ -84,6 +87,8 @@ impl<'d> Compiler<'d> {
         const FIELDS: &str = "openapi info servers paths components security tags externalDocs";
         match at.get("openapi").map(|field| (field.value.as_str(), field)) {
             Some((Some(text), _)) if text.starts_with("3.0.") => self.version = Version::V3_0,
+            Some((Some(text), _)) if text.starts_with("3.1.") => self.version = Version::V3_1,
+            Some((Some(text), _)) if text.starts_with("3.2.") => self.version = Version::V3_2,
             Some((_, field)) => {
                 let found = kind(field.value).into();
                 // Nothing else can be said of a document whose version is not known.
@@ -109,19 +114,6 @@ impl<'d> Compiler<'d> {
         }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
-        }
-    }
-
-    /// A demand for credentials, which is not enforced yet.
-    fn security(&mut self, at: &At<'d>) {
-        let Some(security) = at.get("security") else { return };
-        if !security.value.is_array() {
-            return self.unexpected(&security, "a list of security requirements");
-        }
-        let demands =
-            |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
-        if security.items().any(|requirement| demands(&requirement)) {
-            self.not_enforced(&security, "security");
         }
     }
 
@@ -179,7 +171,6 @@ impl<'d> Compiler<'d> {
     fn operation(&mut self, name: &str, at: &At<'d>, item: &PathItem<'d>) {
         const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
         self.fields(at, FIELDS);
-        self.security(at);
         let Ok(method) = name.to_ascii_uppercase().parse::<Method>() else { return };
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
@@ -195,11 +186,15 @@ impl<'d> Compiler<'d> {
             path: Vec::new(),
             query: QueryRules::default(),
             headers: Vec::new(),
+            security: self.operation_security(at),
             body: at.get("requestBody").and_then(|body| self.request_body(&body)),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
+        }
+        for name in operation.security.iter().flat_map(|rule| rule.query_names()) {
+            operation.query.allow(name);
         }
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {

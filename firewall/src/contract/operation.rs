@@ -10,6 +10,7 @@ use super::parameter::{Encoding, ParameterRule};
 use super::paths::{PathTable, Routed};
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses, check_field};
+use super::security::{Presented, SecurityRule};
 use super::uri::Plus;
 use crate::violation::{Location, Violation};
 
@@ -82,6 +83,8 @@ pub struct Operation {
     pub(crate) path: Vec<(usize, ParameterRule)>,
     pub(crate) query: QueryRules,
     pub(crate) headers: Vec<(HeaderName, ParameterRule)>,
+    /// None where nothing is demanded.
+    pub(crate) security: Option<Arc<SecurityRule>>,
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
 }
@@ -99,6 +102,25 @@ impl Operation {
     /// The path as the document writes it, without the servers' base paths.
     pub fn template(&self) -> &str {
         &self.template
+    }
+
+    /// What credentials the operation demands; none where it demands nothing.
+    pub fn security(&self) -> Option<&SecurityRule> {
+        self.security.as_deref()
+    }
+
+    /// Checks that the credentials that the operation demands are there and well-formed; none where
+    /// it demands none.
+    ///
+    /// # Errors
+    ///
+    /// The rules of the stage [`Authentication`](crate::violation::Stage::Authentication).
+    pub fn check_credentials<'m>(
+        &'m self,
+        query: Option<&'m str>,
+        headers: &'m HeaderMap,
+    ) -> Result<Option<Presented<'m>>, Violation> {
+        self.security.as_ref().map(|rule| rule.check(query, headers)).transpose()
     }
 
     /// Checks path, query and header parameters, and gives the query to forward, written anew; none

@@ -6,6 +6,9 @@ use super::parameter::{Encoding, ParameterRule, Shape};
 use super::uri::{Part, Plus, decode, normalize};
 use crate::violation::{Location, Rule, Violation};
 
+/// Stands for the rule of a name that has none.
+const NO_RULE: usize = usize::MAX;
+
 /// The query parameters of an operation.
 #[derive(Default)]
 pub(crate) struct QueryRules {
@@ -35,6 +38,13 @@ impl QueryRules {
         }
         self.rules.push(rule);
         Ok(())
+    }
+
+    /// Accepts a name whose value is checked elsewhere: that of an API key.
+    pub(crate) fn allow(&mut self, name: &str) {
+        if !self.names.iter().any(|(known, _)| **known == *name) {
+            self.names.push((name.into(), NO_RULE));
+        }
     }
 
     /// Checks `query` and gives what to forward of it; none where nothing is left.

@@ -11,6 +11,7 @@ use crate::violation::{Rule, Violation};
 pub(super) mod documents;
 mod responses;
 mod schemas;
+mod security;
 
 fn shop() -> Contract {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.yaml");

@@ -105,7 +105,7 @@ components:
     let name = file.0.display();
     let told: Vec<_> = errors.iter().map(ToString::to_string).collect();
     let expected = [
-        "3: #/security: `security` is not enforced; accept that by naming it in `unenforced`",
+        "4: #/security/0/key: `key` is no security scheme of this document",
         "8: #/paths/~1a~1{id}/get/operationID: `operationID` is not a field that OpenAPI 3.0 defines here",
         "10: #/paths/~1a~1{id}/get/parameters/0: a path parameter must have `required: true`",
         "13: #/paths/~1a~1{id}/get/parameters/1: `cookie-parameters` is not enforced; accept that by naming it in `unenforced`",
@@ -122,9 +122,9 @@ components:
     expected.sort();
     assert_eq!(told, expected);
     let json = serde_json::to_value(&errors[0]).unwrap();
-    assert_eq!(json["line"], 3);
-    assert_eq!(json["pointer"], "/security");
-    assert_eq!(json["unenforced"], "security");
+    assert_eq!(json["line"], 4);
+    assert_eq!(json["pointer"], "/security/0/key");
+    assert_eq!(json["unenforced"], Value::Null);
     assert_eq!(json["file"], name.to_string());
 }
 
@@ -136,7 +136,10 @@ fn what_is_accepted_by_name_becomes_a_warning() {
                        {"name": "p", "in": "query", "style": "pipeDelimited", "schema": {"type": "array", "items": {}}},
                        {"name": "x", "in": "query", "content": {"application/json": {}}}],
     }));
-    let kinds = ["security", "cookie-parameters", "style:pipeDelimited", "parameter-content"];
+    document["components"] =
+        json!({"securitySchemes": {"key": {"type": "http", "scheme": "digest"}}});
+    let kinds =
+        ["security:digest", "cookie-parameters", "style:pipeDelimited", "parameter-content"];
     let loaded = load_value(&document, &kinds).ok().unwrap();
     let mut told: Vec<_> = loaded.warnings.iter().filter_map(|w| w.problem.unenforced()).collect();
     told.sort_unstable();
@@ -183,8 +186,9 @@ fn versions() {
     for (version, accepted) in [
         (json!("3.0.0"), true),
         (json!("3.0.4"), true),
-        (json!("3.1.0"), false),
-        (json!("3.2.0"), false),
+        (json!("3.1.0"), true),
+        (json!("3.2.0"), true),
+        (json!("3.3.0"), false),
         (json!("2.0"), false),
         (json!("3.00.1"), false),
         (json!(3.0), false),
