@@ -13,6 +13,7 @@ mod content;
 mod dialect;
 mod document;
 mod documents;
+pub mod exception;
 mod format;
 mod media_type;
 mod operation;
@@ -112,6 +113,7 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
         .locate(problems)
         .into_iter()
         .partition(|error| is_warning(&error.problem, options));
+    exception::prepare();
     if errors.is_empty() {
         let files = documents.files().map(Path::to_owned).collect();
         Ok(Loaded { contract, warnings, files, digest: documents.sha256() })

@@ -34,6 +34,56 @@ pub enum Offence {
     Body,
 }
 
+/// What of an upstream's insides was in an answer: an exception that nobody caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exception {
+    JavaStackTrace,
+    PythonTraceback,
+    DotNetStackTrace,
+    PhpError,
+    RubyBacktrace,
+    NodeStackTrace,
+    GoPanic,
+    RustPanic,
+    MySqlError,
+    PostgreSqlError,
+    OracleError,
+    SqlServerError,
+    SqliteError,
+    MongoDbError,
+    /// Of a driver that does not say which.
+    SqlError,
+    /// A framework's page for its developers.
+    DebugPage,
+    /// HTML where the contract declares something else.
+    HtmlPage,
+}
+
+impl Exception {
+    /// The stable identifier, for logs and metrics.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::JavaStackTrace => "java-stack-trace",
+            Self::PythonTraceback => "python-traceback",
+            Self::DotNetStackTrace => "dotnet-stack-trace",
+            Self::PhpError => "php-error",
+            Self::RubyBacktrace => "ruby-backtrace",
+            Self::NodeStackTrace => "node-stack-trace",
+            Self::GoPanic => "go-panic",
+            Self::RustPanic => "rust-panic",
+            Self::MySqlError => "mysql-error",
+            Self::PostgreSqlError => "postgresql-error",
+            Self::OracleError => "oracle-error",
+            Self::SqlServerError => "sql-server-error",
+            Self::SqliteError => "sqlite-error",
+            Self::MongoDbError => "mongodb-error",
+            Self::SqlError => "sql-error",
+            Self::DebugPage => "debug-page",
+            Self::HtmlPage => "html-page",
+        }
+    }
+}
+
 macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident = $id:literal, $stage:ident, $status:literal, $offence:expr, $title:literal;)*) => {
         /// One thing that a message must not do. Its identifier is stable: operators filter by it.
@@ -117,6 +167,8 @@ rules! {
     /// The body ended early or did not arrive in time.
     BodyIncomplete = "body.incomplete", Body, 408, None, "The body did not arrive whole and in time";
     ResponseStatus = "response.status", Response, 502, None, "The upstream's status is not part of the contract";
+    /// What a part of a representation is part of cannot be checked.
+    ResponsePartial = "response.partial", Response, 502, None, "The upstream sent part of a representation";
     ResponseHeader = "response.header", Response, 502, None, "The upstream's header fields are against the contract";
     ResponseMediaType = "response.media-type", Response, 502, None, "The upstream's media type is not part of the contract";
     ResponseEncoding = "response.encoding", Response, 502, None, "The upstream's content encoding cannot be checked";
@@ -125,6 +177,8 @@ rules! {
     ResponseTooLarge = "response.too-large", Response, 502, None, "The upstream's body exceeds its limit";
     ResponseMalformed = "response.malformed", Response, 502, None, "The upstream's body is not well-formed";
     ResponseSchema = "response.schema", Response, 502, None, "The upstream's body does not match its schema";
+    /// The contract would let it pass.
+    ResponseException = "response.exception", Response, 502, None, "The upstream failed";
 }
 
 /// The place of a violation. Names are the contract's own, never the client's.
@@ -165,6 +219,8 @@ pub struct Violation {
     pub allow: Option<Arc<str>>,
     /// The value of `WWW-Authenticate`, for a 401 (RFC 9110 section 11.6.1).
     pub challenge: Option<Arc<str>>,
+    /// What the refused answer was, where that is known. For the operator, never for the client.
+    pub exception: Option<Exception>,
 }
 
 impl Violation {
@@ -173,7 +229,7 @@ impl Violation {
     }
 
     pub fn at(rule: Rule, at: Location) -> Self {
-        Self { rule, at, keyword: None, allow: None, challenge: None }
+        Self { rule, at, keyword: None, allow: None, challenge: None, exception: None }
     }
 }
 

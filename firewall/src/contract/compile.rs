@@ -187,7 +187,7 @@ impl<'d> Compiler<'d> {
             query: QueryRules::default(),
             headers: Vec::new(),
             security: self.operation_security(at),
-            body: at.get("requestBody").and_then(|body| self.request_body(&body)),
+            body: self.operation_body(at, &method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
@@ -217,7 +217,11 @@ impl<'d> Compiler<'d> {
     /// Reads what nothing refers to as well, so that its problems are told now.
     fn components(&mut self, at: &At<'d>) {
         const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks";
-        self.fields(at, FIELDS);
+        const FIELDS_3_2: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems mediaTypes";
+        self.fields(at, if self.version >= Version::V3_2 { FIELDS_3_2 } else { FIELDS });
+        for (_, media) in self.object(at, "mediaTypes").iter().flat_map(At::members) {
+            self.media_type_component(&media);
+        }
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {
                 self.schemas.check(&schema, direction);

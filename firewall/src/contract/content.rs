@@ -18,6 +18,13 @@ pub struct BodyRule {
 }
 
 impl BodyRule {
+    /// Whatever may come where nothing is declared, unread and of so many octets.
+    pub(crate) fn unread(limit: usize) -> Self {
+        let contents =
+            Contents::new(Direction::Request, vec![Content::unread(Direction::Request, limit)]);
+        Self { required: false, contents }
+    }
+
     /// Whether a request without a body is refused.
     pub fn required(&self) -> bool {
         self.required
@@ -80,11 +87,36 @@ pub struct Content {
     pub(crate) limit: usize,
     pub(crate) depth_limit: usize,
     pub(crate) direction: Direction,
-    /// Not JSON, and accepted unread by the configuration.
+    /// Not to be looked into, and accepted so by the configuration.
     pub(crate) is_opaque: bool,
+    /// Not declared, and let pass by the policy.
+    pub(crate) is_undeclared: bool,
 }
 
 impl Content {
+    /// Whatever the contract does not declare, where the policy lets that pass.
+    pub(crate) fn unread(direction: Direction, limit: usize) -> Self {
+        Self {
+            range: MediaRange::any(),
+            schema: None,
+            limit,
+            depth_limit: 0,
+            direction,
+            is_opaque: true,
+            is_undeclared: true,
+        }
+    }
+
+    /// Whether the octets are not looked into, so that any coding of them will do.
+    pub fn is_opaque(&self) -> bool {
+        self.is_opaque
+    }
+
+    /// Whether no body is as good as one: it is not declared, but let pass.
+    pub fn may_be_absent(&self) -> bool {
+        self.is_undeclared
+    }
+
     /// Octets that a body may have.
     pub fn limit(&self) -> usize {
         self.limit

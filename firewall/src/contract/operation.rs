@@ -161,6 +161,22 @@ impl Operation {
     pub fn response(&self, status: StatusCode) -> Result<&ResponseRule, Violation> {
         self.responses.select(status)
     }
+
+    /// Whether an answer may be part of a representation, which the document says by declaring the
+    /// status 206 itself.
+    pub fn answers_in_parts(&self) -> bool {
+        self.responses.are_partial()
+    }
+
+    /// Checks that a body that is as the contract declares it holds no exception, where the policy
+    /// asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ResponseException`](crate::violation::Rule::ResponseException), with the kind.
+    pub fn check_exceptions(&self, status: StatusCode, body: &[u8]) -> Result<(), Violation> {
+        self.responses.check_exceptions(status, body)
+    }
 }
 
 impl fmt::Debug for Operation {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::violation::{Rule, Violation};
 
+mod bodies;
 pub(super) mod documents;
 mod responses;
 mod schemas;

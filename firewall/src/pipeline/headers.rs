@@ -129,7 +129,7 @@ fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
 }
 
 /// Removes every line of some fields; the others keep their order.
-fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&is_removed) {
         return;
     }
