@@ -27,7 +27,7 @@ pub(super) struct Security<'d> {
 #[derive(Clone)]
 struct KnownScheme<'d> {
     at: At<'d>,
-    /// OAuth2 and OpenID Connect, whose requirements list scopes.
+    /// OAuth 2 and `OpenID` Connect, whose requirements list scopes.
     has_scopes: bool,
     enforced: Result<Form, Box<str>>,
 }
@@ -59,21 +59,22 @@ impl<'d> Compiler<'d> {
             let scheme = self.security_scheme(&at);
             self.security.schemes.insert(name, scheme);
         }
-        self.security.root = self.requirements(root).flatten();
+        self.security.root = root.get("security").and_then(|list| self.requirements(&list));
     }
 
     /// What an operation demands: its own list, however empty, or else the root's.
     pub(super) fn operation_security(&mut self, operation: &At<'d>) -> Option<Arc<SecurityRule>> {
-        self.requirements(operation).unwrap_or_else(|| self.security.root.clone())
+        match operation.get("security") {
+            Some(list) => self.requirements(&list),
+            None => self.security.root.clone(),
+        }
     }
 
-    /// The rule of the field `security`; the outer none where there is no such field, the inner one
-    /// where nothing is demanded.
-    fn requirements(&mut self, at: &At<'d>) -> Option<Option<Arc<SecurityRule>>> {
-        let list = at.get("security")?;
+    /// The rule of a list of requirements; none where nothing is demanded.
+    fn requirements(&mut self, list: &At<'d>) -> Option<Arc<SecurityRule>> {
         if !list.value.is_array() {
-            self.unexpected(&list, "a list of security requirements");
-            return Some(None);
+            self.unexpected(list, "a list of security requirements");
+            return None;
         }
         let mut schemes: Vec<Scheme> = Vec::new();
         let mut alternatives = Vec::new();
@@ -82,20 +83,20 @@ impl<'d> Compiler<'d> {
         }
         let demands = list.items().any(|requirement| requirement.members().next().is_some());
         if !demands {
-            return Some(None);
+            return None;
         }
         if self.options.unenforced.contains("security") {
-            self.not_enforced(&list, "security");
-            return Some(None);
+            self.not_enforced(list, "security");
+            return None;
         }
         if schemes.is_empty() {
-            return Some(None);
+            return None;
         }
         if !std::mem::replace(&mut self.security.is_told, true) {
-            self.problem(&list, Problem::CredentialsUnverified);
+            self.problem(list, Problem::CredentialsUnverified);
         }
         let malformed = self.options.policy.malformed_optional_credentials;
-        Some(Some(Arc::new(SecurityRule::new(schemes, alternatives, malformed))))
+        Some(Arc::new(SecurityRule::new(schemes, alternatives, malformed)))
     }
 
     /// One Security Requirement Object; new schemes are added to those of the rule.
