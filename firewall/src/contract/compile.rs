@@ -25,6 +25,7 @@ mod description;
 mod parameters;
 mod path_items;
 pub(super) mod reader;
+mod security;
 mod servers;
 mod shape;
 
@@ -83,6 +84,7 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
         server_lists: 0,
+        security: security::Security::default(),
     };
     compiler.document(&root);
     compiler.overlaps();
@@ -119,6 +121,7 @@ struct Compiler<'d> {
     paths: PathTable,
     ids: HashSet<Box<str>>,
     server_lists: usize,
+    security: security::Security<'d>,
 }
 
 impl<'d> Compiler<'d> {
@@ -146,19 +149,6 @@ impl<'d> Compiler<'d> {
         }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
-        }
-    }
-
-    /// A demand for credentials, which is not enforced yet.
-    fn security(&mut self, at: &At<'d>) {
-        let Some(security) = at.get("security") else { return };
-        if !security.value.is_array() {
-            return self.unexpected(&security, "a list of security requirements");
-        }
-        let demands =
-            |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
-        if security.items().any(|requirement| demands(&requirement)) {
-            self.not_enforced(&security, "security");
         }
     }
 
@@ -193,7 +183,6 @@ impl<'d> Compiler<'d> {
     fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
         const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
         self.fields(at, FIELDS);
-        self.security(at);
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
             None => format!("{method} {}", item.template).into_boxed_str(),
@@ -213,11 +202,15 @@ impl<'d> Compiler<'d> {
             query: QueryRules::new(self.options.policy.undeclared_query),
             headers: HeaderRules::new(&self.options.policy),
             cookies: CookieRules::new(self.options.policy.undeclared_cookies),
-            body: at.get("requestBody").and_then(|body| self.request_body(&body)),
+            security: self.operation_security(at),
+            body: self.operation_body(at, method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
+        }
+        for name in operation.security.iter().flat_map(|rule| rule.query_names()) {
+            operation.query.allow(name);
         }
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
@@ -233,6 +226,9 @@ impl<'d> Compiler<'d> {
     fn components(&mut self, at: &At<'d>) {
         const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems@3.1 mediaTypes@3.2";
         self.fields(at, FIELDS);
+        for (_, media) in self.object(at, "mediaTypes").iter().flat_map(At::members) {
+            self.media_type_component(&media);
+        }
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {
                 self.schemas.check(&schema, direction);

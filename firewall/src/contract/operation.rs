@@ -14,6 +14,7 @@ use super::policy::Verdict;
 use super::preflight;
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses};
+use super::security::{Presented, SecurityRule};
 use crate::violation::{Location, Rule, Violation};
 
 /// The contract of an API: its operations, and how a request finds one. Never changes.
@@ -116,6 +117,8 @@ pub struct Operation {
     pub(crate) query: QueryRules,
     pub(crate) headers: HeaderRules,
     pub(crate) cookies: CookieRules,
+    /// None where nothing is demanded.
+    pub(crate) security: Option<Arc<SecurityRule>>,
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
 }
@@ -133,6 +136,29 @@ impl Operation {
     /// The path as the document writes it, without the servers' base paths.
     pub fn template(&self) -> &str {
         &self.template
+    }
+
+    pub fn is_deprecated(&self) -> bool {
+        self.is_deprecated
+    }
+
+    /// What credentials the operation demands; none where it demands nothing.
+    pub fn security(&self) -> Option<&SecurityRule> {
+        self.security.as_deref()
+    }
+
+    /// Checks that the credentials that the operation demands are there and well-formed; none where
+    /// it demands none.
+    ///
+    /// # Errors
+    ///
+    /// The rules of the stage [`Authentication`](crate::violation::Stage::Authentication).
+    pub fn check_credentials<'m>(
+        &'m self,
+        query: Option<&'m str>,
+        headers: &'m HeaderMap,
+    ) -> Result<Option<Presented<'m>>, Violation> {
+        self.security.as_ref().map(|rule| rule.check(query, headers)).transpose()
     }
 
     /// Checks path, query, header and cookie parameters, and gives the query to forward, written anew;
@@ -200,6 +226,22 @@ impl Operation {
     /// [`Rule::ResponseStatus`](crate::violation::Rule::ResponseStatus).
     pub fn response(&self, status: StatusCode) -> Result<&ResponseRule, Violation> {
         self.responses.select(status)
+    }
+
+    /// Whether an answer may be part of a representation, which the document says by declaring the
+    /// status 206 itself.
+    pub fn answers_in_parts(&self) -> bool {
+        self.responses.are_partial()
+    }
+
+    /// Checks that a body that is as the contract declares it holds no exception, where the policy
+    /// asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ResponseException`](crate::violation::Rule::ResponseException), with the kind.
+    pub fn check_exceptions(&self, status: StatusCode, body: &[u8]) -> Result<(), Violation> {
+        self.responses.check_exceptions(status, body)
     }
 }
 

@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 use super::*;
 use crate::violation::{Rule, Violation};
 
+mod bodies;
 pub(super) mod documents;
 mod files;
 mod modern;
 mod responses;
 mod schemas;
+mod security;
 
 fn shop() -> Contract {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.yaml");

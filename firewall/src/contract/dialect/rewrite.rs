@@ -75,7 +75,10 @@ impl<'d> Rewriting<'_, 'd> {
         let is_old = self.schemas.version == Version::V3_0;
         let object = match at.value {
             Value::Object(object) => object,
-            Value::Bool(all) if !is_old => return Value::Bool(*all),
+            // 3.0 has booleans in this place alone.
+            Value::Bool(all) if !is_old || at.pointer.ends_with("/additionalProperties") => {
+                return Value::Bool(*all);
+            }
             _ => {
                 self.unexpected(at, "a schema");
                 return Value::Bool(false);
