@@ -26,5 +26,7 @@ mod modes;
 mod operator;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.
 mod smuggling;
+/// The JSON-Schema-Test-Suite through the whole path, in both directions.
+mod suite;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;
