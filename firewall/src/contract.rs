@@ -33,6 +33,7 @@ pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
 
+use compile::Version;
 use documents::{Documents, FileIndex, Place};
 
 /// How a document is to be enforced.
@@ -95,17 +96,20 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractEr
 }
 
 fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractError>> {
-    let documents = Documents::read(path, &options.references)?;
-    let compile::Compiled { contract, mut problems } = compile::compile(&documents, options);
-    if problems.iter().all(|(_, problem)| is_warning(problem, options))
+    let (documents, unread) = Documents::read(path, &options.references)?;
+    let compile::Compiled { contract, version, mut problems } =
+        compile::compile(&documents, options);
+    if unread.is_empty()
+        && version == Version::V3_0
+        && problems.iter().all(|(_, problem)| is_warning(problem, options))
         && let Err(error) = structure::read(documents.root(FileIndex(0)))
     {
-        let root = Place { file: FileIndex(0), pointer: String::new() };
-        problems.push((root, Problem::Structure(error.to_string().into())));
+        problems.push((Place::root(), Problem::Structure(error.to_string().into())));
     }
-    let (warnings, errors): (Vec<_>, Vec<_>) = documents
-        .locate(problems)
+    problems.retain(|(_, problem)| *problem != Problem::MissingFile);
+    let (warnings, errors): (Vec<_>, Vec<_>) = unread
         .into_iter()
+        .chain(documents.locate(problems))
         .partition(|error| is_warning(&error.problem, options));
     if errors.is_empty() {
         let files = documents.files().map(Path::to_owned).collect();
@@ -118,7 +122,7 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) => true,
+        Problem::BesideReference(_) | Problem::NoOperations => true,
         _ => false,
     }
 }

@@ -8,4 +8,4 @@ pub mod tape;
 pub use number::{Decimal, is_exact};
 pub use parse::{DuplicateNames, JsonError, JsonRules, with_tape};
 pub use simd_json::{Node, StaticNode};
-pub use tape::{TapeJson, TapeNode, TapeNumber};
+pub use tape::{Scope, TapeJson, TapeNode, TapeNumber};

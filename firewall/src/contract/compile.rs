@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::LoadOptions;
 use super::dialect::{Schemas, kind};
-use super::documents::{Documents, FileIndex, Place};
+use super::documents::{Documents, Place};
 use super::operation::{Contract, Operation, OperationIndex};
 use super::paths::{PathTable, Segment, segments};
 use super::problem::Problem;
@@ -14,8 +14,10 @@ use super::schema::Direction;
 use http::Method;
 use parameters::Parameter;
 use reader::At;
+use serde_json::Value;
 
 mod contents;
+mod description;
 mod parameters;
 pub(super) mod reader;
 mod shape;
@@ -28,21 +30,48 @@ pub(crate) enum Version {
     V3_2,
 }
 
+impl Version {
+    /// None for a version that is not supported.
+    fn parse(text: &str) -> Option<Self> {
+        let (minor, patch) = text.strip_prefix("3.")?.split_once('.')?;
+        let patch = patch.split('-').next().unwrap_or_default();
+        if patch.is_empty() || !patch.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        Some(match minor {
+            "0" => Self::V3_0,
+            "1" => Self::V3_1,
+            "2" => Self::V3_2,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V3_0 => "3.0",
+            Self::V3_1 => "3.1",
+            Self::V3_2 => "3.2",
+        }
+    }
+}
+
 /// What was read of a document: the contract, and what is wrong with it, in the order found.
 pub(crate) struct Compiled {
     pub(crate) contract: Contract,
+    pub(crate) version: Version,
     pub(crate) problems: Vec<(Place, Problem)>,
 }
 
 /// Compiles a document. The contract is to be used only if the problems leave no error.
 pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled {
-    let root =
-        At { value: documents.root(FileIndex(0)), pointer: String::new(), file: FileIndex(0) };
+    let root = documents.start();
+    let version = root.value.get("openapi").and_then(Value::as_str).and_then(Version::parse);
+    let version = version.unwrap_or(Version::V3_0);
     let mut compiler = Compiler {
         documents,
-        version: Version::V3_0,
+        version,
         options,
-        schemas: Schemas::new(documents),
+        schemas: Schemas::new(documents, options, version),
         problems: Vec::new(),
         operations: Vec::new(),
         paths: PathTable::new(),
@@ -50,12 +79,12 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
     };
     compiler.document(&root);
     let mut problems = compiler.problems;
-    problems.extend(compiler.schemas.take_problems());
+    problems.extend(compiler.schemas.build());
     // A part that several refer to is read for each.
     let mut seen = HashSet::new();
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
     let contract = Contract { operations: compiler.operations, paths: compiler.paths };
-    Compiled { contract, problems }
+    Compiled { contract, version, problems }
 }
 
 /// What is common to the operations of a path.
@@ -81,31 +110,29 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 
 impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
-        const FIELDS: &str = "openapi info servers paths components security tags externalDocs";
-        match at.get("openapi").map(|field| (field.value.as_str(), field)) {
-            Some((Some(text), _)) if text.starts_with("3.0.") => self.version = Version::V3_0,
-            Some((_, field)) => {
+        const FIELDS: &str = "openapi info servers paths components security tags externalDocs jsonSchemaDialect@3.1 webhooks@3.1 $self@3.2";
+        match at.get("openapi") {
+            Some(field) if field.value.as_str().and_then(Version::parse).is_none() => {
                 let found = kind(field.value).into();
                 // Nothing else can be said of a document whose version is not known.
                 return self.problem(&field, Problem::Version { found });
             }
+            Some(_) => {}
             None => return self.problem(at, Problem::Missing("openapi".into())),
         }
         self.fields(at, FIELDS);
-        if let Some(info) = self.object(at, "info") {
-            const FIELDS: &str = "title description termsOfService contact license version";
-            self.fields(&info, FIELDS);
-        } else if at.get("info").is_none() {
-            self.problem(at, Problem::Missing("info".into()));
-        }
+        self.description(at);
         self.security(at);
         let bases = self.bases(at).unwrap_or_else(|| vec![Vec::new()]);
         if let Some(paths) = self.object(at, "paths") {
             for (template, item) in paths.members().filter(|(name, _)| !name.starts_with("x-")) {
                 self.path_item(template, &item, &bases);
             }
-        } else if at.get("paths").is_none() {
+        } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
+        }
+        if self.operations.is_empty() {
+            self.problem(at, Problem::NoOperations);
         }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
@@ -221,7 +248,7 @@ impl<'d> Compiler<'d> {
 
     /// Reads what nothing refers to as well, so that its problems are told now.
     fn components(&mut self, at: &At<'d>) {
-        const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks";
+        const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems@3.1 mediaTypes@3.2";
         self.fields(at, FIELDS);
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {

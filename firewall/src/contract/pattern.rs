@@ -59,7 +59,7 @@ pub(crate) struct Pattern(Engine);
 enum Engine {
     /// A table that is complete before the first text: one look-up an octet, and nothing to write,
     /// so that workers share it without taking turns.
-    Table(Box<dense::DFA<Vec<u32>>>),
+    Table { table: Box<dense::DFA<Vec<u32>>>, source: Box<str> },
     Linear(regex::Regex),
     Backtracking(Box<fancy_regex::Regex>),
 }
@@ -72,7 +72,7 @@ impl Pattern {
         let translated = translate(source)?;
         if !translated.backtracks {
             if let Some(table) = table(&translated.pattern) {
-                return Ok(Self(Engine::Table(table)));
+                return Ok(Self(Engine::Table { table, source: translated.pattern.into() }));
             }
             return regex::RegexBuilder::new(&translated.pattern)
                 .size_limit(COMPILED_LIMIT)
@@ -93,7 +93,7 @@ impl Pattern {
     pub(crate) fn is_match(&self, text: &str) -> bool {
         // rust-lang/regex#1344: some pattern and input pairs panic inside the engine.
         let matched = match &self.0 {
-            Engine::Table(table) => {
+            Engine::Table { table, .. } => {
                 catch_unwind(AssertUnwindSafe(|| search(table, text).ok())).ok().flatten()
             }
             Engine::Linear(regex) => catch_unwind(AssertUnwindSafe(|| regex.is_match(text))).ok(),
@@ -106,6 +106,15 @@ impl Pattern {
             UNDECIDED.set(true);
             false
         })
+    }
+
+    /// The pattern as the linear engine reads it; none where it needs the other.
+    pub(crate) fn linear_source(&self) -> Option<&str> {
+        match &self.0 {
+            Engine::Table { source, .. } => Some(source),
+            Engine::Linear(regex) => Some(regex.as_str()),
+            Engine::Backtracking(_) => None,
+        }
     }
 }
 

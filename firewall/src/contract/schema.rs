@@ -1,19 +1,19 @@
 //! `Schema`: a validator over the tape, and how its refusal is told without the sender's words.
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::json::Node;
 use jsonschema::paths::LocationSegment;
-use jsonschema::{Draft, Keyword, ValidationError, Validator};
+use jsonschema::{Draft, Keyword, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use super::format;
 use super::pattern::{Pattern, take_undecided};
-use crate::json::{TapeJson, TapeNode};
+use super::policy::Strength;
+use crate::json::{Scope, TapeJson, TapeNode};
 
 /// Values that may be visited to explain a refusal; beyond, it is told without its place. Errors of
 /// `anyOf` and `oneOf` hold those of every branch, which nested deeply would cost exponentially.
@@ -31,12 +31,20 @@ pub(crate) enum Direction {
 /// Compiled patterns by their source, shared by all schemas of a contract.
 pub(crate) type Patterns = HashMap<String, Arc<Pattern>>;
 
-/// One schema, ready to check instances.
+/// One schema of a contract, ready to check instances once its set is built.
 pub(crate) struct Schema {
+    set: Arc<SchemaSet>,
+    key: Box<str>,
+}
+
+/// All schemas of a contract, compiled as one whose properties they are.
+#[derive(Default)]
+pub(crate) struct SchemaSet(OnceLock<Built>);
+
+struct Built {
     validator: Validator<TapeJson>,
-    /// Every member name that the schema declares.
+    /// Every member name that a schema declares.
     names: HashSet<Box<str>>,
-    direction: Direction,
 }
 
 /// Where and by which keyword an instance was refused.
@@ -47,69 +55,92 @@ pub(crate) struct Mismatch {
     pub(crate) keyword: Option<Box<str>>,
 }
 
-impl Schema {
-    /// `schema` is JSON Schema 2020-12 and holds all that it refers to; `patterns` has each of its
-    /// patterns.
+impl SchemaSet {
+    /// Compiles `schema`, JSON Schema 2020-12, whose properties are the schemas by their keys;
+    /// `patterns` has each of its patterns, `names` each of its members' names.
     ///
     /// # Errors
     ///
-    /// What jsonschema finds wrong with the schema.
-    pub(crate) fn new(
+    /// What jsonschema finds wrong with the schema, with the pointer to it.
+    pub(crate) fn build(
+        &self,
         schema: &Value,
         names: HashSet<Box<str>>,
-        direction: Direction,
         patterns: &Patterns,
-    ) -> Result<Self, String> {
+        formats: Strength,
+    ) -> Result<(), (String, String)> {
         let patterns = patterns.clone();
         let mut options = jsonschema::options_for::<TapeJson>()
             .with_draft(Draft::Draft202012)
             .offline()
-            .should_validate_formats(true)
+            .with_pattern_options(PatternOptions::regex())
+            .should_validate_formats(formats == Strength::Assert)
             .should_ignore_unknown_formats(false)
             .with_keyword("pattern", move |_, source, _| {
                 let pattern = source.as_str().and_then(|source| patterns.get(source));
                 let pattern = pattern.ok_or_else(|| ValidationError::schema("unknown pattern"))?;
                 Ok(Box::new(PatternKeyword(Arc::clone(pattern))))
             });
+        for marker in ["readOnly", "writeOnly"] {
+            options = options.with_keyword(marker, |_, _, _| Ok(Box::new(Hidden)));
+        }
         for (name, check) in format::text_checks() {
             options = options.with_format(name, check);
         }
-        let validator =
-            options.build(schema).map_err(|error| format!("{}: {error}", error.instance_path()))?;
-        Ok(Self { validator, names, direction })
+        let validator = options
+            .build(schema)
+            .map_err(|error| (error.instance_path().to_string(), error.to_string()))?;
+        // A set is built once; a second schema would not be taken.
+        self.0.set(Built { validator, names }).map_err(|_built| (String::new(), String::new()))
+    }
+}
+
+impl Schema {
+    pub(crate) fn new(set: Arc<SchemaSet>, key: usize) -> Self {
+        Self { set, key: key.to_string().into() }
+    }
+
+    /// The name of the schema among the properties of the set's.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// Checks an instance; allocates only to refuse.
     ///
     /// # Errors
     ///
-    /// The first mismatch found.
+    /// The first mismatch found; any instance, where the set was never built.
     pub(crate) fn check(&self, instance: TapeNode<'_>) -> Result<(), Mismatch> {
+        let Some(built) = self.set.0.get() else {
+            return Err(Mismatch { pointer: "".into(), keyword: None });
+        };
         take_undecided();
-        let is_valid = self.validator.is_valid(instance);
+        let is_valid = built.validator.is_valid(Scope::new(&self.key, instance).root());
         if take_undecided() {
             return Err(Mismatch { pointer: "".into(), keyword: Some("pattern".into()) });
         }
-        if is_valid { Ok(()) } else { Err(self.explain(instance)) }
+        if is_valid { Ok(()) } else { Err(built.explain(&self.key, instance)) }
     }
+}
 
+impl Built {
     #[cold]
-    fn explain(&self, instance: TapeNode<'_>) -> Mismatch {
-        let fuel = Cell::new(EXPLAINED_VISITS);
-        let result = self.validator.validate(instance.with_fuel(&fuel));
+    fn explain(&self, key: &str, instance: TapeNode<'_>) -> Mismatch {
+        let scope = Scope::new(key, instance).with_fuel(EXPLAINED_VISITS);
+        let result = self.validator.validate(scope.root());
         take_undecided();
         match result {
-            Err(error) if fuel.get() > 0 => Mismatch {
-                pointer: self.pointer(&error).into(),
-                keyword: Some(self.keyword(&error)),
-            },
+            Err(error) if scope.fuel() > Some(0) => {
+                Mismatch { pointer: self.pointer(&error).into(), keyword: Some(keyword(&error)) }
+            }
             _ => Mismatch { pointer: "".into(), keyword: None },
         }
     }
 
     fn pointer(&self, error: &ValidationError<'_>) -> String {
         let mut pointer = String::new();
-        for segment in error.instance_path().segments() {
+        // The first is the schema's key.
+        for segment in error.instance_path().segments().skip(1) {
             let end = pointer.len();
             match segment {
                 LocationSegment::Property(name) if self.names.contains(&*name) => {
@@ -129,25 +160,36 @@ impl Schema {
         }
         pointer
     }
+}
 
-    fn keyword(&self, error: &ValidationError<'_>) -> Box<str> {
-        let ValidationErrorKind::FalseSchema = error.kind() else {
-            return error.kind().keyword().into();
-        };
-        // `false` stands where `additionalProperties` closes an object, and, by our rewriting, in
-        // place of the members that this direction must not carry.
-        let path = error.schema_path();
-        let in_properties = path.segments().any(
-            |segment| matches!(segment, LocationSegment::Property(name) if name == "properties"),
-        );
-        match (path.segments().last(), self.direction) {
-            (Some(LocationSegment::Property(name)), _) if name == "additionalProperties" => {
-                "additionalProperties".into()
-            }
-            (_, Direction::Request) if in_properties => "readOnly".into(),
-            (_, Direction::Response) if in_properties => "writeOnly".into(),
-            _ => "falseSchema".into(),
+fn keyword(error: &ValidationError<'_>) -> Box<str> {
+    let ValidationErrorKind::FalseSchema = error.kind() else {
+        return error.kind().keyword().into();
+    };
+    // `false` stands where such a keyword closes an object or a list.
+    match error.schema_path().segments().last() {
+        Some(LocationSegment::Property(name))
+            if matches!(
+                &*name,
+                "additionalProperties" | "items" | "unevaluatedProperties" | "unevaluatedItems"
+            ) =>
+        {
+            name.into()
         }
+        _ => "falseSchema".into(),
+    }
+}
+
+/// A member that this direction must not carry, whatever its value.
+struct Hidden;
+
+impl<'i> Keyword<'i, TapeJson> for Hidden {
+    fn validate(&self, _: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
+        Err(ValidationError::custom(""))
+    }
+
+    fn is_valid(&self, _: TapeNode<'i>) -> bool {
+        false
     }
 }
 

@@ -9,6 +9,8 @@ use super::*;
 use crate::violation::{Rule, Violation};
 
 pub(super) mod documents;
+mod files;
+mod modern;
 mod responses;
 mod schemas;
 

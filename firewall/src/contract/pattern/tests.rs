@@ -140,7 +140,7 @@ fn the_table_and_the_engine_agree() {
     let mut state = 5;
     for source in patterns {
         let pattern = Pattern::new(source).unwrap();
-        let Engine::Table(table) = &pattern.0 else { panic!("{source} has no table") };
+        let Engine::Table { table, .. } = &pattern.0 else { panic!("{source} has no table") };
         assert!(table.memory_usage() <= TABLE_LIMIT, "{source}");
         let engine = regex::Regex::new(&translate(source).unwrap().pattern).unwrap();
         for _ in 0..1_000 {

@@ -164,15 +164,17 @@ fn an_error_holds_no_copy_of_the_instance() {
 
 #[test]
 fn without_fuel_nothing_more_is_visited() {
-    let validator = validator(&json!({"items": {"type": "integer"}}));
     let text = format!("[{}\"x\"]", "1,".repeat(100));
+    let schema = json!({"properties": {"v": {"items": {"type": "integer"}}}});
+    let enclosing = options_for::<TapeJson>().offline().build(&schema).unwrap();
     with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
-        let fuel = Cell::new(50);
-        assert!(validator.validate(root.with_fuel(&fuel)).is_ok(), "the end is out of reach");
-        assert_eq!(fuel.get(), 0);
-        fuel.set(1_000);
-        assert!(validator.validate(root.with_fuel(&fuel)).is_err());
-        assert!(fuel.get() > 0);
+        assert!(validator.validate(root).is_err());
+        let scope = Scope::new("v", root).with_fuel(50);
+        assert!(enclosing.validate(scope.root()).is_ok(), "the end is out of reach");
+        assert_eq!(scope.fuel(), Some(0));
+        let scope = Scope::new("v", root).with_fuel(1_000);
+        assert!(enclosing.validate(scope.root()).is_err());
+        assert!(scope.fuel() > Some(0));
     })
     .unwrap();
 }
