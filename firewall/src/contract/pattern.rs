@@ -59,7 +59,10 @@ pub(crate) struct Pattern(Engine);
 enum Engine {
     /// A table that is complete before the first text: one look-up an octet, and nothing to write,
     /// so that workers share it without taking turns.
-    Table { table: Box<dense::DFA<Vec<u32>>>, source: Box<str> },
+    Table {
+        table: Box<dense::DFA<Vec<u32>>>,
+        source: Box<str>,
+    },
     Linear(regex::Regex),
     Backtracking(Box<fancy_regex::Regex>),
 }

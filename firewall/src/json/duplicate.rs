@@ -222,7 +222,9 @@ mod tests {
 
     #[test]
     fn many_members() {
-        for members in [2, PAIRWISE_MEMBERS, PAIRWISE_MEMBERS + 1, MARKED_MEMBERS, MARKED_MEMBERS + 1, 1_000] {
+        for members in
+            [2, PAIRWISE_MEMBERS, PAIRWISE_MEMBERS + 1, MARKED_MEMBERS, MARKED_MEMBERS + 1, 1_000]
+        {
             let names = (0..members).map(|i| format!("\"m{i}\":{{\"v\":{i}}}")).collect::<Vec<_>>();
             let unique = format!("{{{}}}", names.join(","));
             assert_eq!(read(&unique, DuplicateNames::Refuse).as_ref(), Ok(&unique));

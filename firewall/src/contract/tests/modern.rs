@@ -89,11 +89,7 @@ fn keywords_of_2020_12() {
     );
     check(
         &json!({"dependentRequired": {"a": ["b"]}, "dependentSchemas": {"c": {"minProperties": 2}}}),
-        &[
-            ("{\"a\":1,\"b\":1}", "ok"),
-            ("{\"a\":1}", " required"),
-            ("{\"c\":1}", " minProperties"),
-        ],
+        &[("{\"a\":1,\"b\":1}", "ok"), ("{\"a\":1}", " required"), ("{\"c\":1}", " minProperties")],
     );
     check(
         &json!({"propertyNames": {"pattern": "^[a-z]+$"}}),

@@ -164,6 +164,7 @@ fn an_error_holds_no_copy_of_the_instance() {
 
 #[test]
 fn without_fuel_nothing_more_is_visited() {
+    let validator = validator(&json!({"items": {"type": "integer"}}));
     let text = format!("[{}\"x\"]", "1,".repeat(100));
     let schema = json!({"properties": {"v": {"items": {"type": "integer"}}}});
     let enclosing = options_for::<TapeJson>().offline().build(&schema).unwrap();
