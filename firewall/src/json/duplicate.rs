@@ -209,7 +209,7 @@ mod tests {
         // Sixteen octets of which the middle does not count.
         let alike = ["abcdefghXabcdefgh", "abcdefghYabcdefgh"];
         assert_eq!(digest(alike[0].as_bytes()), digest(alike[1].as_bytes()));
-        let filler = |count| (0..count).map(|i| format!(",\"{i}\":0")).collect::<String>();
+        let filler = |count| (0..count).map(|i| format!(",\"{i}\":0")).collect::<Vec<_>>().concat();
         for count in [0, PAIRWISE_MEMBERS, MARKED_MEMBERS] {
             let [one, other] = alike;
             let unique = format!("{{\"{one}\":1,\"{other}\":2{}}}", filler(count));

@@ -3,20 +3,22 @@
 /// Of an octet that is none of the alphabet.
 const NONE: u8 = 64;
 
-/// What each octet stands for, with `alphabet` as the two last of the 64.
-const fn values(alphabet: [u8; 2]) -> [u8; 256] {
+/// What each octet stands for, with `last` as the two last of the 64.
+const fn values(last: [u8; 2]) -> [u8; 256] {
     let mut values = [NONE; 256];
-    let mut value = 0_u8;
-    while value < 64 {
-        let octet = match value {
-            0..26 => b'A' + value,
-            26..52 => b'a' + value - 26,
-            52..62 => b'0' + value - 52,
-            62 => alphabet[0],
-            _ => alphabet[1],
+    let mut rest = values.as_mut_slice();
+    let mut octet = 0_u8;
+    while let Some((value, behind)) = rest.split_first_mut() {
+        *value = match octet {
+            b'A'..=b'Z' => octet - b'A',
+            b'a'..=b'z' => octet - b'a' + 26,
+            b'0'..=b'9' => octet - b'0' + 52,
+            _ if octet == last[0] => 62,
+            _ if octet == last[1] => 63,
+            _ => NONE,
         };
-        values[octet as usize] = value;
-        value += 1;
+        rest = behind;
+        octet = octet.wrapping_add(1);
     }
     values
 }
