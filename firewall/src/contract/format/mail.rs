@@ -2,7 +2,7 @@
 //!
 //! jsonschema's own check copies the address, and takes `Ada <ada@shop.example>` for one.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use jsonschema::Validator;
@@ -96,3 +96,6 @@ fn is_hostname(text: &str) -> bool {
         TapeJson::with_string_node(&mut (), text, |node| hostname.is_valid(node))
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Numbers as text: integers of a width, decimals, and address ranges.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// An integer as JSON writes it, no plus sign and no leading zero, that a `T` holds.
