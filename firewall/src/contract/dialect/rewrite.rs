@@ -8,7 +8,6 @@ use super::super::compile::Version;
 use super::super::compile::reader::At;
 use super::super::document::{escape, unescape};
 use super::super::documents::Place;
-use super::super::pattern::linear_source;
 use super::super::policy::Strength;
 use super::super::problem::Problem;
 use super::super::schema::{Direction, Discriminator};
@@ -375,10 +374,9 @@ impl<'d> Rewriting<'_, 'd> {
         let mut out = Map::new();
         for (source, property) in self.map(at)?.members() {
             let schema = self.schema(&property, &Within::default());
-            self.pattern(source, &property)?;
-            match linear_source(source) {
+            match self.pattern(source, &property)?.linear_source() {
                 Some(translated) => {
-                    out.insert(translated, schema);
+                    out.insert(translated.to_owned(), schema);
                 }
                 None => {
                     self.unknown("patternProperties", &property);
