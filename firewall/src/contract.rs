@@ -11,12 +11,16 @@ use std::path::{Path, PathBuf};
 mod authority;
 mod compile;
 mod content;
+mod cookie;
 mod dialect;
 mod document;
 mod documents;
+pub mod exception;
 mod format;
+mod header;
 mod media_type;
 mod operation;
+mod pairs;
 mod parameter;
 mod paths;
 mod pattern;
@@ -26,17 +30,23 @@ mod problem;
 mod query;
 mod response;
 mod schema;
+mod security;
 mod structure;
 mod uri;
 
 pub use content::{BodyRule, Content};
+pub use header::reads_as;
 pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
+pub use security::{Credential, Presented, SecurityRule};
 
 use compile::Version;
 use documents::{Documents, FileIndex, Place};
+use policy::Verdict;
+
+use crate::json::{DuplicateNames, JsonRules};
 
 /// How a document is to be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +64,23 @@ pub struct LoadOptions {
     pub response_limit: usize,
     /// Levels of arrays and objects that a JSON body may have.
     pub depth_limit: usize,
+}
+
+impl LoadOptions {
+    /// What JSON must be beyond its grammar.
+    pub(crate) fn json_rules(&self) -> JsonRules {
+        let passes = |verdict| verdict == Verdict::Pass;
+        JsonRules {
+            depth_limit: self.depth_limit,
+            duplicate_names: if passes(self.policy.json_duplicate_names) {
+                DuplicateNames::Last
+            } else {
+                DuplicateNames::Refuse
+            },
+            inexact_numbers: passes(self.policy.json_inexact_numbers),
+            byte_order_mark: passes(self.policy.json_byte_order_mark),
+        }
+    }
 }
 
 impl Default for LoadOptions {
@@ -113,6 +140,7 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
         .into_iter()
         .chain(documents.locate(problems))
         .partition(|error| is_warning(&error.problem, options));
+    exception::prepare();
     if errors.is_empty() {
         let files = documents.files().map(Path::to_owned).collect();
         Ok(Loaded { contract, warnings, files, digest: documents.sha256() })
@@ -123,9 +151,13 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
-        Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) | Problem::NoOperations => true,
-        _ => false,
+        Problem::BesideReference(_)
+        | Problem::NoEffect { .. }
+        | Problem::Ineffective(_)
+        | Problem::CredentialsUnverified
+        | Problem::NoOperations
+        | Problem::Discriminator(_) => true,
+        _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),
     }
 }
 

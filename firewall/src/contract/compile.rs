@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::LoadOptions;
+use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
+use super::header::HeaderRules;
 use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
 use super::problem::Problem;
@@ -22,6 +23,7 @@ mod description;
 mod parameters;
 mod path_items;
 pub(super) mod reader;
+mod security;
 mod servers;
 mod shape;
 
@@ -80,6 +82,7 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
         server_lists: 0,
+        security: security::Security::default(),
     };
     compiler.document(&root);
     compiler.overlaps();
@@ -112,6 +115,7 @@ struct Compiler<'d> {
     paths: PathTable,
     ids: HashSet<Box<str>>,
     server_lists: usize,
+    security: security::Security<'d>,
 }
 
 /// The fields of a Path Item Object.
@@ -142,24 +146,8 @@ impl<'d> Compiler<'d> {
         } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
         }
-        if self.operations.is_empty() {
-            self.problem(at, Problem::NoOperations);
-        }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
-        }
-    }
-
-    /// A demand for credentials, which is not enforced yet.
-    fn security(&mut self, at: &At<'d>) {
-        let Some(security) = at.get("security") else { return };
-        if !security.value.is_array() {
-            return self.unexpected(&security, "a list of security requirements");
-        }
-        let demands =
-            |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
-        if security.items().any(|requirement| demands(&requirement)) {
-            self.not_enforced(&security, "security");
         }
     }
 
@@ -193,7 +181,6 @@ impl<'d> Compiler<'d> {
 
     fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
         self.fields(at, OPERATION);
-        self.security(at);
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
             None => format!("{method} {}", item.template).into_boxed_str(),
@@ -210,13 +197,18 @@ impl<'d> Compiler<'d> {
             template: Arc::clone(&item.template),
             is_deprecated: at.flag("deprecated"),
             path: Vec::new(),
-            query: QueryRules::default(),
-            headers: Vec::new(),
-            body: at.get("requestBody").and_then(|body| self.request_body(&body)),
+            query: QueryRules::new(self.options.policy.undeclared_query),
+            headers: HeaderRules::new(&self.options.policy),
+            cookies: CookieRules::new(self.options.policy.undeclared_cookies),
+            security: self.operation_security(at),
+            body: self.operation_body(at, method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
+        }
+        for name in operation.security.iter().flat_map(|rule| rule.query_names()) {
+            operation.query.allow(name);
         }
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
@@ -232,6 +224,9 @@ impl<'d> Compiler<'d> {
     fn components(&mut self, at: &At<'d>) {
         const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems@3.1 mediaTypes@3.2";
         self.fields(at, FIELDS);
+        for (_, media) in self.object(at, "mediaTypes").iter().flat_map(At::members) {
+            self.media_type_component(&media);
+        }
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {
                 self.schemas.check(&schema, direction);
@@ -250,14 +245,7 @@ impl<'d> Compiler<'d> {
             self.header(name, &entry);
         }
         for (_, parameter) in self.object(at, "parameters").iter().flat_map(At::members) {
-            let Some(at) = self.follow(&parameter) else { continue };
-            let Some(name) = self.string(&at, "name") else { continue };
-            let default = match self.string(&at, "in") {
-                Some("query") => "form",
-                Some("path" | "header") => "simple",
-                _ => continue,
-            };
-            self.parameter_rule(name, &at, default);
+            self.unused_parameter(&parameter);
         }
     }
 }

@@ -4,7 +4,7 @@
 //! What the version of the document does not define is a problem, never passed on: a keyword that a
 //! reader ignores would leave open what its author meant to close.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
@@ -14,7 +14,7 @@ use super::compile::Version;
 use super::compile::reader::At;
 use super::documents::{Documents, Place, ResourceIndex};
 use super::problem::Problem;
-use super::schema::{Direction, Patterns, Schema, SchemaSet};
+use super::schema::{Direction, Patterns, Schema, SchemaSet, Vocabulary};
 use rewrite::Rewriting;
 
 mod closed;
@@ -67,7 +67,9 @@ pub(crate) struct Schemas<'d> {
     /// Equal schemas in different places are one.
     equals: HashMap<String, usize>,
     patterns: Patterns,
-    names: HashSet<Box<str>>,
+    vocabulary: Vocabulary,
+    /// Schemas that a discriminator names.
+    alternatives: BTreeSet<usize>,
     problems: Vec<(Place, Problem)>,
 }
 
@@ -89,7 +91,8 @@ impl<'d> Schemas<'d> {
             handles: HashMap::new(),
             equals: HashMap::new(),
             patterns: Patterns::new(),
-            names: HashSet::new(),
+            vocabulary: Vocabulary::default(),
+            alternatives: BTreeSet::new(),
             problems: Vec::new(),
         }
     }
@@ -164,9 +167,9 @@ impl<'d> Schemas<'d> {
         let root = self.root(&entries);
         self.definitions.clear();
         self.equals.clear();
-        let names = std::mem::take(&mut self.names);
+        let vocabulary = std::mem::take(&mut self.vocabulary);
         if let Err((pointer, message)) =
-            self.set.build(&root, names, &self.patterns, self.options.policy.formats)
+            self.set.build(&root, vocabulary, &self.patterns, self.options.policy.formats)
         {
             let place = self.origin(&pointer);
             self.problems.push((place, Problem::Schema(message.into())));
@@ -186,7 +189,7 @@ impl<'d> Schemas<'d> {
             }
         }
         let mut properties = Map::new();
-        for key in entries {
+        for key in entries.union(&self.alternatives).filter(|key| reached.contains(key)) {
             let container = self.definitions.get(key).and_then(|d| d.container);
             properties.insert(key.to_string(), json!({"$ref": uri(container, *key)}));
         }
@@ -263,8 +266,13 @@ impl<'d> Schemas<'d> {
         let placeholder =
             Definition { schema: Value::Null, references: BTreeSet::new(), container };
         self.definitions.insert(key, placeholder);
-        let mut rewriting =
-            Rewriting { schemas: self, direction: variant.direction, references: BTreeSet::new() };
+        let mut rewriting = Rewriting {
+            key,
+            base: &at.pointer,
+            schemas: self,
+            direction: variant.direction,
+            references: BTreeSet::new(),
+        };
         let schema = rewriting.definition(&at, &variant.within);
         let mut references = rewriting.references;
         if let Some((resource, direction)) = container {
@@ -309,7 +317,10 @@ fn uri(container: Option<Container>, key: usize) -> String {
 
 /// Whether the problem leaves the schema without a meaning; the others may be accepted.
 fn is_grave(problem: &Problem) -> bool {
-    !matches!(problem, Problem::NotEnforced(_) | Problem::BesideReference(_))
+    !matches!(
+        problem,
+        Problem::NotEnforced(_) | Problem::BesideReference(_) | Problem::Discriminator(_)
+    )
 }
 
 /// What a value is, for messages: scalars as they are, containers by name.

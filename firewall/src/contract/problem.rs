@@ -91,13 +91,29 @@ pub enum Problem {
     Path(Box<str>),
     #[error("{0}")]
     Parameter(Box<str>),
+    /// A field that the specification gives no meaning here.
+    #[error("{0} has no effect")]
+    Ineffective(Box<str>),
+    /// A parameter that the document describes and this version does not enforce, or the
+    /// specification does not define. The configuration may accept that by the name given here.
+    #[error(
+        "{parameter}: {reason}; accept that it is not enforced by naming `{kind}` in `unenforced`"
+    )]
+    ParameterNotEnforced { parameter: Box<str>, kind: Box<str>, reason: Box<str> },
+    #[error("{0}")]
+    Security(Box<str>),
+    /// Always a warning.
+    #[error("credentials are checked for presence and form; verifying them is left to the API")]
+    CredentialsUnverified,
+    /// Always a warning.
+    #[error("`{field}` has no effect {place}")]
+    NoEffect { field: Box<str>, place: &'static str },
     #[error("the pattern cannot be enforced: {0}")]
     Pattern(Box<str>),
     #[error("{0}")]
     Schema(Box<str>),
-    /// Every request is refused then.
-    #[error("the document has no operations, so that every request is refused")]
-    NoOperations,
+    #[error("the discriminator's `{0}` leads to nothing; messages are checked without it")]
+    Discriminator(Box<str>),
     /// Something that the document demands and this version does not enforce. The configuration may
     /// accept that by the name given here.
     #[error("`{0}` is not enforced; accept that by naming it in `unenforced`")]
@@ -107,6 +123,9 @@ pub enum Problem {
 impl Problem {
     /// The name by which the configuration can accept that this is not enforced.
     pub fn unenforced(&self) -> Option<&str> {
-        if let Self::NotEnforced(kind) = self { Some(kind) } else { None }
+        match self {
+            Self::NotEnforced(kind) | Self::ParameterNotEnforced { kind, .. } => Some(kind),
+            _ => None,
+        }
     }
 }

@@ -13,11 +13,13 @@ use serde_json::Value;
 use super::format;
 use super::pattern::{Pattern, take_undecided};
 use super::policy::Strength;
-use crate::json::{Scope, TapeJson, TapeNode};
+use crate::json::{Decimal, Scope, TapeJson, TapeNode};
 
 /// Values that may be visited to explain a refusal; beyond, it is told without its place. Errors of
 /// `anyOf` and `oneOf` hold those of every branch, which nested deeply would cost exponentially.
 const EXPLAINED_VISITS: u32 = 20_000;
+/// Alternatives within alternatives that are followed to explain a refusal.
+const EXPLAINED_ALTERNATIVES: usize = 8;
 /// Octets that a reported pointer may have.
 const POINTER_LIMIT: usize = 512;
 
@@ -43,8 +45,23 @@ pub(crate) struct SchemaSet(OnceLock<Built>);
 
 struct Built {
     validator: Validator<TapeJson>,
+    vocabulary: Vocabulary,
+}
+
+/// What is known of the schemas of a set beyond their keywords: how a refusal is told.
+#[derive(Default)]
+pub(crate) struct Vocabulary {
     /// Every member name that a schema declares.
-    names: HashSet<Box<str>>,
+    pub(crate) names: HashSet<Box<str>>,
+    /// By the pointer to a `oneOf` or `anyOf`.
+    pub(crate) discriminators: HashMap<String, Discriminator>,
+}
+
+/// Which of several schemas a sender meant, by the value of one member.
+pub(crate) struct Discriminator {
+    pub(crate) property: Box<str>,
+    /// The keys of the schemas.
+    pub(crate) branches: HashMap<Box<str>, Box<str>>,
 }
 
 /// Where and by which keyword an instance was refused.
@@ -57,7 +74,7 @@ pub(crate) struct Mismatch {
 
 impl SchemaSet {
     /// Compiles `schema`, JSON Schema 2020-12, whose properties are the schemas by their keys;
-    /// `patterns` has each of its patterns, `names` each of its members' names.
+    /// `patterns` has each of its patterns.
     ///
     /// # Errors
     ///
@@ -65,7 +82,7 @@ impl SchemaSet {
     pub(crate) fn build(
         &self,
         schema: &Value,
-        names: HashSet<Box<str>>,
+        vocabulary: Vocabulary,
         patterns: &Patterns,
         formats: Strength,
     ) -> Result<(), (String, String)> {
@@ -81,6 +98,11 @@ impl SchemaSet {
                 let pattern = pattern.ok_or_else(|| ValidationError::schema("unknown pattern"))?;
                 Ok(Box::new(PatternKeyword(Arc::clone(pattern))))
             });
+        options = options.with_keyword("multipleOf", |_, divisor, _| {
+            let divisor = divisor.as_number().map(Decimal::from);
+            let divisor = divisor.ok_or_else(|| ValidationError::schema("no divisor"))?;
+            Ok(Box::new(MultipleOf(divisor)))
+        });
         for marker in ["readOnly", "writeOnly"] {
             options = options.with_keyword(marker, |_, _, _| Ok(Box::new(Hidden)));
         }
@@ -91,7 +113,7 @@ impl SchemaSet {
             .build(schema)
             .map_err(|error| (error.instance_path().to_string(), error.to_string()))?;
         // A set is built once; a second schema would not be taken.
-        self.0.set(Built { validator, names }).map_err(|_built| (String::new(), String::new()))
+        self.0.set(Built { validator, vocabulary }).map_err(|_built| (String::new(), String::new()))
     }
 }
 
@@ -124,17 +146,50 @@ impl Schema {
 }
 
 impl Built {
+    /// Where a sender named the alternative that it meant, what is wrong with that one is told.
     #[cold]
     fn explain(&self, key: &str, instance: TapeNode<'_>) -> Mismatch {
-        let scope = Scope::new(key, instance).with_fuel(EXPLAINED_VISITS);
-        let result = self.validator.validate(scope.root());
-        take_undecided();
-        match result {
-            Err(error) if scope.fuel() > Some(0) => {
-                Mismatch { pointer: self.pointer(&error).into(), keyword: Some(keyword(&error)) }
+        let mut told = Mismatch { pointer: "".into(), keyword: None };
+        let (mut key, mut instance) = (key, instance);
+        for _ in 0..EXPLAINED_ALTERNATIVES {
+            let scope = Scope::new(key, instance).with_fuel(EXPLAINED_VISITS);
+            let result = self.validator.validate(scope.root());
+            take_undecided();
+            let Err(error) = result else { break };
+            if scope.fuel() == Some(0) {
+                break;
             }
-            _ => Mismatch { pointer: "".into(), keyword: None },
+            let pointer = format!("{}{}", told.pointer, self.pointer(&error));
+            if pointer.len() > POINTER_LIMIT {
+                break;
+            }
+            told = Mismatch { pointer: pointer.into(), keyword: Some(keyword(&error)) };
+            let Some((branch, place)) = self.meant(&error, instance) else { break };
+            (key, instance) = (branch, place);
         }
+        told
+    }
+
+    /// The schema that the discriminator of the failed alternatives names, and the instance that it
+    /// is for.
+    fn meant<'s, 'i>(
+        &'s self,
+        error: &ValidationError<'_>,
+        instance: TapeNode<'i>,
+    ) -> Option<(&'s str, TapeNode<'i>)> {
+        let discriminator = self.vocabulary.discriminators.get(error.schema_path().as_str())?;
+        let mut place = instance;
+        for segment in error.instance_path().segments().skip(1) {
+            place = match segment {
+                LocationSegment::Property(name) => {
+                    place.members().find(|(known, _)| **known == *name)?.1
+                }
+                LocationSegment::Index(index) => place.elements().nth(index)?,
+            };
+        }
+        let (_, value) = place.members().find(|(name, _)| **name == *discriminator.property)?;
+        let branch = discriminator.branches.get(&*value.as_string()?)?;
+        Some((branch, place))
     }
 
     fn pointer(&self, error: &ValidationError<'_>) -> String {
@@ -143,7 +198,7 @@ impl Built {
         for segment in error.instance_path().segments().skip(1) {
             let end = pointer.len();
             match segment {
-                LocationSegment::Property(name) if self.names.contains(&*name) => {
+                LocationSegment::Property(name) if self.vocabulary.names.contains(&*name) => {
                     pointer.push('/');
                     pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
                 }
@@ -190,6 +245,19 @@ impl<'i> Keyword<'i, TapeJson> for Hidden {
 
     fn is_valid(&self, _: TapeNode<'i>) -> bool {
         false
+    }
+}
+
+/// `multipleOf` without rounding: 19.99 is a multiple of 0.01.
+struct MultipleOf(Decimal);
+
+impl<'i> Keyword<'i, TapeJson> for MultipleOf {
+    fn validate(&self, instance: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) { Ok(()) } else { Err(ValidationError::custom("")) }
+    }
+
+    fn is_valid(&self, instance: TapeNode<'i>) -> bool {
+        instance.as_number().is_none_or(|number| Decimal::from(number).is_multiple_of(&self.0))
     }
 }
 

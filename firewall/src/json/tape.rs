@@ -82,6 +82,14 @@ impl<'a> TapeNode<'a> {
         Self { tape: self.tape.get(count..).unwrap_or_default(), scope: self.scope }
     }
 
+    /// The value itself, or, behind the name in a made-up object, what that is around.
+    fn or_content(self) -> Self {
+        match self.scope {
+            Some(scope) if self.tape.is_empty() => scope.content(),
+            _ => self,
+        }
+    }
+
     fn spend(&self) -> bool {
         let Some(fuel) = self.scope.and_then(|scope| scope.fuel.as_ref()) else { return true };
         let left = fuel.get();
@@ -98,12 +106,14 @@ impl<'a> TapeNode<'a> {
         }
     }
 
-    fn members(&self) -> Members<'a> {
+    /// Its members, if it is an object.
+    pub fn members(&self) -> Members<'a> {
         let len = if let Node::Object { len, .. } = self.cell() { len } else { 0 };
         Members { rest: self.behind(1), left: len }
     }
 
-    fn elements(&self) -> Elements<'a> {
+    /// Its elements, if it is an array.
+    pub fn elements(&self) -> Elements<'a> {
         let len = if let Node::Array { len, .. } = self.cell() { len } else { 0 };
         Elements { rest: self.behind(1), left: len }
     }
@@ -226,7 +236,17 @@ impl<'a> Object<'a, TapeJson> for TapeNode<'a> {
     }
 
     fn get(&self, key: &Box<str>) -> Option<Self> {
-        TapeNode::members(self).find(|(name, _)| *name == &**key).map(|(_, value)| value)
+        let [Node::Object { len, .. }, rest @ ..] = self.tape else { return None };
+        let (mut rest, key) = (rest, key.as_bytes());
+        for _ in 0..*len {
+            let [Node::String(name), value @ ..] = rest else { return None };
+            if is_same(name.as_bytes(), key) {
+                let value = TapeNode { tape: value, scope: self.scope }.or_content();
+                return value.spend().then_some(value);
+            }
+            rest = value.get(value.first().map_or(0, cells)..)?;
+        }
+        None
     }
 
     fn members(&self) -> Members<'a> {
@@ -251,6 +271,27 @@ impl<'a> Array<'a, TapeJson> for TapeNode<'a> {
     }
 }
 
+/// Whether two names are the same. Names are short: two comparisons that may overlap are faster than
+/// a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.first_chunk::<8>(), one.last_chunk::<8>()) {
+        (Some(start), Some(end)) if one.len() <= 16 => {
+            other.first_chunk() == Some(start) && other.last_chunk() == Some(end)
+        }
+        _ if one.len() > 16 => one == other,
+        _ => match (one.first_chunk::<4>(), one.last_chunk::<4>()) {
+            (Some(start), Some(end)) => {
+                other.first_chunk() == Some(start) && other.last_chunk() == Some(end)
+            }
+            _ => one.iter().zip(other).all(|(one, other)| one == other),
+        },
+    }
+}
+
 /// The members of an object, in the order of the document.
 pub struct Members<'a> {
     rest: TapeNode<'a>,
@@ -263,12 +304,7 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let Node::String(name) = self.rest.cell() else { return None };
-        let mut value = self.rest.behind(1);
-        if value.tape.is_empty()
-            && let Some(scope) = value.scope
-        {
-            value = scope.content();
-        }
+        let value = self.rest.behind(1).or_content();
         self.rest = value.behind(cells(&value.cell()));
         value.spend().then_some((name, value))
     }

@@ -1,21 +1,24 @@
 //! One Schema Object to JSON Schema 2020-12, keyword by keyword.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
 use super::super::compile::Version;
 use super::super::compile::reader::At;
-use super::super::document::escape;
+use super::super::document::{escape, unescape};
 use super::super::documents::Place;
 use super::super::policy::Strength;
 use super::super::problem::Problem;
-use super::super::schema::Direction;
+use super::super::schema::{Direction, Discriminator};
 use super::constraints::count;
 use super::{Schemas, Variant, Within, kind, uri};
 
 /// One walk through one definition.
 pub(super) struct Rewriting<'s, 'd> {
+    /// The definition's, and the pointer to where it stands.
+    pub(super) key: usize,
+    pub(super) base: &'s str,
     pub(super) schemas: &'s mut Schemas<'d>,
     pub(super) direction: Direction,
     /// The keys of the definitions that it refers to.
@@ -71,7 +74,10 @@ impl<'d> Rewriting<'_, 'd> {
         let is_old = self.schemas.version == Version::V3_0;
         let object = match at.value {
             Value::Object(object) => object,
-            Value::Bool(all) if !is_old => return Value::Bool(*all),
+            // 3.0 has booleans in this place alone.
+            Value::Bool(all) if !is_old || at.pointer.ends_with("/additionalProperties") => {
+                return Value::Bool(*all);
+            }
             _ => {
                 self.unexpected(at, "a schema");
                 return Value::Bool(false);
@@ -210,7 +216,7 @@ impl<'d> Rewriting<'_, 'd> {
             "items" | "additionalProperties" => Some(self.schema(at, &alone)),
             "not" => Some(self.schema(at, &beside)),
             "discriminator" => {
-                self.discriminator(at);
+                self.discriminator(parent, at);
                 None
             }
             _ if is_annotation(keyword, self.schemas.version) => None,
@@ -267,7 +273,7 @@ impl<'d> Rewriting<'_, 'd> {
             "dependentSchemas" => {
                 let at = self.map(at)?;
                 let schemas = at.members().map(|(name, schema)| {
-                    self.schemas.names.insert(name.into());
+                    self.schemas.vocabulary.names.insert(name.into());
                     (name.to_owned(), self.schema(&schema, &beside))
                 });
                 Some(Value::Object(schemas.collect()))
@@ -337,7 +343,7 @@ impl<'d> Rewriting<'_, 'd> {
     fn required(&mut self, at: &At<'d>, within: &Within) -> Option<Value> {
         let names = self.names(at)?.into_iter();
         let names = names.filter(|name| !within.hidden.contains(*name)).map(|name| {
-            self.schemas.names.insert(name.into());
+            self.schemas.vocabulary.names.insert(name.into());
             Value::from(name)
         });
         Some(names.collect())
@@ -354,7 +360,7 @@ impl<'d> Rewriting<'_, 'd> {
     fn properties(&mut self, at: &At<'d>, within: &Within) -> Option<Value> {
         let mut out = Map::new();
         for (name, property) in self.map(at)?.members() {
-            self.schemas.names.insert(name.into());
+            self.schemas.vocabulary.names.insert(name.into());
             let mut schema = self.schema(&property, &Within::default());
             if within.hidden.contains(name) && self.refuses_hidden() {
                 schema = json!({self.marker(): true});
@@ -413,32 +419,70 @@ impl<'d> Rewriting<'_, 'd> {
 
     /// A discriminator never changes the outcome (OpenAPI 3.1.1, section 4.8.25); it must only make
     /// sense.
-    fn discriminator(&mut self, at: &At<'d>) {
+    fn discriminator(&mut self, parent: &At<'d>, at: &At<'d>) {
         if !at.value.is_object() {
             return self.unexpected(at, "an object");
         }
         if !at.value.get("propertyName").is_some_and(Value::is_string) {
             self.problem(at, Problem::Missing("propertyName".into()));
         }
-        let mut targets: Vec<At<'d>> =
-            at.get("mapping").iter().flat_map(At::members).map(|(_, target)| target).collect();
+        let mut targets: Vec<(&str, At<'d>)> =
+            at.get("mapping").iter().flat_map(At::members).collect();
         if self.schemas.version >= Version::V3_2 {
-            targets.extend(at.get("defaultMapping"));
+            targets.extend(at.get("defaultMapping").map(|target| ("", target)));
         }
-        for target in targets {
+        let mut named = Vec::new();
+        for (name, target) in targets {
             let Some(text) = target.value.as_str() else {
                 self.unexpected(&target, "a schema's name or reference");
                 continue;
             };
             // A name wins over a reference where the text could be either.
-            let named = format!("#/components/schemas/{}", escape(text));
+            let component = format!("#/components/schemas/{}", escape(text));
             let root = self.schemas.documents.start();
-            if self.schemas.documents.resolve(&root, &named).is_err()
-                && let Err(problem) = self.schemas.documents.resolve(at, text)
-            {
-                self.problem(&target, problem);
+            let documents = self.schemas.documents;
+            match documents.resolve(&root, &component).or_else(|_| documents.resolve(at, text)) {
+                Ok(found) => named.push((name, found)),
+                Err(_) => self.problem(&target, Problem::Discriminator(text.into())),
             }
         }
+        for keyword in ["oneOf", "anyOf"] {
+            self.alternatives(parent, keyword, at, &named);
+        }
+    }
+
+    /// Remembers which of the alternatives a value of the discriminator means.
+    fn alternatives(
+        &mut self,
+        parent: &At<'d>,
+        keyword: &str,
+        discriminator: &At<'d>,
+        named: &[(&str, At<'d>)],
+    ) {
+        let Some(property) = discriminator.value.get("propertyName").and_then(Value::as_str) else {
+            return;
+        };
+        let mut branches = HashMap::new();
+        for branch in parent.get(keyword).iter().flat_map(At::items) {
+            let Some(target) = self.target(&branch) else { continue };
+            let within = Within { is_branch: true, ..Within::default() };
+            let variant = self.variant(target.place(), within);
+            let key = self.schemas.key(&variant);
+            let implied = target.pointer.strip_prefix("/components/schemas/").map(unescape);
+            let mapped = named.iter().filter(|(_, place)| place.place() == target.place());
+            let mapped = mapped.map(|(name, _)| (*name).to_owned());
+            for name in mapped.chain(implied) {
+                branches.entry(name.into()).or_insert_with(|| key.to_string().into());
+            }
+            self.schemas.alternatives.insert(key);
+        }
+        let rest = parent.pointer.strip_prefix(self.base).unwrap_or_default();
+        let pointer = format!("/$defs/{}{rest}/{keyword}", self.key);
+        let property = property.into();
+        self.schemas
+            .vocabulary
+            .discriminators
+            .insert(pointer, Discriminator { property, branches });
     }
 }
 

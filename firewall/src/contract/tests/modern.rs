@@ -324,13 +324,16 @@ fn a_discriminator_changes_no_outcome() {
         "Pet": {"oneOf": [{"$ref": "#/components/schemas/Cat"}, {"$ref": "#/components/schemas/Dog"}],
             "discriminator": {"propertyName": "kind", "mapping": {"c": "Cat", "d": "#/components/schemas/Dog"}}},
         "Cat": {"type": "object", "required": ["claws"]},
-        "Dog": {"type": "object", "required": ["bark"]}
+        "Dog": {"type": "object", "required": ["bark"], "properties": {"bark": {"type": "integer"}}}
     });
     // kin-openapi#80: the named schema must hold; and one that no mapping names holds just as well.
     let cases = [
         ("{\"kind\":\"c\",\"claws\":1}", "ok"),
         ("{\"kind\":\"c\",\"bark\":1}", "ok"),
-        ("{\"kind\":\"c\"}", " oneOf"),
+        ("{\"kind\":\"c\"}", " required"),
+        ("{\"kind\":\"Dog\",\"bark\":\"x\"}", "/bark type"),
+        ("{\"kind\":\"cow\"}", " oneOf"),
+        ("{\"kind\":7}", " oneOf"),
         ("{\"claws\":1,\"bark\":1}", " oneOf"),
     ];
     let schema = json!({"$ref": "#/components/schemas/Pet"});
