@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::LoadOptions;
 use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
@@ -145,6 +146,9 @@ impl<'d> Compiler<'d> {
             }
         } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
+        }
+        if self.operations.is_empty() {
+            self.problem(at, Problem::NoOperations);
         }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);

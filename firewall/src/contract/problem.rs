@@ -85,6 +85,9 @@ pub enum Problem {
     BesideReference(Box<str>),
     #[error("{first} and {second} match the same requests")]
     PathsCollide { first: Box<str>, second: Box<str> },
+    /// Every request is refused.
+    #[error("the document has no operations, so that every request is refused")]
+    NoOperations,
     #[error("the operationId `{0}` is given twice")]
     OperationIdRepeated(Box<str>),
     #[error("{0}")]
