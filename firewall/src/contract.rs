@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+mod authority;
 mod compile;
 mod content;
 mod dialect;
@@ -21,6 +22,7 @@ mod parameter;
 mod paths;
 mod pattern;
 pub mod policy;
+mod preflight;
 mod problem;
 mod query;
 mod response;
@@ -36,6 +38,7 @@ pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
 pub use security::{Credential, Presented, SecurityRule};
 
+use compile::Version;
 use documents::{Documents, FileIndex, Place};
 
 /// How a document is to be enforced.
@@ -98,20 +101,20 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractEr
 }
 
 fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractError>> {
-    let documents = Documents::read(path, &options.references)?;
-    let compile::Compiled { contract, mut problems } = compile::compile(&documents, options);
-    if problems.iter().all(|(_, problem)| is_warning(problem, options))
-        && documents.root(FileIndex(0))["openapi"]
-            .as_str()
-            .is_some_and(|text| text.starts_with("3.0."))
+    let (documents, unread) = Documents::read(path, &options.references)?;
+    let compile::Compiled { contract, version, mut problems } =
+        compile::compile(&documents, options);
+    if unread.is_empty()
+        && version == Version::V3_0
+        && problems.iter().all(|(_, problem)| is_warning(problem, options))
         && let Err(error) = structure::read(documents.root(FileIndex(0)))
     {
-        let root = Place { file: FileIndex(0), pointer: String::new() };
-        problems.push((root, Problem::Structure(error.to_string().into())));
+        problems.push((Place::root(), Problem::Structure(error.to_string().into())));
     }
-    let (warnings, errors): (Vec<_>, Vec<_>) = documents
-        .locate(problems)
+    problems.retain(|(_, problem)| *problem != Problem::MissingFile);
+    let (warnings, errors): (Vec<_>, Vec<_>) = unread
         .into_iter()
+        .chain(documents.locate(problems))
         .partition(|error| is_warning(&error.problem, options));
     exception::prepare();
     if errors.is_empty() {
@@ -125,9 +128,11 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
-        Problem::BesideReference(_) | Problem::CredentialsUnverified | Problem::NoEffect { .. } => {
-            true
-        }
+        Problem::BesideReference(_)
+        | Problem::NoOperations
+        | Problem::Discriminator(_)
+        | Problem::CredentialsUnverified
+        | Problem::NoEffect { .. } => true,
         _ => false,
     }
 }

@@ -6,6 +6,7 @@ pub mod exchange;
 pub mod headers;
 pub mod message;
 pub mod origin;
+mod preflight;
 pub mod refusal;
 pub mod ruleset;
 
@@ -14,7 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::TRANSFER_ENCODING;
+use http::header::{HOST, TRANSFER_ENCODING};
+use http::request::Parts as Head;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
@@ -69,6 +71,7 @@ pub struct Parts {
 /// forwarded.
 struct Admitted<'a> {
     matched: Option<Matched<'a>>,
+    is_preflight: bool,
     target: PathAndQuery,
     body: Body,
 }
@@ -226,6 +229,9 @@ impl Pipeline {
         exchange.client = client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
         self.banned(exchange.client)?;
         strip_hop_by_hop(&mut exchange.request.headers);
+        if let Some(asked) = preflight::asked(exchange) {
+            return preflight::admit(exchange, &asked);
+        }
         let found = route(exchange);
         let matched = exchange.settle(mode, found)?;
         trace.operation = matched.as_ref().map(|matched| matched.index);
@@ -241,7 +247,7 @@ impl Pipeline {
         let operation = matched.as_ref().map(|matched| matched.operation);
         let body = message::request_body(exchange, operation, origin, body).await?;
         let target = target(&exchange.request.uri, mode, matched.as_ref(), query)?;
-        Ok(Admitted { matched, target, body })
+        Ok(Admitted { matched, is_preflight: false, target, body })
     }
 
     fn banned(&self, client: ClientAddr) -> Result<(), Violation> {
@@ -283,6 +289,9 @@ impl Pipeline {
         })?;
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
+        if admitted.is_preflight {
+            return preflight::answer(exchange, response, lease);
+        }
         message::response(exchange, operation, response, lease).await
     }
 
@@ -333,7 +342,13 @@ impl Pipeline {
 
 fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
     let request = &exchange.request;
-    exchange.ruleset.api.contract.route(&request.method, request.uri.path())
+    let contract = &exchange.ruleset.api.contract;
+    contract.route(&request.method, request.uri.path(), authority(request))
+}
+
+/// What the request names as its host; the framing sees to it that it is one, and the only one.
+fn authority(request: &Head) -> Option<&str> {
+    request.headers.get(HOST)?.to_str().ok()
 }
 
 /// Checks path, query and header parameters; gives the query to forward.

@@ -146,6 +146,12 @@ rules! {
     Path = "route.path", Route, 400, Some(Offence::Framing), "The path holds empty, dot or wrongly encoded segments";
     UnknownPath = "route.unknown-path", Route, 404, Some(Offence::Scan), "The path is not part of the contract";
     Method = "route.method", Route, 405, Some(Offence::Scan), "The method is not part of the contract for this path";
+    /// Clients that were written in time may go on asking for it.
+    Deprecated = "route.deprecated", Route, 410, None, "The operation is deprecated and no longer served";
+    /// Whether it hides anything depends on the upstream's reading, which an honest client does not know.
+    Segment = "route.segment", Route, 400, None, "A segment of the path can be read in several ways";
+    /// Names that point here by mistake, and checks by address, are no attacks.
+    Misdirected = "route.host", Route, 421, None, "The host is not one that is served here";
     /// Who has not logged in yet, or no longer is, is no attacker.
     CredentialsMissing = "auth.missing", Authentication, 401, None, "Credentials are required";
     CredentialsMalformed = "auth.malformed", Authentication, 401, Some(Offence::Credential), "The credentials are malformed";

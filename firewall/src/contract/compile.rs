@@ -3,22 +3,29 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::LoadOptions;
 use super::dialect::{Schemas, kind};
-use super::documents::{Documents, FileIndex, Place};
-use super::operation::{Contract, Operation, OperationIndex};
+use super::documents::{Documents, Place};
+use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
+use super::policy::Verdict;
 use super::problem::Problem;
 use super::query::QueryRules;
 use super::schema::Direction;
+use super::{LoadOptions, is_warning};
 use http::Method;
 use parameters::Parameter;
+use path_items::path_item_fields;
 use reader::At;
+use serde_json::Value;
+use servers::Servers;
 
 mod contents;
+mod description;
 mod parameters;
+mod path_items;
 pub(super) mod reader;
 mod security;
+mod servers;
 mod shape;
 
 /// The version of the specification that a document follows, without its patch number.
@@ -29,35 +36,69 @@ pub(crate) enum Version {
     V3_2,
 }
 
+impl Version {
+    /// None for a version that is not supported.
+    fn parse(text: &str) -> Option<Self> {
+        let (minor, patch) = text.strip_prefix("3.")?.split_once('.')?;
+        let patch = patch.split('-').next().unwrap_or_default();
+        if patch.is_empty() || !patch.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        Some(match minor {
+            "0" => Self::V3_0,
+            "1" => Self::V3_1,
+            "2" => Self::V3_2,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V3_0 => "3.0",
+            Self::V3_1 => "3.1",
+            Self::V3_2 => "3.2",
+        }
+    }
+}
+
 /// What was read of a document: the contract, and what is wrong with it, in the order found.
 pub(crate) struct Compiled {
     pub(crate) contract: Contract,
+    pub(crate) version: Version,
     pub(crate) problems: Vec<(Place, Problem)>,
 }
 
 /// Compiles a document. The contract is to be used only if the problems leave no error.
 pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled {
-    let root =
-        At { value: documents.root(FileIndex(0)), pointer: String::new(), file: FileIndex(0) };
+    let root = documents.start();
+    let version = root.value.get("openapi").and_then(Value::as_str).and_then(Version::parse);
+    let version = version.unwrap_or(Version::V3_0);
     let mut compiler = Compiler {
         documents,
-        version: Version::V3_0,
+        version,
         options,
-        schemas: Schemas::new(documents),
+        schemas: Schemas::new(documents, options, version),
         problems: Vec::new(),
         operations: Vec::new(),
-        paths: PathTable::new(),
+        paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
         security: security::Security::default(),
+        server_lists: 0,
     };
     compiler.document(&root);
+    compiler.overlaps();
     let mut problems = compiler.problems;
-    problems.extend(compiler.schemas.take_problems());
+    problems.extend(compiler.schemas.build());
     // A part that several refer to is read for each.
     let mut seen = HashSet::new();
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
-    let contract = Contract { operations: compiler.operations, paths: compiler.paths };
-    Compiled { contract, problems }
+    let operations = compiler.operations;
+    if operations.is_empty() && problems.iter().all(|(_, problem)| is_warning(problem, options)) {
+        problems.push((root.place(), Problem::NoOperations));
+    }
+    let preflight = options.policy.preflight;
+    let contract = Contract { operations, paths: compiler.paths, preflight };
+    Compiled { contract, version, problems }
 }
 
 /// What is common to the operations of a path.
@@ -65,7 +106,8 @@ struct PathItem<'d> {
     template: Arc<str>,
     segments: Vec<Segment>,
     parameters: Vec<Parameter<'d>>,
-    bases: Vec<Vec<Segment>>,
+    servers: Arc<Servers>,
+    takes_encoded_slash: bool,
 }
 
 struct Compiler<'d> {
@@ -78,38 +120,30 @@ struct Compiler<'d> {
     paths: PathTable,
     ids: HashSet<Box<str>>,
     security: security::Security<'d>,
+    server_lists: usize,
 }
-
-const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
 
 impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
-        const FIELDS: &str = "openapi info servers paths components security tags externalDocs";
-        match at.get("openapi").map(|field| (field.value.as_str(), field)) {
-            Some((Some(text), _)) if text.starts_with("3.0.") => self.version = Version::V3_0,
-            Some((Some(text), _)) if text.starts_with("3.1.") => self.version = Version::V3_1,
-            Some((Some(text), _)) if text.starts_with("3.2.") => self.version = Version::V3_2,
-            Some((_, field)) => {
+        const FIELDS: &str = "openapi info servers paths components security tags externalDocs jsonSchemaDialect@3.1 webhooks@3.1 $self@3.2";
+        match at.get("openapi") {
+            Some(field) if field.value.as_str().and_then(Version::parse).is_none() => {
                 let found = kind(field.value).into();
                 // Nothing else can be said of a document whose version is not known.
                 return self.problem(&field, Problem::Version { found });
             }
+            Some(_) => {}
             None => return self.problem(at, Problem::Missing("openapi".into())),
         }
         self.fields(at, FIELDS);
-        if let Some(info) = self.object(at, "info") {
-            const FIELDS: &str = "title description termsOfService contact license version";
-            self.fields(&info, FIELDS);
-        } else if at.get("info").is_none() {
-            self.problem(at, Problem::Missing("info".into()));
-        }
+        self.description(at);
         self.security(at);
-        let bases = self.bases(at).unwrap_or_else(|| vec![Vec::new()]);
+        let servers = self.root_servers(at);
         if let Some(paths) = self.object(at, "paths") {
             for (template, item) in paths.members().filter(|(name, _)| !name.starts_with("x-")) {
-                self.path_item(template, &item, &bases);
+                self.path_item(template, &item, &servers);
             }
-        } else if at.get("paths").is_none() {
+        } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
         }
         if let Some(components) = self.object(at, "components") {
@@ -117,31 +151,7 @@ impl<'d> Compiler<'d> {
         }
     }
 
-    /// The base paths of `servers`; none where the field is absent or empty.
-    fn bases(&mut self, at: &At<'d>) -> Option<Vec<Vec<Segment>>> {
-        let servers = at.get("servers")?;
-        if !servers.value.is_array() {
-            self.unexpected(&servers, "a list of servers");
-            return None;
-        }
-        let mut bases = Vec::new();
-        for server in servers.items() {
-            self.fields(&server, "url description variables");
-            let Some(url) = self.string(&server, "url") else { continue };
-            match base_path(url)
-                .and_then(|path| if path.is_empty() { Ok(Vec::new()) } else { segments(path) })
-            {
-                Ok(base) if !bases.contains(&base) => bases.push(base),
-                Ok(_) => {}
-                Err(reason) => self.problem(&server, Problem::Path(reason.into())),
-            }
-        }
-        Some(bases).filter(|bases| !bases.is_empty())
-    }
-
-    fn path_item(&mut self, template: &str, at: &At<'d>, bases: &[Vec<Segment>]) {
-        const FIELDS: &str =
-            "summary description servers parameters get put post delete options head patch trace";
+    fn path_item(&mut self, template: &str, at: &At<'d>, servers: &Arc<Servers>) {
         let parts = match segments(template) {
             Ok(parts) => parts,
             Err(reason) => return self.problem(at, Problem::Path(reason.into())),
@@ -153,25 +163,25 @@ impl<'d> Compiler<'d> {
             let message = format!("{template} names {{{name}}} twice");
             return self.problem(at, Problem::Path(message.into()));
         }
-        let Some(at) = self.follow(at) else { return };
-        self.fields(&at, FIELDS);
+        let beside = self.encoded_slash(at);
+        let Some(at) = self.follow_path_item(at) else { return };
+        self.fields(&at, path_item_fields(self.version));
+        let takes_encoded_slash = beside.or_else(|| self.encoded_slash(&at)).unwrap_or_default();
         let item = PathItem {
             template: template.into(),
             segments: parts,
             parameters: self.parameters(&at, &[]),
-            bases: self.bases(&at).unwrap_or_else(|| bases.to_vec()),
+            servers: self.servers(&at).unwrap_or_else(|| Arc::clone(servers)),
+            takes_encoded_slash,
         };
-        for name in METHODS {
-            if let Some(operation) = self.object(&at, name) {
-                self.operation(name, &operation, &item);
-            }
+        for (method, operation) in self.methods(&at) {
+            self.operation(&method, &operation, &item);
         }
     }
 
-    fn operation(&mut self, name: &str, at: &At<'d>, item: &PathItem<'d>) {
+    fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
         const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
         self.fields(at, FIELDS);
-        let Ok(method) = name.to_ascii_uppercase().parse::<Method>() else { return };
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
             None => format!("{method} {}", item.template).into_boxed_str(),
@@ -179,15 +189,20 @@ impl<'d> Compiler<'d> {
         if !self.ids.insert(id.clone()) {
             self.problem(at, Problem::OperationIdRepeated(id.clone()));
         }
+        if let Some(field) = at.get("deprecated").filter(|field| !field.value.is_boolean()) {
+            self.unexpected(&field, "a boolean");
+        }
         let mut operation = Operation {
             id,
             method: method.clone(),
             template: Arc::clone(&item.template),
+            is_deprecated: at.flag("deprecated"),
             path: Vec::new(),
             query: QueryRules::default(),
             headers: Vec::new(),
             security: self.operation_security(at),
-            body: self.operation_body(at, &method),
+            passes_preflight: self.options.policy.preflight == Verdict::Pass,
+            body: self.operation_body(at, method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
@@ -202,23 +217,14 @@ impl<'d> Compiler<'d> {
                 self.problem(at, Problem::Parameter(message.into()));
             }
         }
-        let index = OperationIndex(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
-        let own = self.bases(at);
-        for base in own.as_ref().unwrap_or(&item.bases) {
-            let path: Vec<_> = base.iter().chain(&item.segments).cloned().collect();
-            if let Err(first) = self.paths.insert(&path, &item.template, &method, index) {
-                let second = Box::from(&*item.template);
-                self.problem(at, Problem::PathsCollide { first: Box::from(&*first), second });
-            }
-        }
+        self.place(at, item, &operation);
         self.operations.push(operation);
     }
 
     /// Reads what nothing refers to as well, so that its problems are told now.
     fn components(&mut self, at: &At<'d>) {
-        const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks";
-        const FIELDS_3_2: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems mediaTypes";
-        self.fields(at, if self.version >= Version::V3_2 { FIELDS_3_2 } else { FIELDS });
+        const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems@3.1 mediaTypes@3.2";
+        self.fields(at, FIELDS);
         for (_, media) in self.object(at, "mediaTypes").iter().flat_map(At::members) {
             self.media_type_component(&media);
         }
@@ -249,29 +255,7 @@ impl<'d> Compiler<'d> {
     }
 }
 
+/// The names of a template's expressions, in their order.
 fn expressions(segments: &[Segment]) -> impl Iterator<Item = &str> {
-    segments.iter().filter_map(|segment| match segment {
-        Segment::Expression(name) => Some(&**name),
-        Segment::Literal(_) => None,
-    })
-}
-
-/// The path of a server's URL, without a slash at its end.
-fn base_path(url: &str) -> Result<&str, String> {
-    if url.contains(['{', '}']) {
-        return Err(format!("{url}: server variables are not supported"));
-    }
-    if url.contains(['?', '#']) {
-        return Err(format!("{url}: a server's URL holds no query and no fragment"));
-    }
-    let path = match url.split_once("://") {
-        Some((_, rest)) => rest.find('/').and_then(|start| rest.get(start..)).unwrap_or_default(),
-        None if url.starts_with("//") || !url.starts_with('/') => {
-            return Err(format!(
-                "{url}: a relative URL other than an absolute path is not supported"
-            ));
-        }
-        None => url,
-    };
-    Ok(path.strip_suffix('/').unwrap_or(path))
+    segments.iter().flat_map(Segment::expressions)
 }

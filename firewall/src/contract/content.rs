@@ -7,7 +7,7 @@ use http::HeaderValue;
 
 use super::media_type::{MediaRange, MediaType};
 use super::schema::{Direction, Mismatch, Schema};
-use crate::json::{JsonError, with_tape};
+use crate::json::{JsonError, JsonRules, with_tape};
 use crate::violation::{Location, Rule, Violation};
 
 /// What an operation takes as its body.
@@ -85,7 +85,7 @@ pub struct Content {
     pub(crate) range: MediaRange,
     pub(crate) schema: Option<Arc<Schema>>,
     pub(crate) limit: usize,
-    pub(crate) depth_limit: usize,
+    pub(crate) json: JsonRules,
     pub(crate) direction: Direction,
     /// Not to be looked into, and accepted so by the configuration.
     pub(crate) is_opaque: bool,
@@ -100,7 +100,7 @@ impl Content {
             range: MediaRange::any(),
             schema: None,
             limit,
-            depth_limit: 0,
+            json: JsonRules::strict(0),
             direction,
             is_opaque: true,
             is_undeclared: true,
@@ -140,9 +140,8 @@ impl Content {
             return Ok(());
         }
         let schema = self.schema.as_deref();
-        let checked = with_tape(body, self.depth_limit, |root| {
-            schema.map_or(Ok(()), |schema| schema.check(root))
-        });
+        let checked =
+            with_tape(body, self.json, |root| schema.map_or(Ok(()), |schema| schema.check(root)));
         match checked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Mismatch { pointer, keyword })) => {
@@ -151,7 +150,7 @@ impl Content {
             }
             Err(error) => Err(Violation::new(match error {
                 _ if !is_request => Rule::ResponseMalformed,
-                JsonError::Malformed => Rule::BodyMalformed,
+                JsonError::Malformed | JsonError::Imprecise => Rule::BodyMalformed,
                 JsonError::TooDeep => Rule::BodyTooDeep,
                 JsonError::DuplicateMember => Rule::BodyDuplicateMember,
             })),

@@ -8,16 +8,19 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use super::content::BodyRule;
 use super::parameter::{Encoding, ParameterRule};
 use super::paths::{PathTable, Routed};
+use super::policy::Verdict;
+use super::preflight;
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses, check_field};
 use super::security::{Presented, SecurityRule};
 use super::uri::Plus;
-use crate::violation::{Location, Violation};
+use crate::violation::{Location, Rule, Violation};
 
 /// The contract of an API: its operations, and how a request finds one. Never changes.
 pub struct Contract {
     pub(crate) operations: Vec<Operation>,
     pub(crate) paths: PathTable,
+    pub(crate) preflight: Verdict,
 }
 
 impl Contract {
@@ -26,22 +29,50 @@ impl Contract {
         &self.operations
     }
 
-    /// The operation that a request is for. `path` is the raw path of its target, without the query.
-    /// HEAD is matched by the GET of its path where it is not declared itself.
+    /// The operation that a request is for. `path` is the raw path of its target, without the query;
+    /// `authority` is its `Host`. HEAD is matched by the GET of its path where it is not declared
+    /// itself and the policy lets it.
     ///
     /// # Errors
     ///
-    /// [`Rule::Path`](crate::violation::Rule::Path) for a path that could be read in two ways,
-    /// [`Rule::UnknownPath`](crate::violation::Rule::UnknownPath), and
+    /// The rules of the stage [`Route`](crate::violation::Stage::Route);
     /// [`Rule::Method`](crate::violation::Rule::Method) with the methods that are allowed.
-    pub fn route(&self, method: &Method, path: &str) -> Result<Matched<'_>, Violation> {
-        let Routed { operation: index, path, values } = self.paths.route(method, path)?;
+    pub fn route(
+        &self,
+        method: &Method,
+        path: &str,
+        authority: Option<&str>,
+    ) -> Result<Matched<'_>, Violation> {
+        let routed = self.paths.route(method, path, authority)?;
+        let Routed { operation: index, path, values } = routed;
         let operation = usize::try_from(index.0)
             .ok()
             .and_then(|index| self.operations.get(index))
             // Every index in the table was given by the list.
-            .ok_or_else(|| Violation::new(crate::violation::Rule::UnknownPath))?;
+            .ok_or_else(|| Violation::new(Rule::UnknownPath))?;
         Ok(Matched { index, operation, path, values })
+    }
+
+    /// The operation that a CORS preflight request asks for, where the policy lets those pass and
+    /// OPTIONS is not declared for the path; `headers` are the request's, which must have no body.
+    ///
+    /// A preflight carries no credentials (Fetch standard, section 4.8), so none may be demanded.
+    pub fn preflight(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        authority: Option<&str>,
+    ) -> Option<Matched<'_>> {
+        if *method != Method::OPTIONS || self.preflight == Verdict::Refuse {
+            return None;
+        }
+        let asked = preflight::asked(headers)?;
+        let refused = self.route(method, path, authority).err()?;
+        if refused.rule != Rule::Method {
+            return None;
+        }
+        self.route(&asked, path, authority).ok()
     }
 }
 
@@ -79,12 +110,15 @@ pub struct Operation {
     pub(crate) id: Box<str>,
     pub(crate) method: Method,
     pub(crate) template: Arc<str>,
+    pub(crate) is_deprecated: bool,
     /// With the place of each among the template's expressions.
     pub(crate) path: Vec<(usize, ParameterRule)>,
     pub(crate) query: QueryRules,
     pub(crate) headers: Vec<(HeaderName, ParameterRule)>,
     /// None where nothing is demanded.
     pub(crate) security: Option<Arc<SecurityRule>>,
+    /// Genuine preflights need no credentials.
+    pub(crate) passes_preflight: bool,
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
 }
@@ -104,13 +138,18 @@ impl Operation {
         &self.template
     }
 
+    pub fn is_deprecated(&self) -> bool {
+        self.is_deprecated
+    }
+
     /// What credentials the operation demands; none where it demands nothing.
     pub fn security(&self) -> Option<&SecurityRule> {
         self.security.as_deref()
     }
 
     /// Checks that the credentials that the operation demands are there and well-formed; none where
-    /// it demands none.
+    /// it demands none, or where a browser asks beforehand, which it does without (Fetch standard,
+    /// section 4.8).
     ///
     /// # Errors
     ///
@@ -120,7 +159,16 @@ impl Operation {
         query: Option<&'m str>,
         headers: &'m HeaderMap,
     ) -> Result<Option<Presented<'m>>, Violation> {
-        self.security.as_ref().map(|rule| rule.check(query, headers)).transpose()
+        let rule = self.security.as_ref().filter(|_| !self.exempts(headers));
+        rule.map(|rule| rule.check(query, headers)).transpose()
+    }
+
+    /// Whether these are the fields of a genuine preflight, which has no body.
+    fn exempts(&self, headers: &HeaderMap) -> bool {
+        self.passes_preflight
+            && self.method == Method::OPTIONS
+            && self.body.is_none()
+            && preflight::asked(headers).is_some()
     }
 
     /// Checks path, query and header parameters, and gives the query to forward, written anew; none
@@ -136,16 +184,30 @@ impl Operation {
         query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Option<String>, Violation> {
-        for (index, rule) in &self.path {
-            rule.check(|| matched.value(*index).into_iter(), Encoding::Uri(Plus::Literal))
-                .map_err(|fault| fault.at(Location::Path(Arc::clone(&rule.name))))?;
-        }
-        let query = self.query.check(query)?;
+        let query = self.check_target(matched, query)?;
         for (name, rule) in &self.headers {
             check_field(name, rule, headers)
                 .map_err(|fault| fault.at(Location::Header(Arc::clone(&rule.name))))?;
         }
         Ok(query)
+    }
+
+    /// Checks path and query alone, which is what a preflight has of the request that it asks for; as
+    /// [`Operation::check_parameters`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The rules of the stage [`Parameters`](crate::violation::Stage::Parameters).
+    pub fn check_target(
+        &self,
+        matched: &Matched<'_>,
+        query: Option<&str>,
+    ) -> Result<Option<String>, Violation> {
+        for (index, rule) in &self.path {
+            rule.check(|| matched.value(*index).into_iter(), Encoding::Uri(Plus::Literal))
+                .map_err(|fault| fault.at(Location::Path(Arc::clone(&rule.name))))?;
+        }
+        self.query.check(query)
     }
 
     /// What the operation takes as its body; without one, any body is refused.

@@ -96,6 +96,9 @@ pub struct Policy {
     pub base_path: BasePath,
     pub hosts: Hosts,
     pub trailing_slash: TrailingSlash,
+    /// A segment that its template could split in several ways: `a.b.c` by `{name}.{extension}`,
+    /// where passing takes `a` and `b.c`.
+    pub ambiguous_segments: Verdict,
     /// HEAD where GET is declared and HEAD is not.
     pub head_through_get: Verdict,
     /// Genuine CORS preflight requests for declared operations, where OPTIONS is not declared.
@@ -136,6 +139,7 @@ impl Default for Policy {
             base_path: BasePath::Match,
             hosts: Hosts::Any,
             trailing_slash: TrailingSlash::Exact,
+            ambiguous_segments: Verdict::Refuse,
             head_through_get: Verdict::Pass,
             preflight: Verdict::Pass,
             deprecated_operations: Verdict::Pass,

@@ -245,7 +245,7 @@ pub(super) fn ask_for_the_whole(
 }
 
 /// An unread body on its way to the client, with the connection that it comes from.
-fn streamed(body: Incoming, lease: Lease) -> Body {
+pub(super) fn streamed(body: Incoming, lease: Lease) -> Body {
     if body.is_end_stream() { Body::empty() } else { Body::stream(body).leased(lease) }
 }
 

@@ -11,6 +11,7 @@ use super::super::response::{ResponseRule, Responses};
 use super::super::schema::Direction;
 use super::reader::At;
 use super::{Compiler, Version};
+use crate::json::{DuplicateNames, JsonRules};
 
 impl<'d> Compiler<'d> {
     /// What an operation takes as its body.
@@ -49,6 +50,21 @@ impl<'d> Compiler<'d> {
         match direction {
             Direction::Request => self.options.body_limit,
             Direction::Response => self.options.response_limit,
+        }
+    }
+
+    fn json_rules(&self) -> JsonRules {
+        let policy = &self.options.policy;
+        let passes = |verdict| verdict == Verdict::Pass;
+        JsonRules {
+            depth_limit: self.options.depth_limit,
+            duplicate_names: if passes(policy.json_duplicate_names) {
+                DuplicateNames::Last
+            } else {
+                DuplicateNames::Refuse
+            },
+            inexact_numbers: passes(policy.json_inexact_numbers),
+            byte_order_mark: passes(policy.json_byte_order_mark),
         }
     }
 
@@ -97,22 +113,16 @@ impl<'d> Compiler<'d> {
                 }
             }
         }
-        let (limit, depth_limit) = (self.limit(direction), self.options.depth_limit);
-        let is_undeclared = false;
-        Some(Content { range, schema, limit, depth_limit, direction, is_opaque, is_undeclared })
+        let (limit, json, is_undeclared) = (self.limit(direction), self.json_rules(), false);
+        Some(Content { range, schema, limit, json, direction, is_opaque, is_undeclared })
     }
 
     /// A Media Type Object, which may stand elsewhere from 3.2 on.
     fn media_type(&mut self, at: &At<'d>) -> Option<At<'d>> {
-        const FIELDS: &str = "schema example examples encoding";
-        const FIELDS_3_2: &str =
-            "schema itemSchema example examples encoding prefixEncoding itemEncoding";
-        if self.version < Version::V3_2 {
-            self.fields(at, FIELDS)?;
-            return Some(at.clone());
-        }
-        let at = self.follow(at)?;
-        self.fields(&at, FIELDS_3_2)?;
+        const FIELDS: &str =
+            "schema itemSchema@3.2 example examples encoding prefixEncoding@3.2 itemEncoding@3.2";
+        let at = if self.version < Version::V3_2 { at.clone() } else { self.follow(at)? };
+        self.fields(&at, FIELDS)?;
         Some(at)
     }
 
@@ -168,14 +178,11 @@ impl<'d> Compiler<'d> {
 
     fn response_to(&mut self, at: &At<'d>, is_partial: bool) -> Option<ResponseRule> {
         let at = self.follow(at)?;
-        if self.version >= Version::V3_2 {
-            self.fields(&at, "summary description headers content links")?;
-            for name in ["summary", "description"] {
-                at.get(name).and_then(|_| self.string(&at, name));
+        self.fields(&at, "summary@3.2 description headers content links")?;
+        for name in ["summary", "description"] {
+            if at.get(name).is_some() || name == "description" && self.version < Version::V3_2 {
+                self.string(&at, name);
             }
-        } else {
-            self.fields(&at, "description headers content links")?;
-            self.string(&at, "description");
         }
         let mut headers = Vec::new();
         for (name, entry) in self.object(&at, "headers").iter().flat_map(At::members) {

@@ -222,7 +222,7 @@ fn a_policy_that_lets_a_body_pass_takes_it_in_any_coding() {
     let document = posting("3.0.4", &json!({"content": {"application/json": {}}}));
     let policy = Policy { undeclared_media_types: Verdict::Pass, ..Policy::default() };
     let contract = loaded_under(&document, policy);
-    let matched = contract.route(&http::Method::POST, "/things").unwrap();
+    let matched = contract.route(&http::Method::POST, "/things", None).unwrap();
     let rule = matched.operation.body().unwrap();
     for (sent, is_opaque) in [("text/csv", true), ("application/json", false)] {
         let sent = http::HeaderValue::from_static(sent);
@@ -255,5 +255,28 @@ fn broken_request_bodies() {
             problems.iter().all(|p| p.starts_with("/paths/~1things/post/requestBody")),
             "{problems:?}"
         );
+    }
+}
+
+#[test]
+fn what_parsers_read_differently_passes_where_the_policy_says_so() {
+    let document = posting("3.0.4", &json!({"content": {"application/json": {}}}));
+    let (refuse, pass) = (Policy::default(), Verdict::Pass);
+    for (policy, body, refused) in [
+        (
+            Policy { json_duplicate_names: pass, ..refuse.clone() },
+            r#"{"a":1,"a":2}"#,
+            "body.duplicate-member",
+        ),
+        (
+            Policy { json_inexact_numbers: pass, ..refuse.clone() },
+            "[0.10000000000000000001]",
+            "body.malformed",
+        ),
+        (Policy { json_byte_order_mark: pass, ..refuse.clone() }, "\u{feff}[]", "body.malformed"),
+    ] {
+        let found = posted(&loaded_under(&document, refuse.clone()), JSON_TYPE, body);
+        assert_eq!(found, refused, "{body}");
+        assert_eq!(posted(&loaded_under(&document, policy), JSON_TYPE, body), "ok", "{body}");
     }
 }

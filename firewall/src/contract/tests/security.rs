@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::security::Credential;
 use super::super::*;
-use super::documents::{Temporary, load_value, minimal};
+use super::documents::{Temporary, load_value, loaded_under, minimal};
 use super::{headers, told};
 use policy::Verdict;
 
@@ -182,7 +182,7 @@ fn keys_in_header_query_and_cookie() {
 #[test]
 fn a_key_in_the_query_is_a_declared_name() {
     let contract = contract_of(&document("3.0.4", &json!([{"query": []}])));
-    let matched = contract.route(&http::Method::GET, "/things").unwrap();
+    let matched = contract.route(&http::Method::GET, "/things", None).unwrap();
     let query = |query| {
         let checked = matched.operation.check_parameters(&matched, Some(query), &headers(&[]));
         checked.map_err(|violation| told(&violation))
@@ -454,5 +454,52 @@ fn scheme_objects_are_read_whole_although_nothing_names_them() {
             "{warnings:?}"
         );
         assert_eq!(warnings.is_empty(), warning.is_empty(), "{scheme} {warnings:?}");
+    }
+}
+
+#[test]
+fn a_genuine_preflight_needs_no_credentials() {
+    let genuine: Fields<'_> =
+        &[("origin", "https://app.example"), ("access-control-request-method", "PUT")];
+    let body = json!({"content": {"application/json": {}}});
+    for (method, body, preflight, fields, expected) in [
+        ("options", None, Verdict::Pass, genuine, "none asked"),
+        ("options", None, Verdict::Refuse, genuine, MISSING),
+        ("options", None, Verdict::Pass, &genuine[..1], MISSING),
+        // What carries a body, or asks for anything else, is none.
+        ("options", Some(body), Verdict::Pass, genuine, MISSING),
+        ("get", None, Verdict::Pass, genuine, MISSING),
+    ] {
+        let mut document = document("3.0.4", &json!([{"header": []}]));
+        let mut operation = document["paths"]["/things"]["get"].take();
+        if let Some(body) = body {
+            operation["requestBody"] = body;
+        }
+        document["paths"]["/things"] = json!({method: operation});
+        let contract = loaded_under(&document, Policy { preflight, ..Policy::default() });
+        assert_eq!(verdict(&contract, None, fields), expected, "{method} {preflight:?} {fields:?}");
+    }
+}
+
+#[test]
+fn schemes_at_their_limit() {
+    for (count, expected) in [(64, 0), (65, 1)] {
+        let mut document = document("3.0.4", &json!([]));
+        let mut requirement = json!({});
+        for index in 0..count {
+            let name = format!("k{index}");
+            document["components"]["securitySchemes"][&name] =
+                json!({"type": "apiKey", "in": "query", "name": name});
+            requirement[&name] = json!([]);
+        }
+        document["paths"]["/things"]["get"]["security"] = json!([requirement]);
+        let (errors, _) = problems(&document, &[]);
+        assert_eq!(errors.len(), expected, "{count} {errors:?}");
+        if expected == 0 {
+            let contract = contract_of(&document);
+            let all: Vec<_> = (0..count).map(|index| format!("k{index}=v")).collect();
+            assert!(verdict(&contract, Some(&all.join("&")), &[]).starts_with("ok k0 k1 "));
+            assert_eq!(verdict(&contract, Some(&all[..63].join("&")), &[]), MISSING);
+        }
     }
 }
