@@ -11,13 +11,16 @@ use std::path::{Path, PathBuf};
 mod authority;
 mod compile;
 mod content;
+mod cookie;
 mod dialect;
 mod document;
 mod documents;
 pub mod exception;
 mod format;
+mod header;
 mod media_type;
 mod operation;
+mod pairs;
 mod parameter;
 mod paths;
 mod pattern;
@@ -32,6 +35,7 @@ mod structure;
 mod uri;
 
 pub use content::{BodyRule, Content};
+pub use header::reads_as;
 pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
 pub use problem::{ContractError, Problem};
@@ -40,6 +44,9 @@ pub use security::{Credential, Presented, SecurityRule};
 
 use compile::Version;
 use documents::{Documents, FileIndex, Place};
+use policy::Verdict;
+
+use crate::json::{DuplicateNames, JsonRules};
 
 /// How a document is to be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +64,23 @@ pub struct LoadOptions {
     pub response_limit: usize,
     /// Levels of arrays and objects that a JSON body may have.
     pub depth_limit: usize,
+}
+
+impl LoadOptions {
+    /// What JSON must be beyond its grammar.
+    pub(crate) fn json_rules(&self) -> JsonRules {
+        let passes = |verdict| verdict == Verdict::Pass;
+        JsonRules {
+            depth_limit: self.depth_limit,
+            duplicate_names: if passes(self.policy.json_duplicate_names) {
+                DuplicateNames::Last
+            } else {
+                DuplicateNames::Refuse
+            },
+            inexact_numbers: passes(self.policy.json_inexact_numbers),
+            byte_order_mark: passes(self.policy.json_byte_order_mark),
+        }
+    }
 }
 
 impl Default for LoadOptions {
@@ -127,13 +151,12 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
-        Problem::NotEnforced(kind) => options.unenforced.contains(&**kind),
         Problem::BesideReference(_)
+        | Problem::NoEffect(_)
         | Problem::NoOperations
         | Problem::Discriminator(_)
-        | Problem::CredentialsUnverified
-        | Problem::NoEffect { .. } => true,
-        _ => false,
+        | Problem::CredentialsUnverified => true,
+        _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts as Head;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 
 use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
@@ -228,7 +228,7 @@ impl Pipeline {
         let mode = ruleset.api.request_mode;
         exchange.client = client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
         self.banned(exchange.client)?;
-        strip_hop_by_hop(&mut exchange.request.headers);
+        let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
             return preflight::admit(exchange, &asked);
         }
@@ -240,7 +240,7 @@ impl Pipeline {
             (Some(matched), _) => {
                 let found = authentication(exchange, matched);
                 exchange.settle(mode, found)?;
-                let found = parameters(exchange, matched);
+                let found = parameters(exchange, matched, &named);
                 exchange.settle(mode, found)?.flatten()
             }
         };
@@ -270,9 +270,10 @@ impl Pipeline {
         *request.uri_mut() = Uri::from(admitted.target);
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
         let (requests, responses) = (ruleset.api.request_mode, ruleset.api.response_mode);
-        let headers = request.headers_mut();
-        forward_headers(headers, origin.peer, exchange.client, requests, responses);
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);
+        let enforced = operation.filter(|_| requests == Mode::Enforce);
+        let headers = request.headers_mut();
+        forward_headers(headers, origin.peer, exchange.client, enforced, responses);
         message::ask_for_the_whole(headers, operation, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.
@@ -351,9 +352,14 @@ fn authority(request: &Head) -> Option<&str> {
     request.headers.get(HOST)?.to_str().ok()
 }
 
-/// Checks path, query and header parameters; gives the query to forward.
-fn parameters(exchange: &Exchange<'_>, matched: &Matched<'_>) -> Result<Option<String>, Violation> {
+/// Checks the parameters, and that `Connection` named none of them; gives the query to forward.
+fn parameters(
+    exchange: &Exchange<'_>,
+    matched: &Matched<'_>,
+    named: &[HeaderName],
+) -> Result<Option<String>, Violation> {
     let request = &exchange.request;
+    matched.operation.check_connection(named)?;
     matched.operation.check_parameters(matched, request.uri.query(), &request.headers)
 }
 

@@ -156,11 +156,16 @@ rules! {
     CredentialsMissing = "auth.missing", Authentication, 401, None, "Credentials are required";
     CredentialsMalformed = "auth.malformed", Authentication, 401, Some(Offence::Credential), "The credentials are malformed";
     ParameterMissing = "parameter.missing", Parameters, 400, Some(Offence::Parameter), "A required parameter is missing";
-    ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A query parameter is not part of the contract";
+    ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A parameter is not part of the contract";
     ParameterRepeated = "parameter.repeated", Parameters, 400, Some(Offence::Parameter), "A parameter is repeated";
     ParameterEncoding = "parameter.encoding", Parameters, 400, Some(Offence::Parameter), "A parameter is wrongly encoded";
     ParameterType = "parameter.type", Parameters, 400, Some(Offence::Parameter), "A parameter is not of its declared type";
+    ParameterMalformed = "parameter.malformed", Parameters, 400, Some(Offence::Parameter), "A parameter is not well-formed JSON";
     ParameterSchema = "parameter.schema", Parameters, 400, Some(Offence::Parameter), "A parameter does not match its schema";
+    /// A header field by which some upstreams take another target, method or field than was checked.
+    ParameterOverride = "parameter.override", Parameters, 400, Some(Offence::Parameter), "A header field stands for another";
+    /// A proxy that believed it would take the field from the request, after it was checked.
+    ParameterConnection = "parameter.connection", Parameters, 400, Some(Offence::Framing), "Connection names a field of the contract";
     BodyMissing = "body.missing", Body, 400, Some(Offence::Body), "A body is required";
     BodyUnexpected = "body.unexpected", Body, 400, Some(Offence::Body), "The operation takes no body";
     BodyMediaType = "body.media-type", Body, 415, Some(Offence::Body), "The media type is not part of the contract";

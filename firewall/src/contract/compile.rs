@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
+use super::header::HeaderRules;
 use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
 use super::policy::Verdict;
@@ -198,8 +200,9 @@ impl<'d> Compiler<'d> {
             template: Arc::clone(&item.template),
             is_deprecated: at.flag("deprecated"),
             path: Vec::new(),
-            query: QueryRules::default(),
-            headers: Vec::new(),
+            query: QueryRules::new(self.options.policy.undeclared_query),
+            headers: HeaderRules::new(&self.options.policy),
+            cookies: CookieRules::new(self.options.policy.undeclared_cookies),
             security: self.operation_security(at),
             passes_preflight: self.options.policy.preflight == Verdict::Pass,
             body: self.operation_body(at, method),
@@ -208,9 +211,7 @@ impl<'d> Compiler<'d> {
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
         }
-        for name in operation.security.iter().flat_map(|rule| rule.query_names()) {
-            operation.query.allow(name);
-        }
+        self.allow_keys(at, &mut operation);
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
                 let message = format!("{{{name}}} of {} has no path parameter", item.template);
@@ -243,14 +244,7 @@ impl<'d> Compiler<'d> {
             self.header(name, &entry);
         }
         for (_, parameter) in self.object(at, "parameters").iter().flat_map(At::members) {
-            let Some(at) = self.follow(&parameter) else { continue };
-            let Some(name) = self.string(&at, "name") else { continue };
-            let default = match self.string(&at, "in") {
-                Some("query") => "form",
-                Some("path" | "header") => "simple",
-                _ => continue,
-            };
-            self.parameter_rule(name, &at, default);
+            self.unused_parameter(&parameter);
         }
     }
 }

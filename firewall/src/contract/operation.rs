@@ -6,14 +6,15 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::content::BodyRule;
-use super::parameter::{Encoding, ParameterRule};
+use super::cookie::CookieRules;
+use super::header::HeaderRules;
+use super::parameter::{Fault, ParameterRule};
 use super::paths::{PathTable, Routed};
 use super::policy::Verdict;
 use super::preflight;
 use super::query::QueryRules;
-use super::response::{ResponseRule, Responses, check_field};
+use super::response::{ResponseRule, Responses};
 use super::security::{Presented, SecurityRule};
-use super::uri::Plus;
 use crate::violation::{Location, Rule, Violation};
 
 /// The contract of an API: its operations, and how a request finds one. Never changes.
@@ -114,7 +115,8 @@ pub struct Operation {
     /// With the place of each among the template's expressions.
     pub(crate) path: Vec<(usize, ParameterRule)>,
     pub(crate) query: QueryRules,
-    pub(crate) headers: Vec<(HeaderName, ParameterRule)>,
+    pub(crate) headers: HeaderRules,
+    pub(crate) cookies: CookieRules,
     /// None where nothing is demanded.
     pub(crate) security: Option<Arc<SecurityRule>>,
     /// Genuine preflights need no credentials.
@@ -171,9 +173,8 @@ impl Operation {
             && preflight::asked(headers).is_some()
     }
 
-    /// Checks path, query and header parameters, and gives the query to forward, written anew; none
-    /// where the request has none. Query names that are not declared are refused; header fields that
-    /// are not declared pass.
+    /// Checks path, query, header and cookie parameters, and gives the query to forward, written anew;
+    /// none where the request has none.
     ///
     /// # Errors
     ///
@@ -185,10 +186,8 @@ impl Operation {
         headers: &HeaderMap,
     ) -> Result<Option<String>, Violation> {
         let query = self.check_target(matched, query)?;
-        for (name, rule) in &self.headers {
-            check_field(name, rule, headers)
-                .map_err(|fault| fault.at(Location::Header(Arc::clone(&rule.name))))?;
-        }
+        self.headers.check(headers)?;
+        self.cookies.check(headers)?;
         Ok(query)
     }
 
@@ -204,10 +203,27 @@ impl Operation {
         query: Option<&str>,
     ) -> Result<Option<String>, Violation> {
         for (index, rule) in &self.path {
-            rule.check(|| matched.value(*index).into_iter(), Encoding::Uri(Plus::Literal))
-                .map_err(|fault| fault.at(Location::Path(Arc::clone(&rule.name))))?;
+            let checked =
+                matched.value(*index).map_or(Err(Fault::Missing), |text| rule.check(text));
+            checked.map_err(|fault| fault.at(Location::Path(Arc::clone(&rule.name))))?;
         }
         self.query.check(query)
+    }
+
+    /// Checks the fields that `Connection` named, which are no longer among the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ParameterConnection`](crate::violation::Rule::ParameterConnection) where it named one
+    /// that the contract knows.
+    pub fn check_connection(&self, named: &[HeaderName]) -> Result<(), Violation> {
+        self.headers.check_connection(named)
+    }
+
+    /// Whether a field is to be taken from a request that is forwarded, since an upstream may read
+    /// another target, method or field from it than was checked.
+    pub fn strips(&self, name: &HeaderName) -> bool {
+        self.headers.strips(name)
     }
 
     /// What the operation takes as its body; without one, any body is refused.

@@ -99,9 +99,15 @@ pub enum Problem {
     /// Always a warning.
     #[error("credentials are checked for presence and form; verifying them is left to the API")]
     CredentialsUnverified,
-    /// Always a warning.
-    #[error("`{field}` has no effect {place}")]
-    NoEffect { field: Box<str>, place: &'static str },
+    /// A field that the specification gives no meaning here.
+    #[error("{0} has no effect")]
+    NoEffect(Box<str>),
+    /// A parameter that the document describes and this version does not enforce, or the
+    /// specification does not define. The configuration may accept that by the name given here.
+    #[error(
+        "{parameter}: {reason}; accept that it is not enforced by naming `{kind}` in `unenforced`"
+    )]
+    ParameterNotEnforced { parameter: Box<str>, kind: Box<str>, reason: Box<str> },
     #[error("the pattern cannot be enforced: {0}")]
     Pattern(Box<str>),
     #[error("{0}")]
@@ -117,6 +123,9 @@ pub enum Problem {
 impl Problem {
     /// The name by which the configuration can accept that this is not enforced.
     pub fn unenforced(&self) -> Option<&str> {
-        if let Self::NotEnforced(kind) = self { Some(kind) } else { None }
+        match self {
+            Self::NotEnforced(kind) | Self::ParameterNotEnforced { kind, .. } => Some(kind),
+            _ => None,
+        }
     }
 }

@@ -1,103 +1,139 @@
 //! The query of a request: its names known, its values checked, and one spelling of it to forward.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::parameter::{Encoding, ParameterRule, Shape};
-use super::uri::{Part, Plus, decode, normalize};
+use super::pairs::{Conflict, PairRules};
+use super::parameter::{Fault, ParameterRule, Spread};
+use super::policy::Verdict;
+use super::uri::{Part, Plus, decode, encode, normalize};
 use crate::violation::{Location, Rule, Violation};
 
-/// Stands for the rule of a name that has none.
-const NO_RULE: usize = usize::MAX;
-
 /// The query parameters of an operation.
-#[derive(Default)]
 pub(crate) struct QueryRules {
-    rules: Vec<ParameterRule>,
-    /// Every name that may stand in the query, with the rule that it belongs to: the parameter's, or
-    /// for an exploded object those of its members.
-    names: Vec<(Box<str>, usize)>,
+    pairs: PairRules,
+    /// The parameter that is the query whole, in another form than pairs.
+    whole: Option<ParameterRule>,
+    /// Whether one parameter is the query whole (`in: querystring`).
+    is_whole: bool,
+    undeclared: Verdict,
+    /// Names that are declared without a rule.
+    allowed: Vec<Box<str>>,
 }
 
 impl QueryRules {
-    /// Adds a rule.
+    pub(crate) fn new(undeclared: Verdict) -> Self {
+        Self {
+            pairs: PairRules::default(),
+            whole: None,
+            is_whole: false,
+            undeclared,
+            allowed: Vec::new(),
+        }
+    }
+
+    /// Adds a parameter.
     ///
     /// # Errors
     ///
-    /// The name that another rule has already.
-    pub(crate) fn push(&mut self, rule: ParameterRule) -> Result<(), Box<str>> {
-        let names = if let Some(properties) = spread(&rule) {
-            properties.iter().map(|(name, _)| name.clone()).collect()
-        } else {
-            vec![Box::from(&*rule.name)]
-        };
-        for name in names {
-            if self.names.iter().any(|(known, _)| *known == name) {
-                return Err(name);
-            }
-            self.names.push((name, self.rules.len()));
+    /// What another one has already.
+    pub(crate) fn push(&mut self, rule: ParameterRule) -> Result<(), Conflict> {
+        if self.is_whole {
+            return Err(Conflict::Whole);
         }
-        self.rules.push(rule);
-        Ok(())
+        self.pairs.push(rule)
+    }
+
+    /// Adds the parameter that is the query whole.
+    ///
+    /// # Errors
+    ///
+    /// There is another one in the query.
+    pub(crate) fn push_whole(&mut self, rule: ParameterRule) -> Result<(), Conflict> {
+        if self.is_whole || !self.pairs.is_empty() {
+            return Err(Conflict::Whole);
+        }
+        self.is_whole = true;
+        if rule.spread == Spread::Members {
+            self.pairs.push(rule)
+        } else {
+            self.whole = Some(rule);
+            Ok(())
+        }
     }
 
     /// Accepts a name whose value is checked elsewhere: that of an API key.
-    pub(crate) fn allow(&mut self, name: &str) {
-        if !self.names.iter().any(|(known, _)| **known == *name) {
-            self.names.push((name.into(), NO_RULE));
+    ///
+    /// # Errors
+    ///
+    /// A parameter is the query whole, so that nothing else can be in it.
+    pub(crate) fn allow(&mut self, name: &str) -> Result<(), Conflict> {
+        if self.is_whole {
+            return Err(Conflict::Whole);
         }
+        self.allowed.push(name.into());
+        Ok(())
     }
 
     /// Checks `query` and gives what to forward of it; none where nothing is left.
     pub(crate) fn check(&self, query: Option<&str>) -> Result<Option<String>, Violation> {
         let query = query.unwrap_or_default();
+        match &self.whole {
+            Some(rule) => whole(rule, query),
+            None => self.check_pairs(query),
+        }
+    }
+
+    fn check_pairs(&self, query: &str) -> Result<Option<String>, Violation> {
+        let unnamed = || Violation::at(Rule::ParameterEncoding, Location::Query("*".into()));
         let mut forwarded = String::with_capacity(query.len());
-        // At most one for every two octets of the target, which has its limit.
-        let mut sent: Vec<(usize, usize, &str)> = Vec::new();
+        let mut sent = self.pairs.sent();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (raw_name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let encoding = |name| Violation::at(Rule::ParameterEncoding, Location::Query(name));
-            let name = decode(raw_name, Plus::Space).ok_or_else(|| encoding("*".into()))?;
-            let place = self.names.iter().position(|(known, _)| **known == *name);
-            let Some((place, (_, rule))) = place.and_then(|at| Some((at, self.names.get(at)?)))
-            else {
+            let name = decode(raw_name, Plus::Space).ok_or_else(unnamed)?;
+            let owner = self.pairs.owner(&name);
+            let is_declared = owner.is_some() || self.allowed.iter().any(|known| **known == *name);
+            if !is_declared && self.undeclared == Verdict::Refuse {
                 // The name is the client's, so it is not told.
                 let at = Location::Query("*".into());
                 return Err(Violation::at(Rule::ParameterUnknown, at));
-            };
+            }
             if !forwarded.is_empty() {
                 forwarded.push('&');
             }
-            normalize(raw_name, Part::Query, &mut forwarded).ok_or_else(|| encoding("*".into()))?;
+            normalize(raw_name, Part::Query, &mut forwarded).ok_or_else(unnamed)?;
             if pair.len() > raw_name.len() {
                 forwarded.push('=');
             }
+            let at = || owner.as_ref().map_or_else(|| "*".into(), |owner| self.name(owner.rule));
             normalize(value, Part::Query, &mut forwarded)
-                .ok_or_else(|| encoding(self.name(*rule)))?;
-            sent.push((*rule, place, value));
+                .ok_or_else(|| Violation::at(Rule::ParameterEncoding, Location::Query(at())))?;
+            match &owner {
+                Some(owner) => sent
+                    .take(owner, name, value)
+                    .map_err(|fault| fault.at(Location::Query(self.name(owner.rule))))?,
+                // What is not text is refused in any case.
+                None => decode(value, Plus::Space).map(drop).ok_or_else(unnamed)?,
+            }
         }
-        for (index, rule) in self.rules.iter().enumerate() {
-            let own = || sent.iter().filter(|(owner, ..)| *owner == index);
-            let checked = if spread(rule).is_some() {
-                rule.check_members(own().filter_map(|(_, place, value)| {
-                    self.names.get(*place).map(|(name, _)| (&**name, *value))
-                }))
-            } else {
-                rule.check(|| own().map(|(.., value)| *value), Encoding::Uri(Plus::Space))
-            };
-            checked.map_err(|fault| fault.at(Location::Query(Arc::clone(&rule.name))))?;
-        }
+        sent.finish().map_err(|(rule, fault)| fault.at(Location::Query(self.name(rule))))?;
         Ok(Some(forwarded).filter(|query| !query.is_empty()))
     }
 
     fn name(&self, rule: usize) -> Arc<str> {
-        self.rules.get(rule).map_or_else(|| "*".into(), |rule| Arc::clone(&rule.name))
+        self.pairs.rule(rule).map_or_else(|| "*".into(), |rule| Arc::clone(&rule.name))
     }
 }
 
-/// The members that stand in the query by their own names.
-fn spread(rule: &ParameterRule) -> Option<&[(Box<str>, super::parameter::Types)]> {
-    match &rule.shape {
-        Shape::Object { properties, explode: true, .. } => Some(properties),
-        _ => None,
+/// Checks a query that is one text; what is forwarded is written anew from what was decoded.
+fn whole(rule: &ParameterRule, query: &str) -> Result<Option<String>, Violation> {
+    let at = |fault: Fault| fault.at(Location::Query(Arc::clone(&rule.name)));
+    if query.is_empty() {
+        return if rule.required { Err(at(Fault::Missing)) } else { Ok(None) };
     }
+    rule.check(query).map_err(at)?;
+    let text: Cow<'_, str> = rule.encoding.decode(query).map_err(at)?;
+    let mut forwarded = String::with_capacity(query.len());
+    encode(&text, &mut forwarded);
+    Ok(Some(forwarded))
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::content::{Content, Contents};
 use super::exception;
-use super::parameter::{Encoding, Fault, ParameterRule};
+use super::header::check_field;
+use super::parameter::{Fault, ParameterRule};
 use super::policy::Exceptions;
 use super::schema::Direction;
 use crate::violation::{Location, Rule, Violation};
@@ -120,22 +121,4 @@ impl fmt::Debug for ResponseRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ResponseRule").field("contents", &self.contents).finish_non_exhaustive()
     }
-}
-
-/// Checks one header field, of a request or a response, in style `simple`.
-pub(crate) fn check_field(
-    name: &HeaderName,
-    rule: &ParameterRule,
-    headers: &HeaderMap,
-) -> Result<(), Fault> {
-    let lines = || headers.get_all(name).iter().map(|line| std::str::from_utf8(line.as_bytes()));
-    if lines().any(|line| line.is_err()) {
-        return Err(Fault::Encoding);
-    }
-    let texts = || lines().flatten();
-    // The one field whose lines are no list (RFC 9110 section 5.3).
-    if *name == header::SET_COOKIE && texts().next().is_some() {
-        return texts().try_for_each(|text| rule.check(|| std::iter::once(text), Encoding::Field));
-    }
-    rule.check(texts, Encoding::Field)
 }

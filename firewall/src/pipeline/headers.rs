@@ -1,12 +1,13 @@
 //! Fields that belong to one hop, and fields that speak of the hops.
 
 use http::header::{
-    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, FORWARDED, HOST, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::address::{ClientAddr, PeerAddr};
+use crate::contract::{Operation, reads_as};
 use crate::pipeline::ruleset::Mode;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -35,23 +36,14 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] =
     [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
 
-/// By which some upstreams take another target or method than the request line's, which was judged.
-const OVERRIDES: [HeaderName; 5] = [
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-];
-
 /// Removes the fields of the previous hop, those that `Connection` names among them; the others keep
-/// their order.
+/// their order. Gives the names that `Connection` gave, where they are not the hop's own in any case.
 ///
 /// What is meant for every hop stays, although `Connection` names it (RFC 9110 section 7.6.1
 /// forbids that): a client could otherwise take the host from a message that was judged by it.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Vec<HeaderName> {
     if !HOP_BY_HOP.iter().any(|name| headers.contains_key(name)) {
-        return;
+        return Vec::new();
     }
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -60,6 +52,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|token| HeaderName::from_bytes(token.trim().as_bytes()).ok())
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH && !CLAIMS.contains(name))
+        .filter(|name| !HOP_BY_HOP.contains(name))
         .collect();
     // Removing one by one would move the last field into each gap.
     let mut kept = HeaderMap::with_capacity(headers.len());
@@ -69,6 +62,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
     }
     *headers = kept;
+    named
 }
 
 /// Tells the upstream who the client is, and nothing that would have it read another request than the
@@ -76,21 +70,22 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 ///
 /// What an untrusted peer says of itself is removed: its address stands alone in `X-Forwarded-For`. So
 /// is, from any peer, what only some upstreams take for such a claim. A trusted proxy's list is kept,
-/// and the proxy's own address added to it. Where requests are enforced, fields that some upstreams
-/// take for the target or the method are removed; where answers are, no content coding is asked for,
-/// since one could not be looked into.
+/// and the proxy's own address added to it. Where requests are enforced, which `enforced` is the
+/// operation of, fields that some upstreams take for the target, the method or a checked field are
+/// removed, and cookies stand in one line; where answers are, no content coding is asked for, since
+/// one could not be looked into.
 pub fn forward_headers(
     headers: &mut HeaderMap,
     peer: PeerAddr,
     client: ClientAddr,
-    request_mode: Mode,
+    enforced: Option<&Operation>,
     response_mode: Mode,
 ) {
     let address = HeaderValue::from_str(&peer.0.to_string());
     let is_direct = peer.0 == client.0;
     remove_in_order(headers, |name| {
         let is_claim = is_direct && *name != X_FORWARDED_FOR && CLAIMS.contains(name);
-        let is_override = request_mode == Mode::Enforce && is_one_of(name, &OVERRIDES);
+        let is_override = enforced.is_some_and(|operation| operation.strips(name));
         is_claim || is_override || is_disguised_claim(name)
     });
     if let Ok(address) = address {
@@ -111,21 +106,29 @@ pub fn forward_headers(
     if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
         entry.insert(HeaderValue::from_static("http"));
     }
+    if enforced.is_some() {
+        join_cookies(headers);
+    }
     if response_mode == Mode::Enforce {
         remove_in_order(headers, |name| *name == ACCEPT_ENCODING);
     }
 }
 
-/// A claim with an underscore for a hyphen.
+/// A claim in another spelling, by which CGI and its heirs know it all the same.
 fn is_disguised_claim(name: &HeaderName) -> bool {
-    name.as_str().contains('_') && is_one_of(name, &CLAIMS)
+    !CLAIMS.contains(name) && CLAIMS.iter().any(|known| reads_as(name.as_str(), known.as_str()))
 }
 
-/// Whether an upstream may take the field for one of these: CGI and its heirs read an underscore as a
-/// hyphen (RFC 3875 section 4.1.18).
-fn is_one_of(name: &HeaderName, names: &[HeaderName]) -> bool {
-    let plain = |octet: u8| if octet == b'_' { b'-' } else { octet };
-    names.iter().any(|known| name.as_str().bytes().map(plain).eq(known.as_str().bytes()))
+/// Makes one line of several `Cookie` lines (RFC 9113 section 8.2.3), of which some upstreams would
+/// read only the first.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let (Some(_), Some(_)) = (lines.next(), lines.next()) else { return };
+    let lines: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // What were field values make one.
+    if let Ok(joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
+    }
 }
 
 /// Removes every line of some fields; the others keep their order.
@@ -202,7 +205,7 @@ mod tests {
             ("x-forwarded_proto", "https"),
         ]);
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
-        forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Observe, Mode::Observe);
+        forward_headers(&mut map, peer, ClientAddr(peer.0), None, Mode::Observe);
         assert_eq!(
             lines(&map),
             [("host", "a"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")]
@@ -214,7 +217,7 @@ mod tests {
         let mut map = headers(&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")]);
         let peer = PeerAddr("10.0.0.1".parse().unwrap());
         let client = ClientAddr("192.0.2.1".parse().unwrap());
-        forward_headers(&mut map, peer, client, Mode::Enforce, Mode::Enforce);
+        forward_headers(&mut map, peer, client, None, Mode::Enforce);
         assert_eq!(
             lines(&map),
             [("x-forwarded-for", "192.0.2.1, 10.0.0.1"), ("x-forwarded-proto", "https")]
@@ -226,22 +229,8 @@ mod tests {
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
         for (mode, kept) in [(Mode::Enforce, false), (Mode::Observe, true), (Mode::Off, true)] {
             let mut map = headers(&[("accept-encoding", "gzip")]);
-            forward_headers(&mut map, peer, ClientAddr(peer.0), Mode::Enforce, mode);
+            forward_headers(&mut map, peer, ClientAddr(peer.0), None, mode);
             assert_eq!(map.contains_key(ACCEPT_ENCODING), kept, "{mode:?}");
-        }
-    }
-
-    #[test]
-    fn target_and_method_cannot_be_overridden_where_they_are_enforced() {
-        let peer = PeerAddr("192.0.2.1".parse().unwrap());
-        for name in ["x-original-url", "x-rewrite-url", "x-http-method-override", "x_rewrite_url"] {
-            for (mode, kept) in [(Mode::Enforce, false), (Mode::Observe, true), (Mode::Off, true)] {
-                let mut map = headers(&[("host", "a"), ("x-original", "kept")]);
-                map.append(HeaderName::from_static(name), HeaderValue::from_static("/admin"));
-                forward_headers(&mut map, peer, ClientAddr(peer.0), mode, Mode::Off);
-                assert_eq!(map.contains_key(name), kept, "{name} {mode:?}");
-                assert!(map.contains_key("x-original"), "{name} {mode:?}");
-            }
         }
     }
 }

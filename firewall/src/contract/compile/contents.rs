@@ -9,6 +9,7 @@ use super::super::policy::Verdict;
 use super::super::problem::Problem;
 use super::super::response::{ResponseRule, Responses};
 use super::super::schema::Direction;
+use super::parameters::Seat;
 use super::reader::At;
 use super::{Compiler, Version};
 use crate::json::{DuplicateNames, JsonRules};
@@ -23,8 +24,7 @@ impl<'d> Compiler<'d> {
         // RFC 9110 section 9.3.8 forbids one of TRACE.
         let is_vague = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
         if *method == Method::TRACE || is_vague && self.version == Version::V3_0 {
-            let place = "on this method";
-            self.problem(&field, Problem::NoEffect { field: "requestBody".into(), place });
+            self.problem(&field, Problem::NoEffect("`requestBody` of this method".into()));
             return undeclared;
         }
         self.request_body(&field)
@@ -108,7 +108,7 @@ impl<'d> Compiler<'d> {
             }
             for name in ["encoding", "prefixEncoding", "itemEncoding"] {
                 if let Some(field) = media.get(name) {
-                    let problem = Problem::NoEffect { field: name.into(), place: "on a JSON body" };
+                    let problem = Problem::NoEffect(format!("`{name}` of a JSON body").into());
                     self.problem(&field, problem);
                 }
             }
@@ -189,8 +189,8 @@ impl<'d> Compiler<'d> {
             let Some((field, rule)) = self.header(name, &entry) else { continue };
             // OpenAPI 3.0.4, section 4.7.17.1: a definition of Content-Type shall be ignored.
             if field == header::CONTENT_TYPE {
-                let place = "among the headers of a response";
-                self.problem(&entry, Problem::NoEffect { field: name.into(), place });
+                let message = format!("`{name}` among the headers of a response");
+                self.problem(&entry, Problem::NoEffect(message.into()));
             } else {
                 headers.push((field, rule));
             }
@@ -221,12 +221,7 @@ impl<'d> Compiler<'d> {
         const FIELDS: &str = "description required deprecated allowEmptyValue style explode allowReserved schema example examples content";
         let at = self.follow(at)?;
         self.fields(&at, FIELDS)?;
-        let rule = self.text_rule(name, &at, "simple")?;
-        let field = HeaderName::from_bytes(name.as_bytes()).ok();
-        if field.is_none() {
-            let message = format!("`{name}` cannot name a header field");
-            self.problem(&at, Problem::Parameter(message.into()));
-        }
-        field.map(|field| (field, rule))
+        let rule = self.text_rule(name, &at, Seat::Field(Direction::Response))?;
+        self.field_name(name, &at).map(|field| (field, rule))
     }
 }

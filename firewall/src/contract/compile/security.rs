@@ -7,6 +7,7 @@ use fluent_uri::UriRef;
 use http::{HeaderName, header};
 
 use super::super::media_type::is_token;
+use super::super::operation::Operation;
 use super::super::problem::Problem;
 use super::super::security::{Alternative, Form, Place, SCHEMES_LIMIT, Scheme, SecurityRule};
 use super::reader::At;
@@ -65,6 +66,25 @@ impl<'d> Compiler<'d> {
         match operation.get("security") {
             Some(list) => self.requirements(&list),
             None => self.security.root.clone(),
+        }
+    }
+
+    /// Makes the names under which keys are sent known to the checks of parameters.
+    pub(super) fn allow_keys(&mut self, at: &At<'d>, operation: &mut Operation) {
+        let Some(rule) = operation.security.clone() else { return };
+        for name in rule.header_names() {
+            operation.headers.allow(name.clone());
+        }
+        for name in rule.cookie_names() {
+            operation.cookies.allow(name);
+        }
+        for name in rule.query_names() {
+            if operation.query.allow(name).is_err() {
+                let message = format!(
+                    "the key `{name}` has no place in a query that one parameter takes whole"
+                );
+                self.problem(at, Problem::Security(message.into()));
+            }
         }
     }
 
@@ -186,8 +206,8 @@ impl<'d> Compiler<'d> {
         };
         for name in TYPED_FIELDS.split([' ', '@']).filter(|name| !own.contains(name)) {
             if let Some(field) = at.get(name) {
-                let problem = Problem::NoEffect { field: name.into(), place: "of this type" };
-                self.problem(&field, problem);
+                let message = format!("`{name}` of a scheme of this type");
+                self.problem(&field, Problem::NoEffect(message.into()));
             }
         }
         let enforced = match kind {
@@ -254,8 +274,7 @@ impl<'d> Compiler<'d> {
             None => None,
         };
         if let Some(field) = at.get("bearerFormat").filter(|_| scheme != "bearer") {
-            let field_name = "bearerFormat".into();
-            self.problem(&field, Problem::NoEffect { field: field_name, place: "of this scheme" });
+            self.problem(&field, Problem::NoEffect("`bearerFormat` of another scheme".into()));
         }
         match &*scheme {
             "basic" => Some(Ok(Form::Basic)),
