@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::LoadOptions;
 use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
@@ -13,10 +14,8 @@ use super::policy::Verdict;
 use super::problem::Problem;
 use super::query::QueryRules;
 use super::schema::Direction;
-use super::{LoadOptions, is_warning};
 use http::Method;
 use parameters::Parameter;
-use path_items::path_item_fields;
 use reader::At;
 use serde_json::Value;
 use servers::Servers;
@@ -84,8 +83,8 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         operations: Vec::new(),
         paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
-        security: security::Security::default(),
         server_lists: 0,
+        security: security::Security::default(),
     };
     compiler.document(&root);
     compiler.overlaps();
@@ -94,12 +93,8 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
     // A part that several refer to is read for each.
     let mut seen = HashSet::new();
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
-    let operations = compiler.operations;
-    if operations.is_empty() && problems.iter().all(|(_, problem)| is_warning(problem, options)) {
-        problems.push((root.place(), Problem::NoOperations));
-    }
     let preflight = options.policy.preflight;
-    let contract = Contract { operations, paths: compiler.paths, preflight };
+    let contract = Contract { operations: compiler.operations, paths: compiler.paths, preflight };
     Compiled { contract, version, problems }
 }
 
@@ -121,9 +116,14 @@ struct Compiler<'d> {
     operations: Vec<Operation>,
     paths: PathTable,
     ids: HashSet<Box<str>>,
-    security: security::Security<'d>,
     server_lists: usize,
+    security: security::Security<'d>,
 }
+
+/// The fields of a Path Item Object.
+const PATH_ITEM: &str = "summary description servers parameters get put post delete options head patch trace query@3.2 additionalOperations@3.2";
+/// The fields of an Operation Object.
+const OPERATION: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
 
 impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
@@ -148,6 +148,9 @@ impl<'d> Compiler<'d> {
         } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
         }
+        if self.operations.is_empty() {
+            self.problem(at, Problem::NoOperations);
+        }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
         }
@@ -167,7 +170,7 @@ impl<'d> Compiler<'d> {
         }
         let beside = self.encoded_slash(at);
         let Some(at) = self.follow_path_item(at) else { return };
-        self.fields(&at, path_item_fields(self.version));
+        self.fields(&at, PATH_ITEM);
         let takes_encoded_slash = beside.or_else(|| self.encoded_slash(&at)).unwrap_or_default();
         let item = PathItem {
             template: template.into(),
@@ -182,8 +185,7 @@ impl<'d> Compiler<'d> {
     }
 
     fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
-        const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
-        self.fields(at, FIELDS);
+        self.fields(at, OPERATION);
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
             None => format!("{method} {}", item.template).into_boxed_str(),
@@ -239,6 +241,9 @@ impl<'d> Compiler<'d> {
         }
         for (_, body) in self.object(at, "requestBodies").iter().flat_map(At::members) {
             self.request_body(&body);
+        }
+        for (_, item) in self.object(at, "pathItems").iter().flat_map(At::members) {
+            self.unplaced_path_item(&item);
         }
         for (name, entry) in self.object(at, "headers").iter().flat_map(At::members) {
             self.header(name, &entry);

@@ -85,7 +85,7 @@ pub struct Content {
     pub(crate) range: MediaRange,
     pub(crate) schema: Option<Arc<Schema>>,
     pub(crate) limit: usize,
-    pub(crate) json: JsonRules,
+    pub(crate) rules: JsonRules,
     pub(crate) direction: Direction,
     /// Not to be looked into, and accepted so by the configuration.
     pub(crate) is_opaque: bool,
@@ -100,7 +100,7 @@ impl Content {
             range: MediaRange::any(),
             schema: None,
             limit,
-            json: JsonRules::strict(0),
+            rules: JsonRules::strict(0),
             direction,
             is_opaque: true,
             is_undeclared: true,
@@ -141,7 +141,7 @@ impl Content {
         }
         let schema = self.schema.as_deref();
         let checked =
-            with_tape(body, self.json, |root| schema.map_or(Ok(()), |schema| schema.check(root)));
+            with_tape(body, self.rules, |root| schema.map_or(Ok(()), |schema| schema.check(root)));
         match checked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Mismatch { pointer, keyword })) => {

@@ -17,19 +17,11 @@ pub(crate) struct QueryRules {
     /// Whether one parameter is the query whole (`in: querystring`).
     is_whole: bool,
     undeclared: Verdict,
-    /// Names that are declared without a rule.
-    allowed: Vec<Box<str>>,
 }
 
 impl QueryRules {
     pub(crate) fn new(undeclared: Verdict) -> Self {
-        Self {
-            pairs: PairRules::default(),
-            whole: None,
-            is_whole: false,
-            undeclared,
-            allowed: Vec::new(),
-        }
+        Self { pairs: PairRules::default(), whole: None, is_whole: false, undeclared }
     }
 
     /// Adds a parameter.
@@ -71,7 +63,7 @@ impl QueryRules {
         if self.is_whole {
             return Err(Conflict::Whole);
         }
-        self.allowed.push(name.into());
+        self.pairs.allow(name);
         Ok(())
     }
 
@@ -92,8 +84,7 @@ impl QueryRules {
             let (raw_name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(raw_name, Plus::Space).ok_or_else(unnamed)?;
             let owner = self.pairs.owner(&name);
-            let is_declared = owner.is_some() || self.allowed.iter().any(|known| **known == *name);
-            if !is_declared && self.undeclared == Verdict::Refuse {
+            if owner.is_none() && self.undeclared == Verdict::Refuse {
                 // The name is the client's, so it is not told.
                 let at = Location::Query("*".into());
                 return Err(Violation::at(Rule::ParameterUnknown, at));

@@ -13,6 +13,7 @@ pub(super) mod documents;
 mod files;
 mod modern;
 mod responses;
+mod routing;
 mod schemas;
 mod security;
 

@@ -24,7 +24,11 @@ mod loops;
 mod modes;
 /// The command line, the admin socket, reload, drain.
 mod operator;
+/// Hosts, base paths, segments, methods and preflights.
+mod routing;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.
 mod smuggling;
+/// The JSON-Schema-Test-Suite through the whole path, in both directions.
+mod suite;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

@@ -12,7 +12,6 @@ use super::super::schema::Direction;
 use super::parameters::Seat;
 use super::reader::At;
 use super::{Compiler, Version};
-use crate::json::{DuplicateNames, JsonRules};
 
 impl<'d> Compiler<'d> {
     /// What an operation takes as its body.
@@ -24,7 +23,7 @@ impl<'d> Compiler<'d> {
         // RFC 9110 section 9.3.8 forbids one of TRACE.
         let is_vague = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
         if *method == Method::TRACE || is_vague && self.version == Version::V3_0 {
-            self.problem(&field, Problem::NoEffect("`requestBody` of this method".into()));
+            self.problem(&field, Problem::Ineffective("`requestBody` of this method".into()));
             return undeclared;
         }
         self.request_body(&field)
@@ -50,21 +49,6 @@ impl<'d> Compiler<'d> {
         match direction {
             Direction::Request => self.options.body_limit,
             Direction::Response => self.options.response_limit,
-        }
-    }
-
-    fn json_rules(&self) -> JsonRules {
-        let policy = &self.options.policy;
-        let passes = |verdict| verdict == Verdict::Pass;
-        JsonRules {
-            depth_limit: self.options.depth_limit,
-            duplicate_names: if passes(policy.json_duplicate_names) {
-                DuplicateNames::Last
-            } else {
-                DuplicateNames::Refuse
-            },
-            inexact_numbers: passes(policy.json_inexact_numbers),
-            byte_order_mark: passes(policy.json_byte_order_mark),
         }
     }
 
@@ -108,13 +92,14 @@ impl<'d> Compiler<'d> {
             }
             for name in ["encoding", "prefixEncoding", "itemEncoding"] {
                 if let Some(field) = media.get(name) {
-                    let problem = Problem::NoEffect(format!("`{name}` of a JSON body").into());
+                    let problem = Problem::Ineffective(format!("`{name}` of a JSON body").into());
                     self.problem(&field, problem);
                 }
             }
         }
-        let (limit, json, is_undeclared) = (self.limit(direction), self.json_rules(), false);
-        Some(Content { range, schema, limit, json, direction, is_opaque, is_undeclared })
+        let (limit, rules) = (self.limit(direction), self.options.json_rules());
+        let is_undeclared = false;
+        Some(Content { range, schema, limit, rules, direction, is_opaque, is_undeclared })
     }
 
     /// A Media Type Object, which may stand elsewhere from 3.2 on.
@@ -190,7 +175,7 @@ impl<'d> Compiler<'d> {
             // OpenAPI 3.0.4, section 4.7.17.1: a definition of Content-Type shall be ignored.
             if field == header::CONTENT_TYPE {
                 let message = format!("`{name}` among the headers of a response");
-                self.problem(&entry, Problem::NoEffect(message.into()));
+                self.problem(&entry, Problem::Ineffective(message.into()));
             } else {
                 headers.push((field, rule));
             }

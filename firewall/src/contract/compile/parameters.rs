@@ -72,7 +72,7 @@ impl<'d> Compiler<'d> {
         let Some(seat) = self.seat(location, at) else { return };
         if seat == Seat::Field(Direction::Request) && is_ignored(name) {
             let message = format!("the definition of `{name}` as a parameter");
-            return self.problem(at, Problem::NoEffect(message.into()));
+            return self.problem(at, Problem::Ineffective(message.into()));
         }
         let Some(rule) = self.parameter_rule(name, at, seat) else { return };
         let pushed = match seat {
@@ -422,7 +422,7 @@ impl<'d> Compiler<'d> {
 
     fn no_effect(&mut self, at: &At<'d>, field: &str) {
         if let Some(field_at) = at.get(field) {
-            self.problem(&field_at, Problem::NoEffect(format!("`{field}` here").into()));
+            self.problem(&field_at, Problem::Ineffective(format!("`{field}` here").into()));
         }
     }
 }

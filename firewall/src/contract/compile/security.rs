@@ -207,7 +207,7 @@ impl<'d> Compiler<'d> {
         for name in TYPED_FIELDS.split([' ', '@']).filter(|name| !own.contains(name)) {
             if let Some(field) = at.get(name) {
                 let message = format!("`{name}` of a scheme of this type");
-                self.problem(&field, Problem::NoEffect(message.into()));
+                self.problem(&field, Problem::Ineffective(message.into()));
             }
         }
         let enforced = match kind {
@@ -274,7 +274,7 @@ impl<'d> Compiler<'d> {
             None => None,
         };
         if let Some(field) = at.get("bearerFormat").filter(|_| scheme != "bearer") {
-            self.problem(&field, Problem::NoEffect("`bearerFormat` of another scheme".into()));
+            self.problem(&field, Problem::Ineffective("`bearerFormat` of another scheme".into()));
         }
         match &*scheme {
             "basic" => Some(Ok(Form::Basic)),

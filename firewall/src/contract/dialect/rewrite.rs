@@ -8,7 +8,6 @@ use super::super::compile::Version;
 use super::super::compile::reader::At;
 use super::super::document::{escape, unescape};
 use super::super::documents::Place;
-use super::super::pattern::linear_source;
 use super::super::policy::Strength;
 use super::super::problem::Problem;
 use super::super::schema::{Direction, Discriminator};
@@ -75,7 +74,10 @@ impl<'d> Rewriting<'_, 'd> {
         let is_old = self.schemas.version == Version::V3_0;
         let object = match at.value {
             Value::Object(object) => object,
-            Value::Bool(all) if !is_old => return Value::Bool(*all),
+            // 3.0 has booleans in this place alone.
+            Value::Bool(all) if !is_old || at.pointer.ends_with("/additionalProperties") => {
+                return Value::Bool(*all);
+            }
             _ => {
                 self.unexpected(at, "a schema");
                 return Value::Bool(false);
@@ -372,10 +374,9 @@ impl<'d> Rewriting<'_, 'd> {
         let mut out = Map::new();
         for (source, property) in self.map(at)?.members() {
             let schema = self.schema(&property, &Within::default());
-            self.pattern(source, &property)?;
-            match linear_source(source) {
+            match self.pattern(source, &property)?.linear_source() {
                 Some(translated) => {
-                    out.insert(translated, schema);
+                    out.insert(translated.to_owned(), schema);
                 }
                 None => {
                     self.unknown("patternProperties", &property);

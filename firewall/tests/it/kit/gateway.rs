@@ -14,6 +14,8 @@ use super::{Scratch, eventually};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) spec: String,
+    /// What stands beside the document, by name.
+    pub(crate) files: Vec<(String, String)>,
     pub(crate) listen: String,
     pub(crate) api: String,
     pub(crate) limits: String,
@@ -49,6 +51,9 @@ impl Gateway {
     ) -> Self {
         let scratch = Scratch::new();
         scratch.file("spec.yaml", &setup.spec);
+        for (name, text) in &setup.files {
+            scratch.file(name, text);
+        }
         let config = scratch.file("firewall.toml", &setup.text(upstream, &scratch));
         Self::run(scratch, config, spawn)
     }
