@@ -9,6 +9,7 @@ use super::*;
 use crate::violation::{Rule, Violation};
 
 pub(super) mod documents;
+mod parameters;
 mod responses;
 mod schemas;
 

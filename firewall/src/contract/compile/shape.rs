@@ -231,6 +231,7 @@ impl<'d> Survey<'d> {
             found = found.combine(self.items(&other, seen), Piece::and);
         }
         for branches in any {
+            let branches = self.those_of(Types::ARRAY, branches);
             let branches = branches.iter().map(|branch| self.items(branch, seen));
             if let Some(other) = branches.reduce(|one, other| one.combine(other, Piece::or)) {
                 found = found.combine(other, Piece::and);
@@ -271,6 +272,7 @@ impl<'d> Survey<'d> {
             found = found.combine(self.members(&other, seen), Piece::and);
         }
         for branches in any {
+            let branches = self.those_of(Types::OBJECT, branches);
             let branches = branches.iter().map(|branch| self.members(branch, seen));
             if let Some(other) = branches.reduce(|one, other| one.combine(other, Piece::or)) {
                 found = found.combine(other, Piece::and);
@@ -279,8 +281,15 @@ impl<'d> Survey<'d> {
         found
     }
 
+    /// The schemas that a value of this type can be of.
+    fn those_of(&mut self, wanted: Types, mut branches: Vec<At<'d>>) -> Vec<At<'d>> {
+        branches.retain(|branch| self.types(branch).overlaps(wanted));
+        branches
+    }
+
     fn piece(&mut self, at: &At<'d>) -> Piece<'d> {
-        Piece { types: self.types(at), at: Some(at.clone()), is_list: false }
+        let of = at.value.is_object().then(|| at.clone());
+        Piece { types: self.types(at), at: of, is_list: false }
     }
 
     /// Keeps of a piece what a text can be.
