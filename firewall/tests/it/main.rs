@@ -20,6 +20,8 @@ mod loops;
 mod modes;
 /// The command line, the admin socket, reload, drain.
 mod operator;
+/// Parameters and fields, as the upstream gets them.
+mod parameters;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.
 mod smuggling;
 /// The packet table through the kernel, attaching, pinning, adopting.

@@ -133,12 +133,19 @@ fn which_styles_are_defined_where_and_for_what() {
     assert!(rule.is_gathered(), "`cookie` explodes by default");
 }
 
+#[track_caller]
+fn refusals(cases: &[(Version, &str, Value, &str)]) {
+    for (version, location, fields, expected) in cases {
+        assert_eq!(told(*version, location, fields), *expected, "{location} {fields}");
+    }
+}
+
 #[test]
 fn what_else_is_refused_at_load() {
     let text = json!({"type": "string"});
     let nested = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}});
     let form = "application/x-www-form-urlencoded";
-    for (version, location, fields, expected) in [
+    refusals(&[
         (Version::V3_0, "query", json!({"schema": text, "content": {}}), "error"),
         (Version::V3_0, "query", json!({}), "error"),
         (Version::V3_0, "query", json!({"schema": text, "example": 1, "examples": {}}), "error"),
@@ -181,6 +188,15 @@ fn what_else_is_refused_at_load() {
             json!({"style": "cookie", "schema": {"type": "object", "additionalProperties": text}}),
             "style:cookie",
         ),
+    ]);
+}
+
+#[test]
+fn media_types_of_parameters() {
+    let text = json!({"type": "string"});
+    let nested = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}});
+    let form = "application/x-www-form-urlencoded";
+    refusals(&[
         // `content`.
         (Version::V3_0, "query", json!({"content": {}}), "error"),
         (
@@ -221,6 +237,13 @@ fn what_else_is_refused_at_load() {
             json!({"style": "form", "content": {"application/json": {}}}),
             "no effect",
         ),
+    ]);
+}
+
+#[test]
+fn what_has_a_meaning_only_in_some_places() {
+    let text = json!({"type": "string"});
+    refusals(&[
         // What has a meaning only in some places.
         (Version::V3_0, "header", json!({"allowEmptyValue": true, "schema": text}), "no effect"),
         (Version::V3_0, "query", json!({"allowReserved": true, "schema": text}), "ok"),
@@ -233,6 +256,15 @@ fn what_else_is_refused_at_load() {
             "no effect",
         ),
         (Version::V3_2, "header", json!({"allowReserved": true, "schema": text}), "no effect"),
+    ]);
+}
+
+#[test]
+fn what_the_query_as_one_value_may_be() {
+    let text = json!({"type": "string"});
+    let nested = json!({"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}});
+    let form = "application/x-www-form-urlencoded";
+    refusals(&[
         // `in: querystring`.
         (Version::V3_2, "querystring", json!({"schema": text}), "error"),
         (Version::V3_2, "querystring", json!({"content": {"application/json": {}}}), "ok"),
@@ -261,9 +293,7 @@ fn what_else_is_refused_at_load() {
             json!({"content": {form: {"schema": nested, "encoding": {}}}}),
             "media-type:application/x-www-form-urlencoded",
         ),
-    ] {
-        assert_eq!(told(version, location, &fields), expected, "{location} {fields}");
-    }
+    ]);
 }
 
 /// A query rule with the parameter for the query whole.

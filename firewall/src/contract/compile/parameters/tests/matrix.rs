@@ -2,6 +2,7 @@
 //! escapes and nothing in them. The encoder is written from RFC 6570 and the table of the
 //! specification, not from the decoder.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use http::header::COOKIE;
@@ -37,9 +38,9 @@ impl Escape {
             match self {
                 Self::Nothing => return text.to_owned(),
                 Self::Form if octet == b' ' => out.push('+'),
-                Self::All => out += &format!("%{octet:02x}"),
+                Self::All => write!(out, "%{octet:02x}").unwrap(),
                 _ if is_unreserved => out.push(octet.into()),
-                _ => out += &format!("%{octet:02X}"),
+                _ => write!(out, "%{octet:02X}").unwrap(),
             }
         }
         out
