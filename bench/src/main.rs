@@ -2,6 +2,7 @@
 
 mod clock;
 mod compare;
+mod documents;
 mod load;
 mod order;
 mod peer;
@@ -12,6 +13,7 @@ mod statistics;
 mod upstream;
 mod workload;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
@@ -38,6 +40,13 @@ enum Task {
         listen: SocketAddr,
     },
     Compare(compare::Options),
+    Documents(documents::Options),
+    /// Print a synthetic document
+    Synthesize {
+        /// How many operations it has
+        #[arg(long, default_value_t = 10_000)]
+        operations: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -47,6 +56,11 @@ fn main() -> ExitCode {
             upstream.join()
         }),
         Task::Compare(options) => compare(&options),
+        Task::Documents(options) => documents::run(&options),
+        Task::Synthesize { operations } => {
+            let document = documents::synthetic::document(operations);
+            std::io::stdout().write_all(document.as_bytes()).map_err(Into::into)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -65,6 +65,12 @@ fn peak_rss_kib(status: &str) -> Option<u64> {
     value.trim().strip_suffix("kB")?.trim_end().parse().ok()
 }
 
+/// The peak of one process up to now, in KiB; none where it is gone.
+pub(crate) fn peak_rss_kib_of(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    peak_rss_kib(&status)
+}
+
 /// What `root` and its descendants have used up to now.
 pub(crate) fn usage(root: u32) -> anyhow::Result<Usage> {
     let processes = running().context("reading /proc")?;
@@ -73,8 +79,7 @@ pub(crate) fn usage(root: u32) -> anyhow::Result<Usage> {
     let mut usage = Usage::default();
     for process in processes.iter().filter(|process| tree.contains(&process.pid)) {
         usage.cpu_ticks += process.cpu_ticks;
-        let status = fs::read_to_string(format!("/proc/{}/status", process.pid));
-        usage.peak_rss_kib += status.ok().as_deref().and_then(peak_rss_kib).unwrap_or(0);
+        usage.peak_rss_kib += peak_rss_kib_of(process.pid).unwrap_or(0);
     }
     Ok(usage)
 }

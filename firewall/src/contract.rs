@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+mod authority;
 mod compile;
 mod content;
 mod cookie;
 mod dialect;
 mod document;
 mod documents;
+pub mod exception;
 mod format;
 mod header;
 mod media_type;
@@ -23,10 +25,12 @@ mod parameter;
 mod paths;
 mod pattern;
 pub mod policy;
+mod preflight;
 mod problem;
 mod query;
 mod response;
 mod schema;
+mod security;
 mod structure;
 mod uri;
 
@@ -36,8 +40,13 @@ pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
+pub use security::{Credential, Presented, SecurityRule};
 
+use compile::Version;
 use documents::{Documents, FileIndex, Place};
+use policy::Verdict;
+
+use crate::json::{DuplicateNames, JsonRules};
 
 /// How a document is to be enforced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +64,23 @@ pub struct LoadOptions {
     pub response_limit: usize,
     /// Levels of arrays and objects that a JSON body may have.
     pub depth_limit: usize,
+}
+
+impl LoadOptions {
+    /// What JSON must be beyond its grammar.
+    pub(crate) fn json_rules(&self) -> JsonRules {
+        let passes = |verdict| verdict == Verdict::Pass;
+        JsonRules {
+            depth_limit: self.depth_limit,
+            duplicate_names: if passes(self.policy.json_duplicate_names) {
+                DuplicateNames::Last
+            } else {
+                DuplicateNames::Refuse
+            },
+            inexact_numbers: passes(self.policy.json_inexact_numbers),
+            byte_order_mark: passes(self.policy.json_byte_order_mark),
+        }
+    }
 }
 
 impl Default for LoadOptions {
@@ -99,18 +125,22 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractEr
 }
 
 fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractError>> {
-    let documents = Documents::read(path, &options.references)?;
-    let compile::Compiled { contract, mut problems } = compile::compile(&documents, options);
-    if problems.iter().all(|(_, problem)| is_warning(problem, options))
+    let (documents, unread) = Documents::read(path, &options.references)?;
+    let compile::Compiled { contract, version, mut problems } =
+        compile::compile(&documents, options);
+    if unread.is_empty()
+        && version == Version::V3_0
+        && problems.iter().all(|(_, problem)| is_warning(problem, options))
         && let Err(error) = structure::read(documents.root(FileIndex(0)))
     {
-        let root = Place { file: FileIndex(0), pointer: String::new() };
-        problems.push((root, Problem::Structure(error.to_string().into())));
+        problems.push((Place::root(), Problem::Structure(error.to_string().into())));
     }
-    let (warnings, errors): (Vec<_>, Vec<_>) = documents
-        .locate(problems)
+    problems.retain(|(_, problem)| *problem != Problem::MissingFile);
+    let (warnings, errors): (Vec<_>, Vec<_>) = unread
         .into_iter()
+        .chain(documents.locate(problems))
         .partition(|error| is_warning(&error.problem, options));
+    exception::prepare();
     if errors.is_empty() {
         let files = documents.files().map(Path::to_owned).collect();
         Ok(Loaded { contract, warnings, files, digest: documents.sha256() })
@@ -121,7 +151,12 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
-        Problem::BesideReference(_) | Problem::NoEffect(_) => true,
+        Problem::BesideReference(_)
+        | Problem::NoEffect { .. }
+        | Problem::Ineffective(_)
+        | Problem::CredentialsUnverified
+        | Problem::NoOperations
+        | Problem::Discriminator(_) => true,
         _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),
     }
 }

@@ -26,6 +26,15 @@ pub struct Options {
     /// Where to write every sample
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Instead, how long documents take to compile: synthetic ones of 1,200 and 10,000 operations,
+    /// and these
+    #[arg(
+        long,
+        value_name = "FILE",
+        num_args = 0..,
+        conflicts_with_all = ["quick", "seconds", "connections", "seed", "json"],
+    )]
+    documents: Option<Vec<PathBuf>>,
 }
 
 /// Builds the firewall as it is shipped and the bench with optimisation, and compares.
@@ -33,15 +42,16 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let firewall = build("firewall", "dist")?;
     let bench = build("bench", "release")?;
     let mut command = Command::new(bench);
-    command.arg("compare").arg("--firewall").arg(firewall).args(arguments(options));
+    let task = if options.documents.is_some() { "documents" } else { "compare" };
+    command.arg(task).arg("--firewall").arg(firewall).args(arguments(options));
     let status = command.status().with_context(|| format!("running {command:?}"))?;
-    anyhow::ensure!(status.success(), "bench compare: {status}");
+    anyhow::ensure!(status.success(), "bench {task}: {status}");
     Ok(())
 }
 
-/// What `bench compare` is told beyond the firewall's place; its own defaults hold for the rest.
+/// What the bench is told beyond the firewall's place; its own defaults hold for the rest.
 fn arguments(options: &Options) -> Vec<String> {
-    let Options { quick, rounds, seconds, connections, seed, json } = options;
+    let Options { quick, rounds, seconds, connections, seed, json, documents } = options;
     let (rounds, seconds) = if *quick { (Some(3), Some(1.0)) } else { (*rounds, *seconds) };
     let given = [
         ("--rounds", rounds.map(|rounds| rounds.to_string())),
@@ -54,6 +64,7 @@ fn arguments(options: &Options) -> Vec<String> {
         .into_iter()
         .filter_map(|(name, value)| Some([name.to_owned(), value?]))
         .flatten()
+        .chain(documents.iter().flatten().map(|path| path.display().to_string()))
         .collect()
 }
 
@@ -115,6 +126,9 @@ mod tests {
                 &["--rounds", "2", "--connections", "8"],
                 Some(&["--rounds", "2", "--connections", "8"]),
             ),
+            (&["--documents"], Some(&[])),
+            (&["--rounds", "3", "--documents", "a", "b"], Some(&["--rounds", "3", "a", "b"])),
+            (&["--documents", "--quick"], None),
             (&["--quick", "--rounds", "2"], None),
             (&["--rounds", "many"], None),
         ];

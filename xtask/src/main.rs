@@ -18,6 +18,10 @@ enum Task {
     Bench(xtask::bench::Options),
     /// Show the whole firewall at work in a network of its own
     Demo(xtask::demo::Options),
+    /// Compare the firewall's verdicts with naive ones, on inputs that coverage leads to
+    Fuzz(xtask::fuzz::Options),
+    /// Bring the JSON-Schema-Test-Suite and run it through the real program
+    Suite(xtask::suite::Options),
     /// Run every test, and name what cannot run here
     Test,
     /// Check the rules that neither compiler nor clippy knows
@@ -30,6 +34,8 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().task {
         Task::Bench(options) => xtask::bench::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Demo(options) => xtask::demo::run(options).map(|()| ExitCode::SUCCESS),
+        Task::Fuzz(options) => xtask::fuzz::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Suite(options) => xtask::suite::run(options).map(|()| ExitCode::SUCCESS),
         Task::Test => xtask::test::run().map(|()| ExitCode::SUCCESS),
         Task::Tidy => xtask::tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Ebpf(options) => xtask::ebpf::run(&options),

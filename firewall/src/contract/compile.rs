@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::LoadOptions;
 use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
-use super::documents::{Documents, FileIndex, Place};
+use super::documents::{Documents, Place};
 use super::header::HeaderRules;
-use super::operation::{Contract, Operation, OperationIndex};
+use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
 use super::problem::Problem;
 use super::query::QueryRules;
@@ -16,10 +16,16 @@ use super::schema::Direction;
 use http::Method;
 use parameters::Parameter;
 use reader::At;
+use serde_json::Value;
+use servers::Servers;
 
 mod contents;
+mod description;
 mod parameters;
+mod path_items;
 pub(super) mod reader;
+mod security;
+mod servers;
 mod shape;
 
 /// The version of the specification that a document follows, without its patch number.
@@ -30,34 +36,65 @@ pub(crate) enum Version {
     V3_2,
 }
 
+impl Version {
+    /// None for a version that is not supported.
+    fn parse(text: &str) -> Option<Self> {
+        let (minor, patch) = text.strip_prefix("3.")?.split_once('.')?;
+        let patch = patch.split('-').next().unwrap_or_default();
+        if patch.is_empty() || !patch.bytes().all(|digit| digit.is_ascii_digit()) {
+            return None;
+        }
+        Some(match minor {
+            "0" => Self::V3_0,
+            "1" => Self::V3_1,
+            "2" => Self::V3_2,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V3_0 => "3.0",
+            Self::V3_1 => "3.1",
+            Self::V3_2 => "3.2",
+        }
+    }
+}
+
 /// What was read of a document: the contract, and what is wrong with it, in the order found.
 pub(crate) struct Compiled {
     pub(crate) contract: Contract,
+    pub(crate) version: Version,
     pub(crate) problems: Vec<(Place, Problem)>,
 }
 
 /// Compiles a document. The contract is to be used only if the problems leave no error.
 pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled {
-    let root =
-        At { value: documents.root(FileIndex(0)), pointer: String::new(), file: FileIndex(0) };
+    let root = documents.start();
+    let version = root.value.get("openapi").and_then(Value::as_str).and_then(Version::parse);
+    let version = version.unwrap_or(Version::V3_0);
     let mut compiler = Compiler {
         documents,
-        version: Version::V3_0,
+        version,
         options,
-        schemas: Schemas::new(documents),
+        schemas: Schemas::new(documents, options, version),
         problems: Vec::new(),
         operations: Vec::new(),
-        paths: PathTable::new(),
+        paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
+        server_lists: 0,
+        security: security::Security::default(),
     };
     compiler.document(&root);
+    compiler.overlaps();
     let mut problems = compiler.problems;
-    problems.extend(compiler.schemas.take_problems());
+    problems.extend(compiler.schemas.build());
     // A part that several refer to is read for each.
     let mut seen = HashSet::new();
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
-    let contract = Contract { operations: compiler.operations, paths: compiler.paths };
-    Compiled { contract, problems }
+    let preflight = options.policy.preflight;
+    let contract = Contract { operations: compiler.operations, paths: compiler.paths, preflight };
+    Compiled { contract, version, problems }
 }
 
 /// What is common to the operations of a path.
@@ -65,7 +102,8 @@ struct PathItem<'d> {
     template: Arc<str>,
     segments: Vec<Segment>,
     parameters: Vec<Parameter<'d>>,
-    bases: Vec<Vec<Segment>>,
+    servers: Arc<Servers>,
+    takes_encoded_slash: bool,
 }
 
 struct Compiler<'d> {
@@ -77,81 +115,47 @@ struct Compiler<'d> {
     operations: Vec<Operation>,
     paths: PathTable,
     ids: HashSet<Box<str>>,
+    server_lists: usize,
+    security: security::Security<'d>,
 }
 
-const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+/// The fields of a Path Item Object.
+const PATH_ITEM: &str = "summary description servers parameters get put post delete options head patch trace query@3.2 additionalOperations@3.2";
+/// The fields of an Operation Object.
+const OPERATION: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
 
 impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
-        const FIELDS: &str = "openapi info servers paths components security tags externalDocs";
-        match at.get("openapi").map(|field| (field.value.as_str(), field)) {
-            Some((Some(text), _)) if text.starts_with("3.0.") => self.version = Version::V3_0,
-            Some((_, field)) => {
+        const FIELDS: &str = "openapi info servers paths components security tags externalDocs jsonSchemaDialect@3.1 webhooks@3.1 $self@3.2";
+        match at.get("openapi") {
+            Some(field) if field.value.as_str().and_then(Version::parse).is_none() => {
                 let found = kind(field.value).into();
                 // Nothing else can be said of a document whose version is not known.
                 return self.problem(&field, Problem::Version { found });
             }
+            Some(_) => {}
             None => return self.problem(at, Problem::Missing("openapi".into())),
         }
         self.fields(at, FIELDS);
-        if let Some(info) = self.object(at, "info") {
-            const FIELDS: &str = "title description termsOfService contact license version";
-            self.fields(&info, FIELDS);
-        } else if at.get("info").is_none() {
-            self.problem(at, Problem::Missing("info".into()));
-        }
+        self.description(at);
         self.security(at);
-        let bases = self.bases(at).unwrap_or_else(|| vec![Vec::new()]);
+        let servers = self.root_servers(at);
         if let Some(paths) = self.object(at, "paths") {
             for (template, item) in paths.members().filter(|(name, _)| !name.starts_with("x-")) {
-                self.path_item(template, &item, &bases);
+                self.path_item(template, &item, &servers);
             }
-        } else if at.get("paths").is_none() {
+        } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
+        }
+        if self.operations.is_empty() {
+            self.problem(at, Problem::NoOperations);
         }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
         }
     }
 
-    /// A demand for credentials, which is not enforced yet.
-    fn security(&mut self, at: &At<'d>) {
-        let Some(security) = at.get("security") else { return };
-        if !security.value.is_array() {
-            return self.unexpected(&security, "a list of security requirements");
-        }
-        let demands =
-            |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
-        if security.items().any(|requirement| demands(&requirement)) {
-            self.not_enforced(&security, "security");
-        }
-    }
-
-    /// The base paths of `servers`; none where the field is absent or empty.
-    fn bases(&mut self, at: &At<'d>) -> Option<Vec<Vec<Segment>>> {
-        let servers = at.get("servers")?;
-        if !servers.value.is_array() {
-            self.unexpected(&servers, "a list of servers");
-            return None;
-        }
-        let mut bases = Vec::new();
-        for server in servers.items() {
-            self.fields(&server, "url description variables");
-            let Some(url) = self.string(&server, "url") else { continue };
-            match base_path(url)
-                .and_then(|path| if path.is_empty() { Ok(Vec::new()) } else { segments(path) })
-            {
-                Ok(base) if !bases.contains(&base) => bases.push(base),
-                Ok(_) => {}
-                Err(reason) => self.problem(&server, Problem::Path(reason.into())),
-            }
-        }
-        Some(bases).filter(|bases| !bases.is_empty())
-    }
-
-    fn path_item(&mut self, template: &str, at: &At<'d>, bases: &[Vec<Segment>]) {
-        const FIELDS: &str =
-            "summary description servers parameters get put post delete options head patch trace";
+    fn path_item(&mut self, template: &str, at: &At<'d>, servers: &Arc<Servers>) {
         let parts = match segments(template) {
             Ok(parts) => parts,
             Err(reason) => return self.problem(at, Problem::Path(reason.into())),
@@ -163,26 +167,24 @@ impl<'d> Compiler<'d> {
             let message = format!("{template} names {{{name}}} twice");
             return self.problem(at, Problem::Path(message.into()));
         }
-        let Some(at) = self.follow(at) else { return };
-        self.fields(&at, FIELDS);
+        let beside = self.encoded_slash(at);
+        let Some(at) = self.follow_path_item(at) else { return };
+        self.fields(&at, PATH_ITEM);
+        let takes_encoded_slash = beside.or_else(|| self.encoded_slash(&at)).unwrap_or_default();
         let item = PathItem {
             template: template.into(),
             segments: parts,
             parameters: self.parameters(&at, &[]),
-            bases: self.bases(&at).unwrap_or_else(|| bases.to_vec()),
+            servers: self.servers(&at).unwrap_or_else(|| Arc::clone(servers)),
+            takes_encoded_slash,
         };
-        for name in METHODS {
-            if let Some(operation) = self.object(&at, name) {
-                self.operation(name, &operation, &item);
-            }
+        for (method, operation) in self.methods(&at) {
+            self.operation(&method, &operation, &item);
         }
     }
 
-    fn operation(&mut self, name: &str, at: &At<'d>, item: &PathItem<'d>) {
-        const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
-        self.fields(at, FIELDS);
-        self.security(at);
-        let Ok(method) = name.to_ascii_uppercase().parse::<Method>() else { return };
+    fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
+        self.fields(at, OPERATION);
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
             None => format!("{method} {}", item.template).into_boxed_str(),
@@ -190,19 +192,29 @@ impl<'d> Compiler<'d> {
         if !self.ids.insert(id.clone()) {
             self.problem(at, Problem::OperationIdRepeated(id.clone()));
         }
+        if let Some(field) = at.get("deprecated").filter(|field| !field.value.is_boolean()) {
+            self.unexpected(&field, "a boolean");
+        }
         let mut operation = Operation {
             id,
             method: method.clone(),
             template: Arc::clone(&item.template),
+            is_deprecated: at.flag("deprecated"),
             path: Vec::new(),
             query: QueryRules::new(self.options.policy.undeclared_query),
             headers: HeaderRules::new(&self.options.policy),
             cookies: CookieRules::new(self.options.policy.undeclared_cookies),
-            body: at.get("requestBody").and_then(|body| self.request_body(&body)),
+            security: self.operation_security(at),
+            body: self.operation_body(at, method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
+        }
+        if let Some(rule) = &operation.security {
+            rule.query_names().for_each(|name| operation.query.allow(name));
+            rule.cookie_names().for_each(|name| operation.cookies.allow(name));
+            rule.header_names().for_each(|name| operation.headers.allow(name.clone()));
         }
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
@@ -210,22 +222,17 @@ impl<'d> Compiler<'d> {
                 self.problem(at, Problem::Parameter(message.into()));
             }
         }
-        let index = OperationIndex(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
-        let own = self.bases(at);
-        for base in own.as_ref().unwrap_or(&item.bases) {
-            let path: Vec<_> = base.iter().chain(&item.segments).cloned().collect();
-            if let Err(first) = self.paths.insert(&path, &item.template, &method, index) {
-                let second = Box::from(&*item.template);
-                self.problem(at, Problem::PathsCollide { first: Box::from(&*first), second });
-            }
-        }
+        self.place(at, item, &operation);
         self.operations.push(operation);
     }
 
     /// Reads what nothing refers to as well, so that its problems are told now.
     fn components(&mut self, at: &At<'d>) {
-        const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks";
+        const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems@3.1 mediaTypes@3.2";
         self.fields(at, FIELDS);
+        for (_, media) in self.object(at, "mediaTypes").iter().flat_map(At::members) {
+            self.media_type_component(&media);
+        }
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {
                 self.schemas.check(&schema, direction);
@@ -237,6 +244,9 @@ impl<'d> Compiler<'d> {
         for (_, body) in self.object(at, "requestBodies").iter().flat_map(At::members) {
             self.request_body(&body);
         }
+        for (_, item) in self.object(at, "pathItems").iter().flat_map(At::members) {
+            self.unplaced_path_item(&item);
+        }
         for (name, entry) in self.object(at, "headers").iter().flat_map(At::members) {
             self.header(name, &entry);
         }
@@ -246,29 +256,7 @@ impl<'d> Compiler<'d> {
     }
 }
 
+/// The names of a template's expressions, in their order.
 fn expressions(segments: &[Segment]) -> impl Iterator<Item = &str> {
-    segments.iter().filter_map(|segment| match segment {
-        Segment::Expression(name) => Some(&**name),
-        Segment::Literal(_) => None,
-    })
-}
-
-/// The path of a server's URL, without a slash at its end.
-fn base_path(url: &str) -> Result<&str, String> {
-    if url.contains(['{', '}']) {
-        return Err(format!("{url}: server variables are not supported"));
-    }
-    if url.contains(['?', '#']) {
-        return Err(format!("{url}: a server's URL holds no query and no fragment"));
-    }
-    let path = match url.split_once("://") {
-        Some((_, rest)) => rest.find('/').and_then(|start| rest.get(start..)).unwrap_or_default(),
-        None if url.starts_with("//") || !url.starts_with('/') => {
-            return Err(format!(
-                "{url}: a relative URL other than an absolute path is not supported"
-            ));
-        }
-        None => url,
-    };
-    Ok(path.strip_suffix('/').unwrap_or(path))
+    segments.iter().flat_map(Segment::expressions)
 }

@@ -34,6 +34,11 @@ impl CookieRules {
         self.pairs.push(rule)
     }
 
+    /// Declares a cookie whose value is checked elsewhere: that of an API key.
+    pub(crate) fn allow(&mut self, name: &str) {
+        self.pairs.allow(name);
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.pairs.is_empty()
     }

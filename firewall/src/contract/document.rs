@@ -9,11 +9,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
-use serde_saphyr::Spanned;
 use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy, NonFiniteFloatPolicy};
 use sha2::{Digest, Sha256};
 
+use lines::Located;
+
 use super::problem::{ContractError, Problem};
+
+mod lines;
 
 /// Octets that one file may have.
 const FILE_LIMIT: u64 = 64 * 1024 * 1024;
@@ -41,6 +44,7 @@ pub(crate) struct Document {
     /// Of the octets, in hexadecimal.
     pub(crate) sha256: String,
     text: String,
+    is_json: bool,
 }
 
 impl Document {
@@ -69,7 +73,7 @@ impl Document {
         let (line, message) = match parsed {
             Ok(root) => {
                 let sha256 = hexadecimal(&Sha256::digest(text.as_bytes()));
-                return Ok(Self { file, root, sha256, text });
+                return Ok(Self { file, root, sha256, text, is_json });
             }
             Err(error) => error,
         };
@@ -82,9 +86,15 @@ impl Document {
 
     /// The lines of `pointers`, found by reading the file again: only for problems to report.
     pub(crate) fn lines<'p>(&self, pointers: impl Iterator<Item = &'p str>) -> Vec<Option<u32>> {
-        // JSON is YAML 1.2 but for rarities, and then the place is reported without its line.
-        let located = serde_saphyr::from_str_with_options::<Located>(&self.text, yaml_options());
-        let located = located.ok();
+        let mut pointers = pointers.peekable();
+        if pointers.peek().is_none() {
+            return Vec::new();
+        }
+        let located = if self.is_json {
+            Located::json(&self.text)
+        } else {
+            serde_saphyr::from_str_with_options(&self.text, yaml_options()).ok()
+        };
         pointers.map(|pointer| located.as_ref()?.line(pointer)).collect()
     }
 }
@@ -200,101 +210,6 @@ impl<'de> Deserialize<'de> for Strict {
 
         deserializer.deserialize_any(Any)
     }
-}
-
-/// The lines of a document's parts: of the name for a member, of the value for an element.
-enum Located {
-    Members(Vec<(String, u32, Located)>),
-    Elements(Vec<(u32, Located)>),
-    Scalar,
-}
-
-impl Located {
-    /// The line of the deepest part that lies on the way to `pointer`.
-    fn line(&self, pointer: &str) -> Option<u32> {
-        let mut line = Some(1);
-        let mut at = self;
-        for token in pointer.split('/').skip(1) {
-            let token = unescape(token);
-            let found = match at {
-                Self::Members(members) => members
-                    .iter()
-                    .find(|(name, ..)| *name == token)
-                    .map(|(_, line, value)| (*line, value)),
-                Self::Elements(elements) => token
-                    .parse::<usize>()
-                    .ok()
-                    .and_then(|index| elements.get(index))
-                    .map(|(line, value)| (*line, value)),
-                Self::Scalar => None,
-            };
-            let Some((found, value)) = found else { break };
-            line = Some(found).filter(|line| *line > 0);
-            at = value;
-        }
-        line
-    }
-}
-
-impl<'de> Deserialize<'de> for Located {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-
-        impl<'de> Visitor<'de> for Any {
-            type Value = Located;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_unit<E>(self) -> Result<Located, E> {
-                Ok(Located::Scalar)
-            }
-
-            fn visit_bool<E>(self, _: bool) -> Result<Located, E> {
-                Ok(Located::Scalar)
-            }
-
-            fn visit_i64<E>(self, _: i64) -> Result<Located, E> {
-                Ok(Located::Scalar)
-            }
-
-            fn visit_u64<E>(self, _: u64) -> Result<Located, E> {
-                Ok(Located::Scalar)
-            }
-
-            fn visit_f64<E>(self, _: f64) -> Result<Located, E> {
-                Ok(Located::Scalar)
-            }
-
-            fn visit_str<E>(self, _: &str) -> Result<Located, E> {
-                Ok(Located::Scalar)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Located, A::Error> {
-                let mut elements = Vec::new();
-                while let Some(item) = items.next_element::<Spanned<Located>>()? {
-                    elements.push((line(&item), item.value));
-                }
-                Ok(Located::Elements(elements))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Located, A::Error> {
-                let mut members = Vec::new();
-                while let Some(name) = map.next_key::<Spanned<String>>()? {
-                    let line = line(&name);
-                    members.push((name.value, line, map.next_value()?));
-                }
-                Ok(Located::Members(members))
-            }
-        }
-
-        deserializer.deserialize_any(Any)
-    }
-}
-
-fn line<T>(spanned: &Spanned<T>) -> u32 {
-    u32::try_from(spanned.referenced.line()).unwrap_or(0)
 }
 
 /// A JSON Pointer's token as the name it stands for (RFC 6901 section 4).
@@ -424,6 +339,7 @@ mod tests {
                 root: Value::Null,
                 sha256: String::new(),
                 text: text.to_owned(),
+                is_json: text.starts_with('{'),
             };
             let lines = document.lines(pointers.into_iter());
             assert_eq!(lines, expected.map(Some), "{text}");

@@ -4,7 +4,7 @@
 //! Nothing is fetched. A relative reference leads to a file below the directory of the first one, an
 //! absolute one to a directory that the configuration names for its prefix.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,6 +33,13 @@ pub(crate) struct Place {
     pub(crate) pointer: String,
 }
 
+impl Place {
+    /// The whole of the first file.
+    pub(crate) fn root() -> Self {
+        Self { file: FileIndex(0), pointer: String::new() }
+    }
+}
+
 /// A JSON Schema resource: a whole file, or a schema with an `$id` (2020-12, section 4.3.5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ResourceIndex(pub(crate) usize);
@@ -49,6 +56,8 @@ struct File {
     path: PathBuf,
     /// Those within the file, the whole first.
     resources: Vec<ResourceIndex>,
+    /// Schemas that a direction does not see alike, and references to them: sorted.
+    directional: Vec<String>,
 }
 
 /// Every file, read and indexed; never changes afterwards.
@@ -56,21 +65,48 @@ pub(crate) struct Documents {
     files: Vec<File>,
     resources: Vec<Resource>,
     by_uri: HashMap<Uri<String>, ResourceIndex>,
+    /// Files that a reference names and that cannot be had; their problems are told already.
+    missing: HashSet<Uri<String>>,
+    has_dynamic_references: bool,
 }
 
 impl Documents {
-    /// Reads `path` and whatever it refers to. `remotes` maps prefixes of URIs to directories.
+    /// Reads `path` and whatever it refers to. `remotes` maps prefixes of URIs to directories. With
+    /// it come the files that cannot be read, and the references to none.
     ///
     /// # Errors
     ///
-    /// Every file that cannot be read, and every reference to none.
+    /// The first file cannot be read.
     pub(crate) fn read(
         path: &Path,
         remotes: &BTreeMap<String, PathBuf>,
-    ) -> Result<Self, Vec<ContractError>> {
+    ) -> Result<(Self, Vec<ContractError>), Vec<ContractError>> {
         let mut reading = Reading::new(path, remotes)?;
         reading.all();
-        if reading.errors.is_empty() { Ok(reading.documents) } else { Err(reading.errors) }
+        reading.spread_directions();
+        Ok((reading.documents, reading.errors))
+    }
+
+    /// Whether the schema at `place`, or one that it refers to, holds members that only one direction
+    /// may carry.
+    pub(crate) fn is_directional(&self, place: &Place) -> bool {
+        self.files.get(place.file.0).is_some_and(|file| {
+            let start = file.directional.partition_point(|known| *known < place.pointer);
+            file.directional
+                .get(start..)
+                .unwrap_or_default()
+                .iter()
+                .take_while(|known| known.starts_with(&*place.pointer))
+                .any(|known| {
+                    known
+                        .get(place.pointer.len()..)
+                        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                })
+        })
+    }
+
+    pub(crate) fn has_dynamic_references(&self) -> bool {
+        self.has_dynamic_references
     }
 
     pub(crate) fn root(&self, file: FileIndex) -> &Value {
@@ -168,7 +204,10 @@ impl Documents {
             (base, fragment)
         } else {
             let (uri, fragment) = absolute(&base.base, reference).ok_or_else(unknown)?;
-            let index = self.by_uri.get(&uri).ok_or_else(unknown)?;
+            let Some(index) = self.by_uri.get(&uri) else {
+                let is_told = self.missing.contains(&uri);
+                return Err(if is_told { Problem::MissingFile } else { unknown() });
+            };
             (self.resources.get(index.0).ok_or_else(unknown)?, fragment)
         };
         let fragment = decode(fragment, Plus::Literal).ok_or_else(unknown)?;
@@ -208,16 +247,20 @@ struct Reading<'r> {
     octets: u64,
     /// References that are still to be followed, with the file and pointer that hold them.
     queue: VecDeque<(Place, Uri<String>)>,
-    seen: BTreeSet<String>,
+    /// Every reference between schemas.
+    edges: Vec<(Place, String)>,
 }
 
 /// What one walk through a file finds.
-struct Walk<'w> {
+struct Walk {
     file: FileIndex,
     resources: Vec<Resource>,
     references: Vec<(String, Uri<String>)>,
+    edges: Vec<(String, String)>,
+    directional: Vec<String>,
+    has_dynamic_references: bool,
     problems: Vec<(String, Problem)>,
-    seen: &'w mut BTreeSet<String>,
+    seen: HashSet<Uri<String>>,
 }
 
 impl<'r> Reading<'r> {
@@ -236,8 +279,13 @@ impl<'r> Reading<'r> {
         let document = Document::read(path).map_err(|error| vec![error])?;
         let real = path.canonicalize().map_err(unreadable)?;
         let top = real.parent().unwrap_or(Path::new("/")).to_owned();
-        let documents =
-            Documents { files: Vec::new(), resources: Vec::new(), by_uri: HashMap::new() };
+        let documents = Documents {
+            files: Vec::new(),
+            resources: Vec::new(),
+            by_uri: HashMap::new(),
+            missing: HashSet::new(),
+            has_dynamic_references: false,
+        };
         let mut reading = Self {
             documents,
             errors: Vec::new(),
@@ -245,7 +293,7 @@ impl<'r> Reading<'r> {
             remotes,
             octets: 0,
             queue: VecDeque::new(),
-            seen: BTreeSet::new(),
+            edges: Vec::new(),
         };
         let uri = file_uri(&real).ok_or_else(|| {
             unreadable(std::io::Error::other("the path is not one that a URI can name"))
@@ -256,13 +304,16 @@ impl<'r> Reading<'r> {
 
     fn all(&mut self) {
         while let Some((from, uri)) = self.queue.pop_front() {
-            if self.documents.by_uri.contains_key(&uri) {
+            if self.documents.by_uri.contains_key(&uri)
+                || !self.documents.missing.insert(uri.clone())
+            {
                 continue;
             }
             let problem = match self.path(&uri) {
                 Ok(path) if self.documents.files.len() < FILES_LIMIT => {
                     match Document::read(&path) {
                         Ok(document) => {
+                            self.documents.missing.remove(&uri);
                             self.add(document, path, uri);
                             continue;
                         }
@@ -349,11 +400,25 @@ impl<'r> Reading<'r> {
             file,
             resources: vec![whole],
             references: Vec::new(),
+            edges: Vec::new(),
+            directional: Vec::new(),
+            has_dynamic_references: false,
             problems: Vec::new(),
-            seen: &mut self.seen,
+            seen: HashSet::new(),
         };
         walk.value(&document.root, &mut String::new(), 0, false);
-        let Walk { resources, references, problems, .. } = walk;
+        let Walk {
+            resources,
+            references,
+            edges,
+            mut directional,
+            has_dynamic_references,
+            problems,
+            ..
+        } = walk;
+        directional.sort_unstable();
+        self.documents.has_dynamic_references |= has_dynamic_references;
+        self.edges.extend(edges.into_iter().map(|(pointer, text)| (Place { file, pointer }, text)));
         let mut indices = Vec::new();
         let mut problems: Vec<_> = problems
             .into_iter()
@@ -375,8 +440,32 @@ impl<'r> Reading<'r> {
         }
         let references = references.into_iter();
         self.queue.extend(references.map(|(pointer, uri)| (Place { file, pointer }, uri)));
-        self.documents.files.push(File { document, path, resources: indices });
+        self.documents.files.push(File { document, path, resources: indices, directional });
         self.errors.append(&mut self.documents.locate(problems));
+    }
+
+    /// A reference to a schema that a direction sees otherwise is one itself.
+    fn spread_directions(&mut self) {
+        let edges = std::mem::take(&mut self.edges).into_iter();
+        let mut edges: Vec<_> = edges
+            .filter_map(|(from, text)| Some((self.documents.find(&from, &text).ok()?, from)))
+            .collect();
+        loop {
+            let (spreading, rest): (Vec<_>, Vec<_>) =
+                edges.into_iter().partition(|(target, _)| self.documents.is_directional(target));
+            if spreading.is_empty() {
+                return;
+            }
+            for (_, from) in spreading {
+                if let Some(file) = self.documents.files.get_mut(from.file.0) {
+                    file.directional.push(from.pointer);
+                }
+            }
+            for file in &mut self.documents.files {
+                file.directional.sort_unstable();
+            }
+            edges = rest;
+        }
     }
 }
 
@@ -413,7 +502,7 @@ fn holds_data(field: &str) -> bool {
         || field.starts_with("x-")
 }
 
-impl Walk<'_> {
+impl Walk {
     /// `resource` is the place in [`Walk::resources`] of the one that holds the value; `names` tells
     /// that its members are named by the author.
     fn value(&mut self, value: &Value, pointer: &mut String, resource: usize, names: bool) {
@@ -472,7 +561,13 @@ impl Walk<'_> {
                 }
             }
         }
+        if ["readOnly", "writeOnly"].iter().any(|name| value.get(name) == Some(&Value::Bool(true)))
+        {
+            self.directional.push(pointer.to_owned());
+        }
+        self.has_dynamic_references |= text("$dynamicRef").is_some();
         for name in ["$ref", "$dynamicRef"] {
+            self.edges.extend(text(name).map(|text| (pointer.to_owned(), text.to_owned())));
             self.reference(text(name), || format!("{pointer}/{name}"), resource);
         }
         // Names are more usual here, so that only what can be no name is taken for a file's.
@@ -488,13 +583,11 @@ impl Walk<'_> {
     fn reference(&mut self, text: Option<&str>, at: impl Fn() -> String, resource: usize) {
         let Some(text) = text.filter(|text| !text.starts_with('#')) else { return };
         let base = self.resources.get(resource).map(|resource| &resource.base);
-        match base.and_then(|base| absolute(base, text)) {
-            Some((uri, _)) => {
-                if self.seen.insert(format!("{} {}", self.file.0, uri.as_str())) {
-                    self.references.push((at(), uri));
-                }
-            }
-            None => self.problems.push((at(), Problem::UnknownReference(text.into()))),
+        // What is no reference at all is told where it is followed.
+        if let Some((uri, _)) = base.and_then(|base| absolute(base, text))
+            && self.seen.insert(uri.clone())
+        {
+            self.references.push((at(), uri));
         }
     }
 }

@@ -104,6 +104,8 @@ const USUAL: [&str; 59] = [
 /// The header parameters of an operation.
 pub(crate) struct HeaderRules {
     rules: Vec<(HeaderName, ParameterRule)>,
+    /// Those whose values are checked elsewhere.
+    allowed: Vec<HeaderName>,
     /// Whether a declared name holds something else than letters, digits and hyphens.
     has_odd_names: bool,
     undeclared: Verdict,
@@ -115,6 +117,7 @@ impl HeaderRules {
     pub(crate) fn new(policy: &Policy) -> Self {
         Self {
             rules: Vec::new(),
+            allowed: Vec::new(),
             has_odd_names: false,
             undeclared: policy.undeclared_headers,
             overrides: policy.override_fields,
@@ -125,6 +128,12 @@ impl HeaderRules {
     pub(crate) fn push(&mut self, field: HeaderName, rule: ParameterRule) {
         self.has_odd_names |= has_odd_spelling(field.as_str());
         self.rules.push((field, rule));
+    }
+
+    /// Declares a field whose value is checked elsewhere: that of an API key.
+    pub(crate) fn allow(&mut self, field: HeaderName) {
+        self.has_odd_names |= has_odd_spelling(field.as_str());
+        self.allowed.push(field);
     }
 
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Violation> {
@@ -171,7 +180,11 @@ impl HeaderRules {
     }
 
     fn is_declared(&self, name: &HeaderName) -> bool {
-        self.rules.iter().any(|(known, _)| known == name)
+        self.declared().any(|known| known == name)
+    }
+
+    fn declared(&self) -> impl Iterator<Item = &HeaderName> {
+        self.rules.iter().map(|(known, _)| known).chain(&self.allowed)
     }
 
     /// The field that an upstream may take this one for, or that overrides what was judged. What the
@@ -183,7 +196,7 @@ impl HeaderRules {
         if !name.starts_with('x') && !is_odd && !self.has_odd_names || self.is_declared(field) {
             return None;
         }
-        let declared = self.rules.iter().map(|(known, _)| known.as_str());
+        let declared = self.declared().map(HeaderName::as_str);
         let twins = UNIQUE.into_iter().chain(declared).filter(|known| *known != name);
         OVERRIDES.into_iter().chain(twins).find(|known| reads_as(name, known))
     }

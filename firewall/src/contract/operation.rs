@@ -10,14 +10,18 @@ use super::cookie::CookieRules;
 use super::header::HeaderRules;
 use super::parameter::{Fault, ParameterRule};
 use super::paths::{PathTable, Routed};
+use super::policy::Verdict;
+use super::preflight;
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses};
-use crate::violation::{Location, Violation};
+use super::security::{Presented, SecurityRule};
+use crate::violation::{Location, Rule, Violation};
 
 /// The contract of an API: its operations, and how a request finds one. Never changes.
 pub struct Contract {
     pub(crate) operations: Vec<Operation>,
     pub(crate) paths: PathTable,
+    pub(crate) preflight: Verdict,
 }
 
 impl Contract {
@@ -26,22 +30,50 @@ impl Contract {
         &self.operations
     }
 
-    /// The operation that a request is for. `path` is the raw path of its target, without the query.
-    /// HEAD is matched by the GET of its path where it is not declared itself.
+    /// The operation that a request is for. `path` is the raw path of its target, without the query;
+    /// `authority` is its `Host`. HEAD is matched by the GET of its path where it is not declared
+    /// itself and the policy lets it.
     ///
     /// # Errors
     ///
-    /// [`Rule::Path`](crate::violation::Rule::Path) for a path that could be read in two ways,
-    /// [`Rule::UnknownPath`](crate::violation::Rule::UnknownPath), and
+    /// The rules of the stage [`Route`](crate::violation::Stage::Route);
     /// [`Rule::Method`](crate::violation::Rule::Method) with the methods that are allowed.
-    pub fn route(&self, method: &Method, path: &str) -> Result<Matched<'_>, Violation> {
-        let Routed { operation: index, path, values } = self.paths.route(method, path)?;
+    pub fn route(
+        &self,
+        method: &Method,
+        path: &str,
+        authority: Option<&str>,
+    ) -> Result<Matched<'_>, Violation> {
+        let routed = self.paths.route(method, path, authority)?;
+        let Routed { operation: index, path, values } = routed;
         let operation = usize::try_from(index.0)
             .ok()
             .and_then(|index| self.operations.get(index))
             // Every index in the table was given by the list.
-            .ok_or_else(|| Violation::new(crate::violation::Rule::UnknownPath))?;
+            .ok_or_else(|| Violation::new(Rule::UnknownPath))?;
         Ok(Matched { index, operation, path, values })
+    }
+
+    /// The operation that a CORS preflight request asks for, where the policy lets those pass and
+    /// OPTIONS is not declared for the path; `headers` are the request's, which must have no body.
+    ///
+    /// A preflight carries no credentials (Fetch standard, section 4.8), so none may be demanded.
+    pub fn preflight(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &HeaderMap,
+        authority: Option<&str>,
+    ) -> Option<Matched<'_>> {
+        if *method != Method::OPTIONS || self.preflight == Verdict::Refuse {
+            return None;
+        }
+        let asked = preflight::asked(headers)?;
+        let refused = self.route(method, path, authority).err()?;
+        if refused.rule != Rule::Method {
+            return None;
+        }
+        self.route(&asked, path, authority).ok()
     }
 }
 
@@ -79,11 +111,14 @@ pub struct Operation {
     pub(crate) id: Box<str>,
     pub(crate) method: Method,
     pub(crate) template: Arc<str>,
+    pub(crate) is_deprecated: bool,
     /// With the place of each among the template's expressions.
     pub(crate) path: Vec<(usize, ParameterRule)>,
     pub(crate) query: QueryRules,
     pub(crate) headers: HeaderRules,
     pub(crate) cookies: CookieRules,
+    /// None where nothing is demanded.
+    pub(crate) security: Option<Arc<SecurityRule>>,
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
 }
@@ -103,6 +138,29 @@ impl Operation {
         &self.template
     }
 
+    pub fn is_deprecated(&self) -> bool {
+        self.is_deprecated
+    }
+
+    /// What credentials the operation demands; none where it demands nothing.
+    pub fn security(&self) -> Option<&SecurityRule> {
+        self.security.as_deref()
+    }
+
+    /// Checks that the credentials that the operation demands are there and well-formed; none where
+    /// it demands none.
+    ///
+    /// # Errors
+    ///
+    /// The rules of the stage [`Authentication`](crate::violation::Stage::Authentication).
+    pub fn check_credentials<'m>(
+        &'m self,
+        query: Option<&'m str>,
+        headers: &'m HeaderMap,
+    ) -> Result<Option<Presented<'m>>, Violation> {
+        self.security.as_ref().map(|rule| rule.check(query, headers)).transpose()
+    }
+
     /// Checks path, query, header and cookie parameters, and gives the query to forward, written anew;
     /// none where the request has none.
     ///
@@ -115,15 +173,29 @@ impl Operation {
         query: Option<&str>,
         headers: &HeaderMap,
     ) -> Result<Option<String>, Violation> {
+        let query = self.check_target(matched, query)?;
+        self.headers.check(headers)?;
+        self.cookies.check(headers)?;
+        Ok(query)
+    }
+
+    /// Checks path and query alone, which is what a preflight has of the request that it asks for; as
+    /// [`Operation::check_parameters`] otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The rules of the stage [`Parameters`](crate::violation::Stage::Parameters).
+    pub fn check_target(
+        &self,
+        matched: &Matched<'_>,
+        query: Option<&str>,
+    ) -> Result<Option<String>, Violation> {
         for (index, rule) in &self.path {
             let checked =
                 matched.value(*index).map_or(Err(Fault::Missing), |text| rule.check(text));
             checked.map_err(|fault| fault.at(Location::Path(Arc::clone(&rule.name))))?;
         }
-        let query = self.query.check(query)?;
-        self.headers.check(headers)?;
-        self.cookies.check(headers)?;
-        Ok(query)
+        self.query.check(query)
     }
 
     /// Checks the fields that `Connection` named, which are no longer among the others.
@@ -154,6 +226,22 @@ impl Operation {
     /// [`Rule::ResponseStatus`](crate::violation::Rule::ResponseStatus).
     pub fn response(&self, status: StatusCode) -> Result<&ResponseRule, Violation> {
         self.responses.select(status)
+    }
+
+    /// Whether an answer may be part of a representation, which the document says by declaring the
+    /// status 206 itself.
+    pub fn answers_in_parts(&self) -> bool {
+        self.responses.are_partial()
+    }
+
+    /// Checks that a body that is as the contract declares it holds no exception, where the policy
+    /// asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ResponseException`](crate::violation::Rule::ResponseException), with the kind.
+    pub fn check_exceptions(&self, status: StatusCode, body: &[u8]) -> Result<(), Violation> {
+        self.responses.check_exceptions(status, body)
     }
 }
 

@@ -7,6 +7,9 @@ use std::ops::Range;
 use super::parameter::shape::ObjectShape;
 use super::parameter::{Fault, ParameterRule, Reading, Spread};
 
+/// Stands for the rule of a name that has none.
+const NO_RULE: usize = usize::MAX;
+
 /// The parameters of one place, found by name.
 #[derive(Default)]
 pub(crate) struct PairRules {
@@ -83,6 +86,13 @@ impl PairRules {
                 Ok(())
             }
         }
+    }
+
+    /// Knows a name whose value is checked elsewhere.
+    pub(crate) fn allow(&mut self, name: &str) {
+        let owner = Owner { rule: NO_RULE, member: 0..name.len() };
+        // A parameter of that name is checked as it is declared.
+        self.name(name.into(), owner).unwrap_or_default();
     }
 
     pub(crate) fn is_empty(&self) -> bool {

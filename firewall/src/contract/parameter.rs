@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::policy::Verdict;
 use super::schema::{Mismatch, Schema};
 use super::uri::{Plus, decode};
-use crate::json::with_tape;
+use crate::json::{JsonRules, with_tape};
 use crate::violation::{Location, Rule, Violation};
 use scalar::Types;
 use shape::{Shape, check_scalar};
@@ -43,7 +43,7 @@ pub(crate) enum Reading {
     Text(Types),
     /// JSON, of at most so many levels.
     Json {
-        depth_limit: usize,
+        rules: JsonRules,
     },
     /// Not at all: the configuration accepts that this parameter is not enforced.
     Unchecked,
@@ -147,9 +147,9 @@ impl ParameterRule {
         match &self.reading {
             Reading::Unchecked => Ok(()),
             Reading::Text(types) => check_scalar(*types, &self.encoding.decode(text)?, schema),
-            Reading::Json { depth_limit } => {
+            Reading::Json { rules } => {
                 let text = self.encoding.decode(text)?;
-                with_tape(text.as_bytes(), *depth_limit, |root| {
+                with_tape(text.as_bytes(), *rules, |root| {
                     schema.map_or(Ok(()), |schema| schema.check(root))
                 })
                 .map_err(|_any| Fault::Malformed)?

@@ -70,6 +70,18 @@ pub enum Hosts {
     Named(Vec<String>),
 }
 
+/// In which answers an exception (a stack trace, a database driver's error, a framework's debug page)
+/// is refused, although the contract would let it pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exceptions {
+    Pass,
+    /// In those with a status of 400 or more. Not in others, by default: what a user wrote into a
+    /// ticket could otherwise keep everybody from reading it.
+    RefuseInErrors,
+    Refuse,
+}
+
 /// Every choice, at its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -84,6 +96,9 @@ pub struct Policy {
     pub base_path: BasePath,
     pub hosts: Hosts,
     pub trailing_slash: TrailingSlash,
+    /// A segment that its template could split in several ways: `a.b.c` by `{name}.{extension}`,
+    /// where passing takes `a` and `b.c`.
+    pub ambiguous_segments: Verdict,
     /// HEAD where GET is declared and HEAD is not.
     pub head_through_get: Verdict,
     /// Genuine CORS preflight requests for declared operations, where OPTIONS is not declared.
@@ -96,6 +111,7 @@ pub struct Policy {
     pub undeclared_media_types: Verdict,
     pub undeclared_statuses: Verdict,
     pub undeclared_response_bodies: Verdict,
+    pub exceptions: Exceptions,
     /// A parameter that is no list, given several times.
     pub repeated_parameters: Verdict,
     /// Reserved characters left unescaped where `allowReserved` does not allow them.
@@ -123,6 +139,7 @@ impl Default for Policy {
             base_path: BasePath::Match,
             hosts: Hosts::Any,
             trailing_slash: TrailingSlash::Exact,
+            ambiguous_segments: Verdict::Refuse,
             head_through_get: Verdict::Pass,
             preflight: Verdict::Pass,
             deprecated_operations: Verdict::Pass,
@@ -133,6 +150,7 @@ impl Default for Policy {
             undeclared_media_types: Verdict::Refuse,
             undeclared_statuses: Verdict::Refuse,
             undeclared_response_bodies: Verdict::Refuse,
+            exceptions: Exceptions::RefuseInErrors,
             repeated_parameters: Verdict::Refuse,
             reserved_characters: Verdict::Pass,
             override_fields: OverrideFields::Strip,

@@ -49,7 +49,7 @@ pub enum Problem {
     TooLarge { limit: u64 },
     #[error("{0}")]
     Syntax(Box<str>),
-    #[error("`openapi` is {found}; supported: 3.0.x")]
+    #[error("`openapi` is {found}; supported: 3.0.x, 3.1.x, 3.2.x")]
     Version { found: Box<str> },
     /// The typed reading of the structure refuses the document.
     #[error("is not a valid OpenAPI 3.0 document: {0}")]
@@ -58,8 +58,8 @@ pub enum Problem {
     Missing(Box<str>),
     #[error("expected {expected}, found {found}")]
     Unexpected { expected: &'static str, found: Box<str> },
-    #[error("`{0}` is not a field that OpenAPI 3.0 defines here")]
-    UnknownField(Box<str>),
+    #[error("`{name}` is not a field that OpenAPI {version} defines here")]
+    UnknownField { name: Box<str>, version: &'static str },
     #[error("the reference {0} leads to nothing")]
     UnknownReference(Box<str>),
     /// Nothing is fetched.
@@ -69,17 +69,25 @@ pub enum Problem {
     OutsideReference { file: Box<str>, top: Box<str> },
     #[error("the reference leads to {file}: {reason}")]
     UnreadableReference { file: Box<str>, reason: Box<str> },
+    /// The reference leads to a file whose problem is told on its own.
+    #[error("the reference leads to a file that cannot be had")]
+    MissingFile,
     #[error("the document has more than {limit} files")]
     TooManyFiles { limit: usize },
     #[error("`{0}` identifies two schemas")]
     IdentifierRepeated(Box<str>),
     #[error("the reference leads back to itself")]
     ReferenceCycle,
+    #[error("the dialect {0} is not one of JSON Schema 2020-12 and OpenAPI's own")]
+    Dialect(Box<str>),
     /// OpenAPI 3.0 ignores what stands beside `$ref`.
     #[error("`{0}` has no effect beside `$ref`")]
     BesideReference(Box<str>),
     #[error("{first} and {second} match the same requests")]
     PathsCollide { first: Box<str>, second: Box<str> },
+    /// Every request is refused.
+    #[error("the document has no operations, so that every request is refused")]
+    NoOperations,
     #[error("the operationId `{0}` is given twice")]
     OperationIdRepeated(Box<str>),
     #[error("{0}")]
@@ -88,17 +96,27 @@ pub enum Problem {
     Parameter(Box<str>),
     /// A field that the specification gives no meaning here.
     #[error("{0} has no effect")]
-    NoEffect(Box<str>),
+    Ineffective(Box<str>),
     /// A parameter that the document describes and this version does not enforce, or the
     /// specification does not define. The configuration may accept that by the name given here.
     #[error(
         "{parameter}: {reason}; accept that it is not enforced by naming `{kind}` in `unenforced`"
     )]
     ParameterNotEnforced { parameter: Box<str>, kind: Box<str>, reason: Box<str> },
+    #[error("{0}")]
+    Security(Box<str>),
+    /// Always a warning.
+    #[error("credentials are checked for presence and form; verifying them is left to the API")]
+    CredentialsUnverified,
+    /// Always a warning.
+    #[error("`{field}` has no effect {place}")]
+    NoEffect { field: Box<str>, place: &'static str },
     #[error("the pattern cannot be enforced: {0}")]
     Pattern(Box<str>),
     #[error("{0}")]
     Schema(Box<str>),
+    #[error("the discriminator's `{0}` leads to nothing; messages are checked without it")]
+    Discriminator(Box<str>),
     /// Something that the document demands and this version does not enforce. The configuration may
     /// accept that by the name given here.
     #[error("`{0}` is not enforced; accept that by naming it in `unenforced`")]

@@ -1,23 +1,25 @@
 //! `Schema`: a validator over the tape, and how its refusal is told without the sender's words.
 
-use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::json::Node;
 use jsonschema::paths::LocationSegment;
-use jsonschema::{Draft, Keyword, ValidationError, Validator};
+use jsonschema::{Draft, Keyword, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use super::format;
 use super::pattern::{Pattern, take_undecided};
-use crate::json::{TapeJson, TapeNode};
+use super::policy::Strength;
+use crate::json::{Decimal, Scope, TapeJson, TapeNode};
 
 /// Values that may be visited to explain a refusal; beyond, it is told without its place. Errors of
 /// `anyOf` and `oneOf` hold those of every branch, which nested deeply would cost exponentially.
 const EXPLAINED_VISITS: u32 = 20_000;
+/// Alternatives within alternatives that are followed to explain a refusal.
+const EXPLAINED_ALTERNATIVES: usize = 8;
 /// Octets that a reported pointer may have.
 const POINTER_LIMIT: usize = 512;
 
@@ -31,12 +33,35 @@ pub(crate) enum Direction {
 /// Compiled patterns by their source, shared by all schemas of a contract.
 pub(crate) type Patterns = HashMap<String, Arc<Pattern>>;
 
-/// One schema, ready to check instances.
+/// One schema of a contract, ready to check instances once its set is built.
 pub(crate) struct Schema {
+    set: Arc<SchemaSet>,
+    key: Box<str>,
+}
+
+/// All schemas of a contract, compiled as one whose properties they are.
+#[derive(Default)]
+pub(crate) struct SchemaSet(OnceLock<Built>);
+
+struct Built {
     validator: Validator<TapeJson>,
-    /// Every member name that the schema declares.
-    names: HashSet<Box<str>>,
-    direction: Direction,
+    vocabulary: Vocabulary,
+}
+
+/// What is known of the schemas of a set beyond their keywords: how a refusal is told.
+#[derive(Default)]
+pub(crate) struct Vocabulary {
+    /// Every member name that a schema declares.
+    pub(crate) names: HashSet<Box<str>>,
+    /// By the pointer to a `oneOf` or `anyOf`.
+    pub(crate) discriminators: HashMap<String, Discriminator>,
+}
+
+/// Which of several schemas a sender meant, by the value of one member.
+pub(crate) struct Discriminator {
+    pub(crate) property: Box<str>,
+    /// The keys of the schemas.
+    pub(crate) branches: HashMap<Box<str>, Box<str>>,
 }
 
 /// Where and by which keyword an instance was refused.
@@ -47,72 +72,133 @@ pub(crate) struct Mismatch {
     pub(crate) keyword: Option<Box<str>>,
 }
 
-impl Schema {
-    /// `schema` is JSON Schema 2020-12 and holds all that it refers to; `patterns` has each of its
-    /// patterns.
+impl SchemaSet {
+    /// Compiles `schema`, JSON Schema 2020-12, whose properties are the schemas by their keys;
+    /// `patterns` has each of its patterns.
     ///
     /// # Errors
     ///
-    /// What jsonschema finds wrong with the schema.
-    pub(crate) fn new(
+    /// What jsonschema finds wrong with the schema, with the pointer to it.
+    pub(crate) fn build(
+        &self,
         schema: &Value,
-        names: HashSet<Box<str>>,
-        direction: Direction,
+        vocabulary: Vocabulary,
         patterns: &Patterns,
-    ) -> Result<Self, String> {
+        formats: Strength,
+    ) -> Result<(), (String, String)> {
         let patterns = patterns.clone();
         let mut options = jsonschema::options_for::<TapeJson>()
             .with_draft(Draft::Draft202012)
             .offline()
-            .should_validate_formats(true)
+            .with_pattern_options(PatternOptions::regex())
+            .should_validate_formats(formats == Strength::Assert)
             .should_ignore_unknown_formats(false)
             .with_keyword("pattern", move |_, source, _| {
                 let pattern = source.as_str().and_then(|source| patterns.get(source));
                 let pattern = pattern.ok_or_else(|| ValidationError::schema("unknown pattern"))?;
                 Ok(Box::new(PatternKeyword(Arc::clone(pattern))))
             });
+        options = options.with_keyword("multipleOf", |_, divisor, _| {
+            let divisor = divisor.as_number().map(Decimal::from);
+            let divisor = divisor.ok_or_else(|| ValidationError::schema("no divisor"))?;
+            Ok(Box::new(MultipleOf(divisor)))
+        });
+        for marker in ["readOnly", "writeOnly"] {
+            options = options.with_keyword(marker, |_, _, _| Ok(Box::new(Hidden)));
+        }
         for (name, check) in format::text_checks() {
             options = options.with_format(name, check);
         }
-        let validator =
-            options.build(schema).map_err(|error| format!("{}: {error}", error.instance_path()))?;
-        Ok(Self { validator, names, direction })
+        let validator = options
+            .build(schema)
+            .map_err(|error| (error.instance_path().to_string(), error.to_string()))?;
+        // A set is built once; a second schema would not be taken.
+        self.0.set(Built { validator, vocabulary }).map_err(|_built| (String::new(), String::new()))
+    }
+}
+
+impl Schema {
+    pub(crate) fn new(set: Arc<SchemaSet>, key: usize) -> Self {
+        Self { set, key: key.to_string().into() }
+    }
+
+    /// The name of the schema among the properties of the set's.
+    pub(crate) fn key(&self) -> &str {
+        &self.key
     }
 
     /// Checks an instance; allocates only to refuse.
     ///
     /// # Errors
     ///
-    /// The first mismatch found.
+    /// The first mismatch found; any instance, where the set was never built.
     pub(crate) fn check(&self, instance: TapeNode<'_>) -> Result<(), Mismatch> {
+        let Some(built) = self.set.0.get() else {
+            return Err(Mismatch { pointer: "".into(), keyword: None });
+        };
         take_undecided();
-        let is_valid = self.validator.is_valid(instance);
+        let is_valid = built.validator.is_valid(Scope::new(&self.key, instance).root());
         if take_undecided() {
             return Err(Mismatch { pointer: "".into(), keyword: Some("pattern".into()) });
         }
-        if is_valid { Ok(()) } else { Err(self.explain(instance)) }
+        if is_valid { Ok(()) } else { Err(built.explain(&self.key, instance)) }
+    }
+}
+
+impl Built {
+    /// Where a sender named the alternative that it meant, what is wrong with that one is told.
+    #[cold]
+    fn explain(&self, key: &str, instance: TapeNode<'_>) -> Mismatch {
+        let mut told = Mismatch { pointer: "".into(), keyword: None };
+        let (mut key, mut instance) = (key, instance);
+        for _ in 0..EXPLAINED_ALTERNATIVES {
+            let scope = Scope::new(key, instance).with_fuel(EXPLAINED_VISITS);
+            let result = self.validator.validate(scope.root());
+            take_undecided();
+            let Err(error) = result else { break };
+            if scope.fuel() == Some(0) {
+                break;
+            }
+            let pointer = format!("{}{}", told.pointer, self.pointer(&error));
+            if pointer.len() > POINTER_LIMIT {
+                break;
+            }
+            told = Mismatch { pointer: pointer.into(), keyword: Some(keyword(&error)) };
+            let Some((branch, place)) = self.meant(&error, instance) else { break };
+            (key, instance) = (branch, place);
+        }
+        told
     }
 
-    #[cold]
-    fn explain(&self, instance: TapeNode<'_>) -> Mismatch {
-        let fuel = Cell::new(EXPLAINED_VISITS);
-        let result = self.validator.validate(instance.with_fuel(&fuel));
-        take_undecided();
-        match result {
-            Err(error) if fuel.get() > 0 => Mismatch {
-                pointer: self.pointer(&error).into(),
-                keyword: Some(self.keyword(&error)),
-            },
-            _ => Mismatch { pointer: "".into(), keyword: None },
+    /// The schema that the discriminator of the failed alternatives names, and the instance that it
+    /// is for.
+    fn meant<'s, 'i>(
+        &'s self,
+        error: &ValidationError<'_>,
+        instance: TapeNode<'i>,
+    ) -> Option<(&'s str, TapeNode<'i>)> {
+        let discriminator = self.vocabulary.discriminators.get(error.schema_path().as_str())?;
+        let mut place = instance;
+        for segment in error.instance_path().segments().skip(1) {
+            place = match segment {
+                LocationSegment::Property(name) => {
+                    place.members().find(|(known, _)| **known == *name)?.1
+                }
+                LocationSegment::Index(index) => place.elements().nth(index)?,
+            };
         }
+        let (_, value) = place.members().find(|(name, _)| **name == *discriminator.property)?;
+        let branch = discriminator.branches.get(&*value.as_string()?)?;
+        Some((branch, place))
     }
 
     fn pointer(&self, error: &ValidationError<'_>) -> String {
         let mut pointer = String::new();
-        for segment in error.instance_path().segments() {
+        // The first is the schema's key.
+        for segment in error.instance_path().segments().skip(1) {
             let end = pointer.len();
             match segment {
-                LocationSegment::Property(name) if self.names.contains(&*name) => {
+                LocationSegment::Property(name) if self.vocabulary.names.contains(&*name) => {
                     pointer.push('/');
                     pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
                 }
@@ -129,25 +215,49 @@ impl Schema {
         }
         pointer
     }
+}
 
-    fn keyword(&self, error: &ValidationError<'_>) -> Box<str> {
-        let ValidationErrorKind::FalseSchema = error.kind() else {
-            return error.kind().keyword().into();
-        };
-        // `false` stands where `additionalProperties` closes an object, and, by our rewriting, in
-        // place of the members that this direction must not carry.
-        let path = error.schema_path();
-        let in_properties = path.segments().any(
-            |segment| matches!(segment, LocationSegment::Property(name) if name == "properties"),
-        );
-        match (path.segments().last(), self.direction) {
-            (Some(LocationSegment::Property(name)), _) if name == "additionalProperties" => {
-                "additionalProperties".into()
-            }
-            (_, Direction::Request) if in_properties => "readOnly".into(),
-            (_, Direction::Response) if in_properties => "writeOnly".into(),
-            _ => "falseSchema".into(),
+fn keyword(error: &ValidationError<'_>) -> Box<str> {
+    let ValidationErrorKind::FalseSchema = error.kind() else {
+        return error.kind().keyword().into();
+    };
+    // `false` stands where such a keyword closes an object or a list.
+    match error.schema_path().segments().last() {
+        Some(LocationSegment::Property(name))
+            if matches!(
+                &*name,
+                "additionalProperties" | "items" | "unevaluatedProperties" | "unevaluatedItems"
+            ) =>
+        {
+            name.into()
         }
+        _ => "falseSchema".into(),
+    }
+}
+
+/// A member that this direction must not carry, whatever its value.
+struct Hidden;
+
+impl<'i> Keyword<'i, TapeJson> for Hidden {
+    fn validate(&self, _: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
+        Err(ValidationError::custom(""))
+    }
+
+    fn is_valid(&self, _: TapeNode<'i>) -> bool {
+        false
+    }
+}
+
+/// `multipleOf` without rounding: 19.99 is a multiple of 0.01.
+struct MultipleOf(Decimal);
+
+impl<'i> Keyword<'i, TapeJson> for MultipleOf {
+    fn validate(&self, instance: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) { Ok(()) } else { Err(ValidationError::custom("")) }
+    }
+
+    fn is_valid(&self, instance: TapeNode<'i>) -> bool {
+        instance.as_number().is_none_or(|number| Decimal::from(number).is_multiple_of(&self.0))
     }
 }
 

@@ -19,20 +19,52 @@ pub enum TapeJson {}
 #[derive(Clone, Copy)]
 pub struct TapeNode<'a> {
     tape: &'a [Node<'a>],
+    scope: Option<&'a Scope<'a>>,
+}
+
+/// What a value is looked at in: an object made up around it, of which it is the only member.
+///
+/// A schema that has one property for each of many schemas is so asked for one of them, and the value
+/// need not be copied behind cells of its own.
+pub struct Scope<'a> {
+    head: [Node<'a>; 2],
+    content: &'a [Node<'a>],
     /// How many values may still be looked at, where explaining an error is bounded.
-    fuel: Option<&'a Cell<u32>>,
+    fuel: Option<Cell<u32>>,
+}
+
+impl<'a> Scope<'a> {
+    /// Around `content`, as the member `name`.
+    pub fn new(name: &'a str, content: TapeNode<'a>) -> Self {
+        let head = [Node::Object { len: 1, count: content.tape.len() + 1 }, Node::String(name)];
+        Self { head, content: content.tape, fuel: None }
+    }
+
+    /// The same, in which at most `fuel` values can be visited: then containers look empty.
+    #[must_use]
+    pub fn with_fuel(self, fuel: u32) -> Self {
+        Self { fuel: Some(Cell::new(fuel)), ..self }
+    }
+
+    /// The values that may still be visited; none where that is not bounded.
+    pub fn fuel(&self) -> Option<u32> {
+        self.fuel.as_ref().map(Cell::get)
+    }
+
+    /// The object.
+    pub fn root(&'a self) -> TapeNode<'a> {
+        TapeNode { tape: &self.head, scope: Some(self) }
+    }
+
+    fn content(&'a self) -> TapeNode<'a> {
+        TapeNode { tape: self.content, scope: self.fuel.is_some().then_some(self) }
+    }
 }
 
 impl<'a> TapeNode<'a> {
     /// The value whose first cell is the first of `tape`. Names of an object must be unique.
     pub fn new(tape: &'a [Node<'a>]) -> Self {
-        Self { tape, fuel: None }
-    }
-
-    /// The same value, in which at most `fuel` values can be visited: then containers look empty.
-    #[must_use]
-    pub fn with_fuel(self, fuel: &'a Cell<u32>) -> Self {
-        Self { fuel: Some(fuel), ..self }
+        Self { tape, scope: None }
     }
 
     /// The cells of this value alone.
@@ -47,11 +79,19 @@ impl<'a> TapeNode<'a> {
 
     /// The cells behind the first `count`.
     fn behind(&self, count: usize) -> Self {
-        Self { tape: self.tape.get(count..).unwrap_or_default(), fuel: self.fuel }
+        Self { tape: self.tape.get(count..).unwrap_or_default(), scope: self.scope }
+    }
+
+    /// The value itself, or, behind the name in a made-up object, what that is around.
+    fn or_content(self) -> Self {
+        match self.scope {
+            Some(scope) if self.tape.is_empty() => scope.content(),
+            _ => self,
+        }
     }
 
     fn spend(&self) -> bool {
-        let Some(fuel) = self.fuel else { return true };
+        let Some(fuel) = self.scope.and_then(|scope| scope.fuel.as_ref()) else { return true };
         let left = fuel.get();
         fuel.set(left.saturating_sub(1));
         left > 0
@@ -66,12 +106,14 @@ impl<'a> TapeNode<'a> {
         }
     }
 
-    fn members(&self) -> Members<'a> {
+    /// Its members, if it is an object.
+    pub fn members(&self) -> Members<'a> {
         let len = if let Node::Object { len, .. } = self.cell() { len } else { 0 };
         Members { rest: self.behind(1), left: len }
     }
 
-    fn elements(&self) -> Elements<'a> {
+    /// Its elements, if it is an array.
+    pub fn elements(&self) -> Elements<'a> {
         let len = if let Node::Array { len, .. } = self.cell() { len } else { 0 };
         Elements { rest: self.behind(1), left: len }
     }
@@ -194,7 +236,17 @@ impl<'a> Object<'a, TapeJson> for TapeNode<'a> {
     }
 
     fn get(&self, key: &Box<str>) -> Option<Self> {
-        TapeNode::members(self).find(|(name, _)| *name == &**key).map(|(_, value)| value)
+        let [Node::Object { len, .. }, rest @ ..] = self.tape else { return None };
+        let (mut rest, key) = (rest, key.as_bytes());
+        for _ in 0..*len {
+            let [Node::String(name), value @ ..] = rest else { return None };
+            if is_same(name.as_bytes(), key) {
+                let value = TapeNode { tape: value, scope: self.scope }.or_content();
+                return value.spend().then_some(value);
+            }
+            rest = value.get(value.first().map_or(0, cells)..)?;
+        }
+        None
     }
 
     fn members(&self) -> Members<'a> {
@@ -219,6 +271,27 @@ impl<'a> Array<'a, TapeJson> for TapeNode<'a> {
     }
 }
 
+/// Whether two names are the same. Names are short: two comparisons that may overlap are faster than
+/// a call.
+#[inline]
+fn is_same(one: &[u8], other: &[u8]) -> bool {
+    if one.len() != other.len() {
+        return false;
+    }
+    match (one.first_chunk::<8>(), one.last_chunk::<8>()) {
+        (Some(start), Some(end)) if one.len() <= 16 => {
+            other.first_chunk() == Some(start) && other.last_chunk() == Some(end)
+        }
+        _ if one.len() > 16 => one == other,
+        _ => match (one.first_chunk::<4>(), one.last_chunk::<4>()) {
+            (Some(start), Some(end)) => {
+                other.first_chunk() == Some(start) && other.last_chunk() == Some(end)
+            }
+            _ => one.iter().zip(other).all(|(one, other)| one == other),
+        },
+    }
+}
+
 /// The members of an object, in the order of the document.
 pub struct Members<'a> {
     rest: TapeNode<'a>,
@@ -231,7 +304,7 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let Node::String(name) = self.rest.cell() else { return None };
-        let value = self.rest.behind(1);
+        let value = self.rest.behind(1).or_content();
         self.rest = value.behind(cells(&value.cell()));
         value.spend().then_some((name, value))
     }

@@ -132,7 +132,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Removes every line of some fields; the others keep their order.
-fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&is_removed) {
         return;
     }

@@ -68,7 +68,7 @@ impl<'d> Compiler<'d> {
         let Some(seat) = self.seat(location, at) else { return };
         if seat == Seat::Field(Direction::Request) && is_ignored(name) {
             let message = format!("the definition of `{name}` as a parameter");
-            return self.problem(at, Problem::NoEffect(message.into()));
+            return self.problem(at, Problem::Ineffective(message.into()));
         }
         let Some(rule) = self.parameter_rule(name, at, seat) else { return };
         let pushed = match seat {

@@ -54,6 +54,12 @@ impl<'d> At<'d> {
 }
 
 impl Documents {
+    /// The first document as a whole.
+    pub(in super::super) fn start(&self) -> At<'_> {
+        let Place { file, pointer } = Place::root();
+        At { value: self.root(file), pointer, file }
+    }
+
     /// The part that `reference`, written at `from`, leads to.
     ///
     /// # Errors
@@ -85,15 +91,20 @@ impl<'d> Compiler<'d> {
         self.problem(at, Problem::Unexpected { expected, found });
     }
 
-    /// An object with no fields but these and extensions.
+    /// An object with no fields but these and extensions; `name@3.1` is one from that version on.
     pub(super) fn fields(&mut self, at: &At<'d>, known: &str) -> Option<&'d Map<String, Value>> {
         let Some(object) = at.value.as_object() else {
             self.unexpected(at, "an object");
             return None;
         };
         for name in object.keys().filter(|name| !name.starts_with("x-")) {
-            if !known.split(' ').any(|known| known == name) {
-                let problem = Problem::UnknownField(name.as_str().into());
+            let is_known = known.split(' ').any(|known| match known.split_once('@') {
+                Some((known, since)) => known == name && self.version.name() >= since,
+                None => known == name,
+            });
+            if !is_known {
+                let version = self.version.name();
+                let problem = Problem::UnknownField { name: name.as_str().into(), version };
                 self.problem(&at.below(at.value, name), problem);
             }
         }

@@ -1,437 +1,512 @@
-//! One Schema Object of OpenAPI 3.0 to JSON Schema 2020-12, keyword by keyword.
+//! One Schema Object to JSON Schema 2020-12, keyword by keyword.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::super::document::escape;
-use super::super::format::{Format, format};
-use super::super::pattern::Pattern;
+use super::super::compile::Version;
+use super::super::compile::reader::At;
+use super::super::document::{escape, unescape};
+use super::super::documents::Place;
+use super::super::policy::Strength;
 use super::super::problem::Problem;
-use super::super::schema::Direction;
-use super::{Schemas, kind, resolve};
+use super::super::schema::{Direction, Discriminator};
+use super::constraints::count;
+use super::{Schemas, Variant, Within, kind, uri};
 
-/// One walk through one schema.
+/// One walk through one definition.
 pub(super) struct Rewriting<'s, 'd> {
+    /// The definition's, and the pointer to where it stands.
+    pub(super) key: usize,
+    pub(super) base: &'s str,
     pub(super) schemas: &'s mut Schemas<'d>,
     pub(super) direction: Direction,
-    pub(super) references: Vec<String>,
-    pub(super) names: HashSet<Box<str>>,
+    /// The keys of the definitions that it refers to.
+    pub(super) references: BTreeSet<usize>,
+}
+
+/// Keywords that only describe, or only hold what others refer to.
+fn is_annotation(keyword: &str, version: Version) -> bool {
+    matches!(
+        keyword,
+        "title" | "description" | "default" | "example" | "externalDocs" | "deprecated" | "xml"
+    ) || version > Version::V3_0
+        && matches!(keyword, "examples" | "$comment" | "$anchor" | "$id" | "$vocabulary")
+        || keyword.starts_with("x-")
 }
 
 impl<'d> Rewriting<'_, 'd> {
-    fn problem(&mut self, pointer: &str, problem: Problem) {
-        self.schemas.problems.push((pointer.to_owned(), problem));
+    pub(super) fn problem(&mut self, at: &At<'_>, problem: Problem) {
+        self.schemas.problems.push((at.place(), problem));
     }
 
-    fn unexpected(&mut self, pointer: &str, expected: &'static str, found: &Value) {
-        let found = kind(found).into();
-        self.problem(pointer, Problem::Unexpected { expected, found });
+    pub(super) fn unexpected(&mut self, at: &At<'_>, expected: &'static str) {
+        let found = kind(at.value).into();
+        self.problem(at, Problem::Unexpected { expected, found });
     }
 
-    /// The schema at `pointer` rewritten. `hidden` are members that a schema around it keeps from this
-    /// direction.
-    pub(super) fn schema(
-        &mut self,
-        value: &'d Value,
-        pointer: &str,
-        hidden: &HashSet<&'d str>,
-    ) -> Value {
-        let Some(object) = value.as_object() else {
-            self.unexpected(pointer, "a schema", value);
-            return Value::Bool(false);
+    /// The schema at `at` rewritten, to stand alone.
+    pub(super) fn definition(&mut self, at: &At<'d>, within: &Within) -> Value {
+        let mut schema = self.rewritten(at, within);
+        let anchor = at.value.get("$dynamicAnchor").and_then(Value::as_str);
+        if let (Some(anchor), Some(object)) = (anchor, schema.as_object_mut())
+            && self.schemas.container(&at.place(), self.direction).is_some()
+            && *within == Within::default()
+        {
+            object.insert("$dynamicAnchor".to_owned(), anchor.into());
+        }
+        schema
+    }
+
+    /// The schema at `at` rewritten, to stand within another. What has a name of its own is only
+    /// referred to, so that the name is given once.
+    fn schema(&mut self, at: &At<'d>, within: &Within) -> Value {
+        let has_name = ["$id", "$dynamicAnchor"]
+            .iter()
+            .any(|name| at.value.get(name).is_some_and(Value::is_string));
+        if has_name && self.schemas.version > Version::V3_0 {
+            return json!({"$ref": self.refer(at, within.clone())});
+        }
+        self.rewritten(at, within)
+    }
+
+    fn rewritten(&mut self, at: &At<'d>, within: &Within) -> Value {
+        let is_old = self.schemas.version == Version::V3_0;
+        let object = match at.value {
+            Value::Object(object) => object,
+            // 3.0 has booleans in this place alone.
+            Value::Bool(all) if !is_old || at.pointer.ends_with("/additionalProperties") => {
+                return Value::Bool(*all);
+            }
+            _ => {
+                self.unexpected(at, "a schema");
+                return Value::Bool(false);
+            }
         };
-        if let Some(reference) = object.get("$ref") {
-            return self.reference(object, reference, pointer);
+        if is_old && object.contains_key("$ref") {
+            return self.reference(at, within);
         }
-        let mut hidden = hidden.clone();
-        self.hide(object, &mut hidden, &mut HashSet::new());
+        let mut hidden = within.hidden.clone();
+        self.hide(at, &mut hidden, &mut HashSet::new());
+        let within = Within { hidden, is_branch: within.is_branch };
         let mut out = Map::new();
-        for (keyword, value) in object {
-            let at = format!("{pointer}/{}", escape(keyword));
-            self.keyword(keyword, value, &at, &hidden, &mut out);
+        for (keyword, field) in at.members() {
+            self.keyword(at, keyword, &field, &within, &mut out);
         }
-        self.bounds(object, pointer, &mut out);
-        self.types(object, pointer, &mut out);
+        self.bounds(at, &mut out);
+        self.types(at, &mut out);
+        if !within.is_branch {
+            self.close(at, &mut out);
+        }
         Value::Object(out)
     }
 
-    fn reference(
-        &mut self,
-        object: &'d Map<String, Value>,
-        reference: &'d Value,
-        pointer: &str,
-    ) -> Value {
-        for sibling in object.keys() {
-            let is_prose = matches!(&**sibling, "$ref" | "description" | "title" | "summary")
-                || is_annotation(sibling);
+    /// A Reference Object of 3.0: what stands beside `$ref` has no effect.
+    fn reference(&mut self, at: &At<'d>, within: &Within) -> Value {
+        for (sibling, field) in at.members() {
+            let is_prose = matches!(sibling, "$ref" | "description" | "title" | "summary")
+                || is_annotation(sibling, Version::V3_0);
             if !is_prose {
-                let at = format!("{pointer}/{}", escape(sibling));
-                self.problem(&at, Problem::BesideReference(sibling.as_str().into()));
+                self.problem(&field, Problem::BesideReference(sibling.into()));
             }
         }
-        let at = format!("{pointer}/$ref");
-        let Some(text) = reference.as_str() else {
-            self.unexpected(&at, "a string", reference);
-            return Value::Bool(false);
+        match self.referred(at, "$ref", within.clone()) {
+            Some(uri) => json!({"$ref": uri}),
+            None => Value::Bool(false),
+        }
+    }
+
+    /// The URI of the definition of what `$ref` leads to.
+    fn referred(&mut self, at: &At<'d>, keyword: &str, within: Within) -> Option<String> {
+        let field = at.get(keyword)?;
+        let Some(text) = field.value.as_str() else {
+            self.unexpected(&field, "a string");
+            return None;
         };
-        match resolve(self.schemas.root, text) {
-            Ok(target) => {
-                let key = self.schemas.key(&target);
-                self.references.push(target);
-                json!({"$ref": format!("#/$defs/{key}")})
+        match self.schemas.documents.resolve(at, text) {
+            Ok(target) if self.is_cycle(&target) => {
+                self.problem(&field, Problem::ReferenceCycle);
+                None
             }
+            Ok(target) => Some(self.refer(&target, within)),
             Err(problem) => {
-                self.problem(&at, problem);
-                Value::Bool(false)
+                self.problem(&field, problem);
+                None
             }
         }
     }
 
-    /// Adds the members that `object`, or an `allOf` branch of it, keeps from this direction.
-    fn hide(
-        &self,
-        object: &'d Map<String, Value>,
-        hidden: &mut HashSet<&'d str>,
-        seen: &mut HashSet<*const Map<String, Value>>,
-    ) {
-        if !seen.insert(std::ptr::from_ref(object)) {
-            return;
-        }
-        let marker = match self.direction {
-            Direction::Request => "readOnly",
-            Direction::Response => "writeOnly",
-        };
-        for (name, property) in
-            object.get("properties").and_then(Value::as_object).into_iter().flatten()
-        {
-            let flag = self.follow(property).and_then(|property| property.get(marker));
-            if flag.and_then(Value::as_bool) == Some(true) {
-                hidden.insert(name);
+    /// Whether `$ref` alone leads from here back to here, so that no instance could ever be decided.
+    fn is_cycle(&self, start: &At<'d>) -> bool {
+        let mut seen = HashSet::from([start.place()]);
+        let mut at = start.clone();
+        while let Some(target) = self.target(&at) {
+            if !seen.insert(target.place()) {
+                return true;
             }
+            at = target;
         }
-        for branch in object.get("allOf").and_then(Value::as_array).into_iter().flatten() {
-            if let Some(branch) = self.follow(branch) {
-                self.hide(branch, hidden, seen);
-            }
-        }
+        false
     }
 
-    /// The schema object behind `$ref`s, if there is one.
-    fn follow(&self, mut schema: &'d Value) -> Option<&'d Map<String, Value>> {
-        // A chain longer than this is a cycle, or will be reported as too long elsewhere.
-        for _ in 0..64 {
-            let object = schema.as_object()?;
-            let Some(reference) = object.get("$ref") else { return Some(object) };
-            let target = resolve(self.schemas.root, reference.as_str()?).ok()?;
-            schema = self.schemas.root.pointer(&target)?;
+    /// The URI of the definition of what stands at `target`.
+    fn refer(&mut self, target: &At<'d>, within: Within) -> String {
+        let variant = self.variant(target.place(), within);
+        let container = self.schemas.container(&variant.place, variant.direction);
+        let key = self.schemas.refer(variant);
+        self.references.insert(key);
+        uri(container, key)
+    }
+
+    fn variant(&self, place: Place, mut within: Within) -> Variant {
+        // A name that the target keeps to itself in any case makes no difference.
+        if !within.hidden.is_empty() && !self.schemas.documents.is_directional(&place) {
+            let value = self.schemas.documents.value(&place);
+            if value.is_some_and(|value| !requires(value, 0)) {
+                within.hidden.clear();
+            }
         }
-        None
+        if self.schemas.options.policy.closed_objects == super::super::policy::ClosedObjects::Off {
+            within.is_branch = false;
+        }
+        self.schemas.variant(place, self.direction, within)
     }
 
     fn keyword(
         &mut self,
+        parent: &At<'d>,
         keyword: &str,
-        value: &'d Value,
-        at: &str,
-        hidden: &HashSet<&'d str>,
+        at: &At<'d>,
+        within: &Within,
         out: &mut Map<String, Value>,
     ) {
-        match keyword {
+        let is_modern = self.schemas.version > Version::V3_0;
+        let alone = Within::default();
+        let beside = Within { is_branch: true, ..Within::default() };
+        let value = match keyword {
             // Together with others, in `types` and `bounds`.
             "type" | "format" | "minimum" | "maximum" | "exclusiveMinimum" | "exclusiveMaximum" => {
+                None
             }
-            "nullable" | "readOnly" | "writeOnly" => {
-                if !value.is_boolean() {
-                    self.unexpected(at, "a boolean", value);
-                }
-            }
-            "multipleOf" => {
-                if value.as_f64().is_some_and(|number| number > 0.0) {
-                    out.insert(keyword.to_owned(), value.clone());
-                } else {
-                    self.unexpected(at, "a number above 0", value);
-                }
-            }
+            "nullable" if !is_modern => self.boolean(at).and(None),
+            "readOnly" | "writeOnly" => self.boolean(at).and(None),
+            "uniqueItems" => self.boolean(at),
+            "multipleOf" => self.taken(at, "a number above 0", |value| {
+                value.as_f64().is_some_and(|number| number > 0.0).then(|| value.clone())
+            }),
             "maxLength" | "minLength" | "maxItems" | "minItems" | "maxProperties"
-            | "minProperties" => match count(value) {
-                Some(count) => {
-                    out.insert(keyword.to_owned(), count.into());
-                }
-                None => self.unexpected(at, "a whole number from 0", value),
+            | "minProperties" => {
+                self.taken(at, "a whole number from 0", |v| Some(count(v)?.into()))
+            }
+            "enum" => self.taken(at, "a list of at least one value", |value| {
+                value.as_array().filter(|v| !v.is_empty() || is_modern).map(|_| value.clone())
+            }),
+            "pattern" => match at.value.as_str() {
+                Some(source) => self.pattern(source, at).map(|_| source.into()),
+                None => self.taken(at, "a pattern", |_| None),
             },
-            "uniqueItems" => {
-                if value.is_boolean() {
-                    out.insert(keyword.to_owned(), value.clone());
-                } else {
-                    self.unexpected(at, "a boolean", value);
-                }
+            "required" => self.required(at, within),
+            "properties" => self.properties(at, within),
+            "allOf" => {
+                let hidden = within.hidden.clone();
+                self.branches(at, &Within { hidden, is_branch: true })
             }
-            "enum" => {
-                if value.as_array().is_some_and(|values| !values.is_empty()) {
-                    out.insert(keyword.to_owned(), value.clone());
-                } else {
-                    self.unexpected(at, "a list of at least one value", value);
-                }
+            "anyOf" | "oneOf" => self.branches(at, &beside),
+            "additionalProperties" if at.value.is_boolean() => Some(at.value.clone()),
+            "items" | "additionalProperties" => Some(self.schema(at, &alone)),
+            "not" => Some(self.schema(at, &beside)),
+            "discriminator" => {
+                self.discriminator(parent, at);
+                None
             }
-            "pattern" => self.pattern(value, at, out),
-            "required" => self.required(value, at, hidden, out),
-            "properties" => self.properties(value, at, hidden, out),
-            "allOf" | "anyOf" | "oneOf" => {
-                let Some(branches) = value.as_array().filter(|branches| !branches.is_empty())
-                else {
-                    return self.unexpected(at, "a list of at least one schema", value);
-                };
-                let none = HashSet::new();
-                let hidden = if keyword == "allOf" { hidden } else { &none };
-                let branches = branches
-                    .iter()
-                    .enumerate()
-                    .map(|(index, branch)| self.schema(branch, &format!("{at}/{index}"), hidden));
-                let branches = branches.collect();
-                out.insert(keyword.to_owned(), Value::Array(branches));
-            }
-            "additionalProperties" if value.is_boolean() => {
-                out.insert(keyword.to_owned(), value.clone());
-            }
-            "not" | "items" | "additionalProperties" => {
-                let schema = self.schema(value, at, &HashSet::new());
-                out.insert(keyword.to_owned(), schema);
-            }
-            "discriminator" => self.discriminator(value, at),
-            _ if is_annotation(keyword) => {}
-            _ => self.problem(at, Problem::NotEnforced(format!("keyword:{keyword}").into())),
-        }
-    }
-
-    fn pattern(&mut self, value: &Value, at: &str, out: &mut Map<String, Value>) {
-        let Some(source) = value.as_str() else {
-            return self.unexpected(at, "a pattern", value);
+            _ if is_annotation(keyword, self.schemas.version) => None,
+            _ if is_modern => self.modern(parent, keyword, at, within),
+            _ => self.unknown(keyword, at),
         };
-        if !self.schemas.patterns.contains_key(source) {
-            match Pattern::new(source) {
-                Ok(pattern) => {
-                    self.schemas.patterns.insert(source.to_owned(), Arc::new(pattern));
-                }
-                Err(reason) => return self.problem(at, Problem::Pattern(reason.into())),
-            }
+        if let Some(value) = value {
+            out.insert(keyword.to_owned(), value);
         }
-        out.insert("pattern".to_owned(), value.clone());
     }
 
-    fn required(
+    /// The keywords that 3.1 has beyond 3.0: those of JSON Schema 2020-12.
+    fn modern(
         &mut self,
-        value: &'d Value,
-        at: &str,
-        hidden: &HashSet<&'d str>,
-        out: &mut Map<String, Value>,
-    ) {
+        parent: &At<'d>,
+        keyword: &str,
+        at: &At<'d>,
+        within: &Within,
+    ) -> Option<Value> {
+        let alone = Within::default();
+        let beside = Within { is_branch: true, ..Within::default() };
+        match keyword {
+            "$ref" => {
+                // Alone, it is its target; beside others, one of several.
+                let is_alone = parent
+                    .members()
+                    .all(|(name, _)| name == "$ref" || is_annotation(name, self.schemas.version));
+                let is_branch = within.is_branch || !is_alone;
+                let within = Within { hidden: within.hidden.clone(), is_branch };
+                self.referred(parent, "$ref", within).map(Value::from)
+            }
+            "$dynamicRef" => self.dynamic(parent, at),
+            "$dynamicAnchor" => {
+                self.taken(at, "a name", |v| v.as_str().map(|_| json!(null))).and(None)
+            }
+            "$schema" => self.schema_dialect(at),
+            "$defs" | "definitions" => {
+                for (_, schema) in self.map(at).iter().flat_map(At::members) {
+                    for direction in [Direction::Request, Direction::Response] {
+                        self.schemas.check_later(&schema, direction);
+                    }
+                }
+                None
+            }
+            "const" => Some(at.value.clone()),
+            "minContains" | "maxContains" => {
+                self.taken(at, "a whole number from 0", |value| Some(count(value)?.into()))
+            }
+            "contains" | "propertyNames" | "unevaluatedItems" | "unevaluatedProperties" => {
+                Some(self.schema(at, &alone))
+            }
+            "if" | "then" | "else" => Some(self.schema(at, &beside)),
+            "prefixItems" => self.branches(at, &alone),
+            "dependentSchemas" => {
+                let at = self.map(at)?;
+                let schemas = at.members().map(|(name, schema)| {
+                    self.schemas.vocabulary.names.insert(name.into());
+                    (name.to_owned(), self.schema(&schema, &beside))
+                });
+                Some(Value::Object(schemas.collect()))
+            }
+            "dependentRequired" => self.dependent_required(at, within),
+            "patternProperties" => self.pattern_properties(at),
+            "contentEncoding" | "contentMediaType" | "contentSchema" => {
+                if self.schemas.options.policy.content_keywords == Strength::Assert {
+                    return self.unknown(keyword, at);
+                }
+                None
+            }
+            _ => self.unknown(keyword, at),
+        }
+    }
+
+    fn unknown(&mut self, keyword: &str, at: &At<'d>) -> Option<Value> {
+        self.problem(at, Problem::NotEnforced(format!("keyword:{keyword}").into()));
+        None
+    }
+
+    fn taken(
+        &mut self,
+        at: &At<'d>,
+        expected: &'static str,
+        take: impl Fn(&Value) -> Option<Value>,
+    ) -> Option<Value> {
+        let taken = take(at.value);
+        if taken.is_none() {
+            self.unexpected(at, expected);
+        }
+        taken
+    }
+
+    fn boolean(&mut self, at: &At<'d>) -> Option<Value> {
+        self.taken(at, "a boolean", |value| value.is_boolean().then(|| value.clone()))
+    }
+
+    fn map(&mut self, at: &At<'d>) -> Option<At<'d>> {
+        if !at.value.is_object() {
+            self.unexpected(at, "schemas by name");
+            return None;
+        }
+        Some(at.clone())
+    }
+
+    fn branches(&mut self, at: &At<'d>, within: &Within) -> Option<Value> {
+        if at.value.as_array().is_none_or(Vec::is_empty) {
+            self.unexpected(at, "a list of at least one schema");
+            return None;
+        }
+        Some(at.items().map(|branch| self.schema(&branch, within)).collect())
+    }
+
+    fn names(&mut self, at: &At<'d>) -> Option<Vec<&'d str>> {
+        let names = at.value.as_array();
         let names: Option<Vec<&str>> =
-            value.as_array().and_then(|names| names.iter().map(Value::as_str).collect());
-        let Some(names) = names else {
-            return self.unexpected(at, "a list of member names", value);
-        };
+            names.and_then(|names| names.iter().map(Value::as_str).collect());
+        if names.is_none() {
+            self.unexpected(at, "a list of member names");
+        }
         let mut unique = HashSet::new();
-        let names = names.into_iter().filter(|name| !hidden.contains(name) && unique.insert(*name));
-        out.insert("required".to_owned(), names.collect());
+        let names = names?.into_iter().filter(|name| unique.insert(*name));
+        Some(names.collect())
     }
 
-    fn properties(
-        &mut self,
-        value: &'d Value,
-        at: &str,
-        hidden: &HashSet<&'d str>,
-        out: &mut Map<String, Value>,
-    ) {
-        let Some(properties) = value.as_object() else {
-            return self.unexpected(at, "schemas by member name", value);
-        };
-        let mut rewritten = Map::new();
-        for (name, property) in properties {
-            self.names.insert(name.as_str().into());
-            let at = format!("{at}/{}", escape(name));
-            let schema = self.schema(property, &at, &HashSet::new());
-            let schema = if hidden.contains(&**name) { Value::Bool(false) } else { schema };
-            rewritten.insert(name.clone(), schema);
+    fn required(&mut self, at: &At<'d>, within: &Within) -> Option<Value> {
+        let names = self.names(at)?.into_iter();
+        let names = names.filter(|name| !within.hidden.contains(*name)).map(|name| {
+            self.schemas.vocabulary.names.insert(name.into());
+            Value::from(name)
+        });
+        Some(names.collect())
+    }
+
+    fn dependent_required(&mut self, at: &At<'d>, within: &Within) -> Option<Value> {
+        let mut out = Map::new();
+        for (name, names) in self.map(at)?.members() {
+            out.insert(name.to_owned(), self.required(&names, within)?);
         }
-        out.insert("properties".to_owned(), Value::Object(rewritten));
+        Some(Value::Object(out))
+    }
+
+    fn properties(&mut self, at: &At<'d>, within: &Within) -> Option<Value> {
+        let mut out = Map::new();
+        for (name, property) in self.map(at)?.members() {
+            self.schemas.vocabulary.names.insert(name.into());
+            let mut schema = self.schema(&property, &Within::default());
+            if within.hidden.contains(name) && self.refuses_hidden() {
+                schema = json!({self.marker(): true});
+            }
+            out.insert(name.to_owned(), schema);
+        }
+        Some(Value::Object(out))
+    }
+
+    fn pattern_properties(&mut self, at: &At<'d>) -> Option<Value> {
+        let mut out = Map::new();
+        for (source, property) in self.map(at)?.members() {
+            let schema = self.schema(&property, &Within::default());
+            match self.pattern(source, &property)?.linear_source() {
+                Some(translated) => {
+                    out.insert(translated.to_owned(), schema);
+                }
+                None => {
+                    self.unknown("patternProperties", &property);
+                }
+            }
+        }
+        Some(Value::Object(out))
+    }
+
+    /// A reference whose target may be another in an instance's course: only where it leads to a
+    /// dynamic anchor by name (JSON Schema 2020-12 section 8.2.3.2), else it is `$ref`.
+    fn dynamic(&mut self, parent: &At<'d>, at: &At<'d>) -> Option<Value> {
+        let referred = self.referred(parent, "$dynamicRef", Within::default())?;
+        let name = at.value.as_str()?.rsplit_once('#').map(|(_, name)| name)?;
+        let target = self.schemas.documents.resolve(parent, at.value.as_str()?).ok()?;
+        let resource = self.schemas.documents.resource(&target.place());
+        let is_anchor = self
+            .schemas
+            .documents
+            .dynamic_anchors(resource)
+            .any(|(known, place)| known == name && place == target.place());
+        match self.schemas.container(&target.place(), self.direction) {
+            Some(container) if is_anchor => {
+                let uri = uri(Some(container), 0);
+                let (base, _) = uri.split_once('#')?;
+                Some(format!("{base}#{name}").into())
+            }
+            _ => Some(referred.into()),
+        }
+    }
+
+    fn schema_dialect(&mut self, at: &At<'d>) -> Option<Value> {
+        match at.value.as_str() {
+            Some(text) if is_known_dialect(text) => {}
+            Some(text) => self.problem(at, Problem::Dialect(text.into())),
+            None => self.unexpected(at, "a URI"),
+        }
+        None
     }
 
     /// A discriminator never changes the outcome (OpenAPI 3.1.1, section 4.8.25); it must only make
     /// sense.
-    fn discriminator(&mut self, value: &Value, at: &str) {
-        if !value.get("propertyName").is_some_and(Value::is_string) {
+    fn discriminator(&mut self, parent: &At<'d>, at: &At<'d>) {
+        if !at.value.is_object() {
+            return self.unexpected(at, "an object");
+        }
+        if !at.value.get("propertyName").is_some_and(Value::is_string) {
             self.problem(at, Problem::Missing("propertyName".into()));
         }
-        for (name, target) in value.get("mapping").and_then(Value::as_object).into_iter().flatten()
-        {
-            let at = format!("{at}/mapping/{}", escape(name));
-            let Some(text) = target.as_str() else {
-                self.unexpected(&at, "a schema's name or reference", target);
+        let mut targets: Vec<(&str, At<'d>)> =
+            at.get("mapping").iter().flat_map(At::members).collect();
+        if self.schemas.version >= Version::V3_2 {
+            targets.extend(at.get("defaultMapping").map(|target| ("", target)));
+        }
+        let mut named = Vec::new();
+        for (name, target) in targets {
+            let Some(text) = target.value.as_str() else {
+                self.unexpected(&target, "a schema's name or reference");
                 continue;
             };
-            let named = format!("#/components/schemas/{}", escape(text));
-            if resolve(self.schemas.root, &named).is_err()
-                && let Err(problem) = resolve(self.schemas.root, text)
-            {
-                self.problem(&at, problem);
+            // A name wins over a reference where the text could be either.
+            let component = format!("#/components/schemas/{}", escape(text));
+            let root = self.schemas.documents.start();
+            let documents = self.schemas.documents;
+            match documents.resolve(&root, &component).or_else(|_| documents.resolve(at, text)) {
+                Ok(found) => named.push((name, found)),
+                Err(_) => self.problem(&target, Problem::Discriminator(text.into())),
             }
+        }
+        for keyword in ["oneOf", "anyOf"] {
+            self.alternatives(parent, keyword, at, &named);
         }
     }
 
-    /// `minimum` with its boolean `exclusiveMinimum`, and the like for the maximum.
-    fn bounds(
+    /// Remembers which of the alternatives a value of the discriminator means.
+    fn alternatives(
         &mut self,
-        object: &'d Map<String, Value>,
-        pointer: &str,
-        out: &mut Map<String, Value>,
+        parent: &At<'d>,
+        keyword: &str,
+        discriminator: &At<'d>,
+        named: &[(&str, At<'d>)],
     ) {
-        for (bound, exclusive) in [("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")]
-        {
-            let is_exclusive = match object.get(exclusive) {
-                None => false,
-                Some(Value::Bool(is_exclusive)) => *is_exclusive,
-                Some(other) => {
-                    self.unexpected(&format!("{pointer}/{exclusive}"), "a boolean", other);
-                    continue;
-                }
-            };
-            match object.get(bound) {
-                Some(limit) if limit.is_number() => {
-                    let keyword = if is_exclusive { exclusive } else { bound };
-                    out.insert(keyword.to_owned(), limit.clone());
-                }
-                Some(other) => self.unexpected(&format!("{pointer}/{bound}"), "a number", other),
-                None if is_exclusive => self.problem(pointer, Problem::Missing(bound.into())),
-                None => {}
-            }
-        }
-    }
-
-    /// `type` with `nullable` and `format`.
-    fn types(
-        &mut self,
-        object: &'d Map<String, Value>,
-        pointer: &str,
-        out: &mut Map<String, Value>,
-    ) {
-        let named = match object.get("type") {
-            None => None,
-            Some(Value::String(name))
-                if matches!(
-                    &**name,
-                    "string" | "number" | "integer" | "boolean" | "array" | "object"
-                ) =>
-            {
-                Some(&**name)
-            }
-            Some(other) => {
-                self.unexpected(&format!("{pointer}/type"), "one of the six types", other);
-                None
-            }
+        let Some(property) = discriminator.value.get("propertyName").and_then(Value::as_str) else {
+            return;
         };
-        if let Some(name) = named {
-            // 3.0.4: `nullable` adds null to the types named beside it, and to nothing else.
-            let is_nullable = object.get("nullable").and_then(Value::as_bool) == Some(true);
-            let types = if is_nullable { json!([name, "null"]) } else { json!(name) };
-            out.insert("type".to_owned(), types);
-            if name == "array" && !object.contains_key("items") {
-                self.problem(pointer, Problem::Missing("items".into()));
+        let mut branches = HashMap::new();
+        for branch in parent.get(keyword).iter().flat_map(At::items) {
+            let Some(target) = self.target(&branch) else { continue };
+            let within = Within { is_branch: true, ..Within::default() };
+            let variant = self.variant(target.place(), within);
+            let key = self.schemas.key(&variant);
+            let implied = target.pointer.strip_prefix("/components/schemas/").map(unescape);
+            let mapped = named.iter().filter(|(_, place)| place.place() == target.place());
+            let mapped = mapped.map(|(name, _)| (*name).to_owned());
+            for name in mapped.chain(implied) {
+                branches.entry(name.into()).or_insert_with(|| key.to_string().into());
             }
+            self.schemas.alternatives.insert(key);
         }
-        if let Some(value) = object.get("format") {
-            let at = format!("{pointer}/format");
-            match value.as_str() {
-                Some(name) => self.format(name, named, &at, out),
-                None => self.unexpected(&at, "a format's name", value),
-            }
-        }
-    }
-
-    fn format(&mut self, name: &str, named: Option<&str>, at: &str, out: &mut Map<String, Value>) {
-        let of_strings = matches!(named, None | Some("string"));
-        let of_numbers = matches!(named, None | Some("number" | "integer"));
-        let is_enforced = match format(name) {
-            Some(Format::Standard | Format::Text(_)) if of_strings => {
-                out.insert("format".to_owned(), name.into());
-                true
-            }
-            Some(Format::Integer { minimum, maximum }) if of_strings || of_numbers => {
-                if of_strings {
-                    out.insert("format".to_owned(), name.into());
-                }
-                if of_numbers {
-                    let range = json!({"minimum": number(minimum), "maximum": number(maximum), "multipleOf": 1});
-                    constrain(out, range);
-                }
-                true
-            }
-            Some(Format::Float) if of_numbers => {
-                constrain(out, json!({"minimum": f32::MIN, "maximum": f32::MAX}));
-                true
-            }
-            Some(Format::Unconstrained(of)) => match of {
-                "string" => of_strings,
-                _ => of_numbers,
-            },
-            _ => false,
-        };
-        if !is_enforced {
-            self.problem(at, Problem::NotEnforced(format!("format:{name}").into()));
-        }
+        let rest = parent.pointer.strip_prefix(self.base).unwrap_or_default();
+        let pointer = format!("/$defs/{}{rest}/{keyword}", self.key);
+        let property = property.into();
+        self.schemas
+            .vocabulary
+            .discriminators
+            .insert(pointer, Discriminator { property, branches });
     }
 }
 
-/// Adds keywords that are not there yet to the schema itself, the others to an `allOf` branch.
-fn constrain(out: &mut Map<String, Value>, keywords: Value) {
-    let Value::Object(keywords) = keywords else { return };
-    let mut branch = Map::new();
-    for (keyword, value) in keywords {
-        // Whole numbers need no `multipleOf` where the type says so.
-        if keyword == "multipleOf" && out.get("type").is_some_and(is_integer) {
-            continue;
-        }
-        let target = if out.contains_key(&keyword) { &mut branch } else { &mut *out };
-        target.insert(keyword, value);
-    }
-    if !branch.is_empty()
-        && let Value::Array(branches) = out.entry("allOf").or_insert_with(|| json!([]))
-    {
-        branches.push(Value::Object(branch));
-    }
+/// Whether a schema demands members by name, itself or in a branch.
+fn requires(schema: &Value, depth: usize) -> bool {
+    const DEPTH: usize = 8;
+    let Some(object) = schema.as_object() else { return false };
+    object.contains_key("required")
+        || object.contains_key("$ref")
+        || depth >= DEPTH
+        || object
+            .get("allOf")
+            .and_then(Value::as_array)
+            .is_some_and(|branches| branches.iter().any(|branch| requires(branch, depth + 1)))
 }
 
-fn is_integer(types: &Value) -> bool {
-    types == "integer" || types.get(0).is_some_and(|first| first == "integer")
-}
-
-fn number(value: i128) -> Value {
-    u64::try_from(value)
-        .map(Value::from)
-        .or_else(|_| i64::try_from(value).map(Value::from))
-        .unwrap_or_default()
-}
-
-/// A count, which JSON may write with a fraction of zero.
-fn count(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        let number = value.as_f64()?;
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "whole and within range by the filter"
-        )]
-        Some(number)
-            .filter(|number| number.fract() == 0.0 && (0.0..9e15).contains(number))
-            .map(|number| number as u64)
-    })
-}
-
-/// What describes and does not constrain.
-fn is_annotation(keyword: &str) -> bool {
-    matches!(
-        keyword,
-        "title" | "description" | "default" | "example" | "externalDocs" | "deprecated" | "xml"
-    ) || keyword.starts_with("x-")
+/// The dialects that this reader knows: JSON Schema 2020-12, and OpenAPI's vocabulary upon it.
+pub(crate) fn is_known_dialect(uri: &str) -> bool {
+    let uri = uri.trim_end_matches('#');
+    uri == "https://json-schema.org/draft/2020-12/schema"
+        || [
+            "https://spec.openapis.org/oas/3.1/dialect/",
+            "https://spec.openapis.org/oas/3.2/dialect/",
+        ]
+        .iter()
+        .any(|base| uri.starts_with(base))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::json::{Node, StaticNode};
+use crate::json::{Node, StaticNode, is_exact};
 
 /// A set of JSON types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +111,6 @@ fn number(text: &str, allows_fraction: bool) -> Option<StaticNode> {
     if !allows_fraction || !is_fraction || !is_exponent {
         return None;
     }
-    // The precision that a body's numbers must have is to be asked for here.
-    text.parse().ok().filter(|number: &f64| number.is_finite()).map(StaticNode::F64)
+    // Whoever reads it as a double must read what was checked.
+    is_exact(text).then(|| text.parse().ok().map(StaticNode::F64)).flatten()
 }

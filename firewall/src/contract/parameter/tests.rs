@@ -32,7 +32,7 @@ fn check(location: &str, explode: bool, schema: &Value, cases: &[(&str, &str)]) 
             }
         };
         let verdict = contract
-            .route(&http::Method::GET, &path)
+            .route(&http::Method::GET, &path, None)
             .and_then(|matched| matched.operation.check_parameters(&matched, query, &headers));
         let verdict = verdict.map_or_else(|violation| told(&violation), |_| "ok".to_owned());
         let verdict = verdict.strip_prefix("parameter.").unwrap_or(&verdict);
@@ -310,7 +310,7 @@ fn required_and_empty() {
         (json!({"allowEmptyValue": true}), Some("p&p"), Err("parameter.repeated query:p")),
     ] {
         let contract = parameter(fields.clone());
-        let matched = contract.route(&http::Method::GET, "/things").unwrap();
+        let matched = contract.route(&http::Method::GET, "/things", None).unwrap();
         let result = matched.operation.check_parameters(&matched, query, &http::HeaderMap::new());
         let result = result.map_err(|violation| told(&violation));
         let expected =
@@ -325,7 +325,7 @@ fn definitions_of_three_header_fields_are_ignored() {
     let contract = loaded(&minimal(json!({
         "parameters": [define("Accept"), define("content-type"), define("AUTHORIZATION")],
     })));
-    let matched = contract.route(&http::Method::GET, "/things").unwrap();
+    let matched = contract.route(&http::Method::GET, "/things", None).unwrap();
     let none = http::HeaderMap::new();
     assert_eq!(matched.operation.check_parameters(&matched, None, &none), Ok(None));
 }

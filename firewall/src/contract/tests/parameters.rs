@@ -19,7 +19,7 @@ fn with(policy: Policy, parameters: &Value) -> Contract {
 /// The verdict on a query and fields: what is forwarded of the query, or rule, place and keyword
 /// without the word `parameter`.
 fn verdict(contract: &Contract, query: &str, fields: &[(&str, &str)]) -> Result<String, String> {
-    let matched = contract.route(&http::Method::GET, "/things").unwrap();
+    let matched = contract.route(&http::Method::GET, "/things", None).unwrap();
     let query = Some(query).filter(|query| !query.is_empty());
     match matched.operation.check_parameters(&matched, query, &headers(fields)) {
         Ok(forwarded) => Ok(forwarded.unwrap_or_default()),
@@ -577,4 +577,89 @@ fn response_headers_share_the_shapes() {
     ] {
         assert_eq!(rule.check_headers(&headers(&fields)).is_ok(), is_ok, "{fields:?}");
     }
+}
+
+#[test]
+fn credentials_are_declared_names_too() {
+    let policy = Policy {
+        undeclared_headers: Verdict::Refuse,
+        undeclared_cookies: Verdict::Refuse,
+        ..Policy::default()
+    };
+    let mut document = minimal(json!({"security": [{"field": []}, {"cookie": []}, {"query": []}]}));
+    document["components"]["securitySchemes"] = json!({
+        "field": {"type": "apiKey", "in": "header", "name": "X-Key"},
+        "cookie": {"type": "apiKey", "in": "cookie", "name": "key"},
+        "query": {"type": "apiKey", "in": "query", "name": "key"},
+    });
+    let loaded = load_with(&document, &LoadOptions { policy, ..LoadOptions::default() });
+    let contract = loaded.ok().unwrap().contract;
+    for (query, field, value, expected) in [
+        ("", "x-key", "k", Ok("")),
+        ("", "cookie", "key=k", Ok("")),
+        ("key=k", "host", "a", Ok("key=k")),
+        ("", "x-keys", "k", Err("unknown header:*")),
+        ("", "cookie", "keys=k", Err("unknown cookie:*")),
+        ("keys=k", "host", "a", Err("unknown query:*")),
+    ] {
+        let expected = expected.map(str::to_owned).map_err(str::to_owned);
+        assert_eq!(
+            verdict(&contract, query, &[(field, value)]),
+            expected,
+            "{query} {field}: {value}"
+        );
+    }
+    let operation = &contract.operations()[0];
+    assert!(operation.strips(&"x_key".parse().unwrap()), "a twin of a credential");
+    assert!(operation.check_connection(&["x-key".parse().unwrap()]).is_err());
+}
+
+#[test]
+fn later_versions_have_more_types_and_places() {
+    let later = |version: &str, parameters: Value| {
+        let mut document = minimal(json!({"parameters": parameters}));
+        document["openapi"] = json!(version);
+        loaded(&document)
+    };
+    // Kong 3.8: other scalars became strings in 3.1.
+    let contract = later(
+        "3.1.1",
+        json!([
+            {"name": "n", "in": "query", "schema": {"type": ["integer", "null"], "exclusiveMinimum": 0}},
+            {"name": "e", "in": "query", "schema": {"type": ["integer", "string"], "pattern": "^[a-z]+$"}},
+            {"name": "l", "in": "query", "explode": false, "schema": {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "items": false}},
+        ]),
+    );
+    queries(
+        &contract,
+        &[
+            ("n=1", Ok("n=1")),
+            ("n=0", Err("schema query:n exclusiveMinimum")),
+            ("n=", Err("type query:n")),
+            ("n=null", Err("type query:n")),
+            ("e=7", Ok("e=7")),
+            ("e=x", Ok("e=x")),
+            ("e=X7", Err("schema query:e pattern")),
+            ("l=1,2", Ok("l=1,2")),
+            ("l=x,2", Err("type query:l")),
+            ("l=1,2,3", Err("schema query:l items")),
+        ],
+    );
+    let contract = later(
+        "3.2.0",
+        json!([
+            {"name": "q", "in": "querystring", "content": {"application/json": {"schema": {"type": "array", "items": {"type": "integer"}}}}},
+            {"name": "c", "in": "cookie", "style": "cookie", "schema": {"type": "array", "items": {"type": "integer"}}},
+        ]),
+    );
+    queries(&contract, &[("%5B1,2%5D", Ok("%5B1%2C2%5D")), ("%5Bx%5D", Err("malformed query:q"))]);
+    cookies(&contract, &[(&["c=1; c=2", "c=3"], Ok(())), (&["c=1; c=x"], Err("type cookie:c"))]);
+    let mut document = minimal(json!({"parameters": [
+        {"name": "q", "in": "querystring", "content": {"application/json": {}}},
+    ]}));
+    document["openapi"] = json!("3.2.0");
+    document["paths"]["/things"]["parameters"] =
+        json!([{"name": "p", "in": "query", "schema": {"type": "string"}}]);
+    let errors = load_with(&document, &LoadOptions::default()).err().unwrap();
+    assert!(errors.iter().any(|error| error.to_string().contains("whole query")), "{errors:?}");
 }

@@ -5,7 +5,7 @@ use jsonschema::{Validator, options_for};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::json::with_tape;
+use crate::json::{JsonRules, with_tape};
 
 fn validator(schema: &Value) -> Validator<TapeJson> {
     options_for::<TapeJson>().offline().build(schema).unwrap()
@@ -14,8 +14,10 @@ fn validator(schema: &Value) -> Validator<TapeJson> {
 #[test]
 fn conforms_to_what_the_validator_relies_on() {
     let text = conformance::document().to_string();
-    with_tape(text.as_bytes(), 64, |root| conformance::assert_conformance::<TapeJson>(&root))
-        .unwrap();
+    with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
+        conformance::assert_conformance::<TapeJson>(&root);
+    })
+    .unwrap();
 }
 
 #[test]
@@ -111,7 +113,7 @@ fn the_tape_and_a_tree_get_the_same_verdict() {
         let on_tree = jsonschema::validator_for(schema).unwrap();
         for document in &documents {
             let text = document.to_string();
-            let (valid, explained) = with_tape(text.as_bytes(), 64, |root| {
+            let (valid, explained) = with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
                 assert_eq!(
                     root.to_value().as_ref(),
                     &serde_json::from_str::<Value>(&text).unwrap()
@@ -126,10 +128,33 @@ fn the_tape_and_a_tree_get_the_same_verdict() {
 }
 
 #[test]
+fn a_member_is_found_by_its_whole_name() {
+    let name = "abcdefghijklmnopqrstuvwxyz";
+    for len in 0..name.len() {
+        for position in 0..len {
+            let key = &name[..len];
+            let mut other = key.to_owned();
+            other.replace_range(position..=position, "Z");
+            let text = format!("{{\"{other}\":1,\"{key}x\":2,\"{key}\":3}}");
+            let found = with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
+                Object::get(&root, &TapeJson::prepare_key(key))
+                    .map(|value| value.to_value().into_owned())
+            });
+            assert_eq!(found, Ok(Some(json!(3))), "{text}");
+            let text = format!("{{\"{other}\":1}}");
+            let found = with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
+                Object::get(&root, &TapeJson::prepare_key(key)).is_some()
+            });
+            assert_eq!(found, Ok(false), "{text}");
+        }
+    }
+}
+
+#[test]
 fn an_error_holds_no_copy_of_the_instance() {
     let validator = validator(&json!({"additionalProperties": false, "properties": {"a": {}}}));
     let text = format!("{{\"unknown\":[{}1]}}", "1,".repeat(10_000));
-    with_tape(text.as_bytes(), 64, |root| {
+    with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
         let error = validator.validate(root).unwrap_err();
         assert_eq!(error.instance().as_ref(), &Value::Null);
         assert_eq!(error.kind().keyword(), "additionalProperties");
@@ -141,13 +166,16 @@ fn an_error_holds_no_copy_of_the_instance() {
 fn without_fuel_nothing_more_is_visited() {
     let validator = validator(&json!({"items": {"type": "integer"}}));
     let text = format!("[{}\"x\"]", "1,".repeat(100));
-    with_tape(text.as_bytes(), 64, |root| {
-        let fuel = Cell::new(50);
-        assert!(validator.validate(root.with_fuel(&fuel)).is_ok(), "the end is out of reach");
-        assert_eq!(fuel.get(), 0);
-        fuel.set(1_000);
-        assert!(validator.validate(root.with_fuel(&fuel)).is_err());
-        assert!(fuel.get() > 0);
+    let schema = json!({"properties": {"v": {"items": {"type": "integer"}}}});
+    let enclosing = options_for::<TapeJson>().offline().build(&schema).unwrap();
+    with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
+        assert!(validator.validate(root).is_err());
+        let scope = Scope::new("v", root).with_fuel(50);
+        assert!(enclosing.validate(scope.root()).is_ok(), "the end is out of reach");
+        assert_eq!(scope.fuel(), Some(0));
+        let scope = Scope::new("v", root).with_fuel(1_000);
+        assert!(enclosing.validate(scope.root()).is_err());
+        assert!(scope.fuel() > Some(0));
     })
     .unwrap();
 }

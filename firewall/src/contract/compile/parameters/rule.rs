@@ -205,7 +205,7 @@ impl<'d> Compiler<'d> {
         let kind = format!("media-type:{media_type}");
         if MediaType::parse(media_type).is_some_and(|parsed| parsed.is_json()) {
             rule.encoding = self.encoding(content, seat, None);
-            rule.reading = Reading::Json { depth_limit: self.options.depth_limit };
+            rule.reading = Reading::Json { rules: self.options.json_rules() };
         } else if is_named("text/plain") && seat != Seat::QueryString {
             let style = (seat == Seat::Cookie).then_some(Style::Cookie);
             rule.encoding = self.encoding(content, seat, style);
@@ -273,7 +273,7 @@ impl<'d> Compiler<'d> {
 
     fn no_effect(&mut self, at: &At<'d>, field: &str) {
         if let Some(field_at) = at.get(field) {
-            self.problem(&field_at, Problem::NoEffect(format!("`{field}` here").into()));
+            self.problem(&field_at, Problem::Ineffective(format!("`{field}` here").into()));
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::super::super::LoadOptions;
 use super::super::super::cookie::CookieRules;
 use super::super::super::dialect::Schemas;
-use super::super::super::documents::{Documents, FileIndex};
+use super::super::super::documents::Documents;
 use super::super::super::pairs::Conflict;
 use super::super::super::parameter::ParameterRule;
 use super::super::super::paths::PathTable;
@@ -17,6 +17,7 @@ use super::super::super::problem::Problem;
 use super::super::super::query::QueryRules;
 use super::super::super::tests::documents::Temporary;
 use super::super::reader::At;
+use super::super::security::Security;
 use super::super::shape::{self, Nesting};
 use super::super::{Compiler, Version};
 
@@ -32,23 +33,23 @@ fn compile<T>(
 ) -> (T, Vec<Problem>) {
     let file = Temporary::new(&object.to_string(), "json");
     let options = LoadOptions { policy, ..LoadOptions::default() };
-    let documents = Documents::read(&file.0, &options.references).unwrap();
-    let value = documents.root(FileIndex(0));
-    let at = At { value, pointer: String::new(), file: FileIndex(0) };
+    let documents = Documents::read(&file.0, &options.references).unwrap().0;
+    let at = documents.start();
     let mut compiler = Compiler {
         documents: &documents,
         version,
         options: &options,
-        schemas: Schemas::new(&documents),
+        schemas: Schemas::new(&documents, &options, version),
         problems: Vec::new(),
         operations: Vec::new(),
-        paths: PathTable::new(),
+        paths: PathTable::new(&options.policy),
         ids: std::collections::HashSet::new(),
+        server_lists: 0,
+        security: Security::default(),
     };
     let found = read(&mut compiler, &at);
-    let mut problems: Vec<_> = compiler.problems.into_iter().map(|(_, problem)| problem).collect();
-    problems.extend(compiler.schemas.take_problems().into_iter().map(|(_, problem)| problem));
-    (found, problems)
+    let all = compiler.problems.into_iter().chain(compiler.schemas.build());
+    (found, all.map(|(_, problem)| problem).collect())
 }
 
 /// The rule of a parameter named `p`, or what is wrong with it.
@@ -77,7 +78,7 @@ fn told(version: Version, location: &str, fields: &Value) -> String {
         Ok(_) => "ok".to_owned(),
         Err(problems) => {
             let kinds = problems.iter().map(|problem| match problem {
-                Problem::NoEffect(_) => "no effect",
+                Problem::Ineffective(_) => "no effect",
                 other => other.unenforced().unwrap_or("error"),
             });
             kinds.collect::<Vec<_>>().join(" ")

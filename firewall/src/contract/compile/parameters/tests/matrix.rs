@@ -12,9 +12,9 @@ use serde_json::{Map, Value, json};
 use super::super::super::super::cookie::CookieRules;
 use super::super::super::super::header::check_field;
 use super::super::super::super::parameter::{Fault, ParameterRule};
-use super::super::super::super::policy::{Policy, Verdict};
+use super::super::super::super::policy::{Policy, Strength, Verdict};
 use super::super::super::super::query::QueryRules;
-use super::super::super::super::schema::{Direction, Patterns, Schema};
+use super::super::super::super::schema::{Patterns, Schema, SchemaSet, Vocabulary};
 use super::super::super::Version;
 
 /// How a value's parts are written.
@@ -246,7 +246,9 @@ fn values() -> Vec<(Value, Vec<Value>)> {
         lists.extend([json!([]), json!(values)]);
         all.push((json!({"type": "array", "items": schema}), lists));
         let names = ["R", "G", "a b", "a,b", "a=b", "a.b", "a;b", "a|b", "a[b]", "é", "%41", ""];
-        for (index, name) in names.iter().enumerate() {
+        // Odd names are the same to all types.
+        let count = if schema["type"] == "string" { names.len() } else { 1 };
+        for (index, name) in names.iter().enumerate().take(count) {
             let mut schemas = Map::new();
             schemas.insert((*name).to_owned(), schema.clone());
             schemas.insert("second".to_owned(), schema.clone());
@@ -262,17 +264,21 @@ fn values() -> Vec<(Value, Vec<Value>)> {
     all
 }
 
-/// A schema that only this value matches.
-fn only(value: &Value) -> Arc<Schema> {
-    let only = json!({"const": value});
-    Arc::new(Schema::new(&only, [].into(), Direction::Request, &Patterns::new()).unwrap())
+/// For each value a schema that it alone matches.
+fn only(values: &[Value]) -> Vec<Arc<Schema>> {
+    let each = values.iter().enumerate();
+    let each: Map<_, _> = each.map(|(i, value)| (i.to_string(), json!({"const": value}))).collect();
+    let set = Arc::new(SchemaSet::default());
+    let whole = json!({"properties": each});
+    set.build(&whole, Vocabulary::default(), &Patterns::new(), Strength::Assert).unwrap();
+    (0..values.len()).map(|key| Arc::new(Schema::new(Arc::clone(&set), key))).collect()
 }
 
 #[test]
 fn what_is_encoded_is_decoded_to_the_same_value() {
     let mut checked = 0;
     for (schema, values) in values() {
-        let schemas: Vec<_> = values.iter().map(only).collect();
+        let schemas = only(&values);
         for cell in cells() {
             let fields = json!({"style": cell.style, "explode": cell.explode, "required": true, "schema": schema});
             let rule = super::rule(Version::V3_2, Policy::default(), cell.location, &fields);
@@ -291,5 +297,5 @@ fn what_is_encoded_is_decoded_to_the_same_value() {
             }
         }
     }
-    assert!(checked > 5_000, "only {checked} values were encoded");
+    assert!(checked > 8_000, "only {checked} values were encoded");
 }

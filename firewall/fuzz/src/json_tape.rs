@@ -1,0 +1,297 @@
+//! `json_tape`: what is well-formed and what a schema says of it, on the tape and by `serde_json`
+//! with `jsonschema` on its values.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use firewall::contract::Contract;
+use firewall::violation::Rule;
+use http::Method;
+use jsonschema::{Draft, Validator};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value, json};
+
+use super::{Target, specimen};
+
+pub(crate) const TARGET: Target = Target { name: "json_tape", run, seeds, words: WORDS };
+
+/// Levels of arrays and objects that a contract accepts by default.
+const DEPTH_LIMIT: usize = 64;
+
+/// Schemas that mean the same in every version of OpenAPI.
+const SCHEMAS: [&str; 10] = [
+    "{}",
+    r#"{"type":"integer","minimum":-9007199254740993,"maximum":18446744073709551614}"#,
+    r#"{"type":"number","multipleOf":0.25}"#,
+    r#"{"type":"string","minLength":1,"maxLength":3}"#,
+    r#"{"type":"array","items":{"type":"integer"},"minItems":1,"maxItems":4,"uniqueItems":true}"#,
+    r#"{"type":"object","required":["a"],"properties":{"a":{"type":"string","enum":["x","é","\u0000"]},"b":{"type":"boolean"}},"additionalProperties":{"type":"number","maximum":10}}"#,
+    r#"{"oneOf":[{"type":"object","required":["a"]},{"type":"object","required":["b"]},{"type":"string"}]}"#,
+    r#"{"not":{"anyOf":[{"type":"integer","multipleOf":3},{"type":"object","minProperties":2}]}}"#,
+    r#"{"enum":[1,"1",[1],{"a":1,"b":[true,false]},18446744073709551615,-9223372036854775808,1.5]}"#,
+    r#"{"type":"array","uniqueItems":true,"items":{"allOf":[{"maxLength":2},{"maxProperties":1},{"maximum":5}]}}"#,
+];
+
+struct Subject {
+    contract: Contract,
+    references: Vec<Validator>,
+}
+
+static SUBJECT: LazyLock<Subject> = LazyLock::new(|| {
+    let schemas: Vec<Value> =
+        SCHEMAS.iter().map(|text| serde_json::from_str(text).expect("a schema")).collect();
+    let mut paths = Map::new();
+    for (index, schema) in schemas.iter().enumerate() {
+        let body = json!({"required": true, "content": {"application/json": {"schema": schema}}});
+        let responses = json!({"200": {"description": "d"}});
+        paths.insert(
+            format!("/{index}"),
+            json!({"post": {"requestBody": body, "responses": responses}}),
+        );
+    }
+    let info = json!({"title": "t", "version": "v"});
+    let document = json!({"openapi": "3.0.3", "info": info, "paths": paths});
+    let reference = |schema| {
+        jsonschema::options().with_draft(Draft::Draft202012).build(schema).expect("a schema")
+    };
+    Subject {
+        contract: specimen::contract(&document.to_string()),
+        references: schemas.iter().map(reference).collect(),
+    }
+});
+
+/// What the firewall is to do with a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Passed,
+    /// Well-formed, and not what the schema demands.
+    Unlike,
+    /// Before any schema is asked.
+    Refused,
+}
+
+fn run(data: &[u8]) {
+    let Some((choice, text)) = data.split_first() else { return };
+    let index = usize::from(*choice) % SCHEMAS.len();
+    let subject = &*SUBJECT;
+    let Some(reference) = subject.references.get(index) else { return };
+    let matched = subject.contract.route(&Method::POST, &format!("/{index}"), None);
+    let matched = matched.expect("each schema has its path");
+    let body = matched.operation.body().expect("each has a body");
+    let found = body
+        .content(Some(&http::HeaderValue::from_static("application/json")))
+        .expect("JSON is declared")
+        .check(text);
+    let verdict = match &found {
+        Ok(()) => Verdict::Passed,
+        Err(violation) if violation.rule == Rule::BodySchema => Verdict::Unlike,
+        Err(_) => Verdict::Refused,
+    };
+    let expected = match read(text) {
+        None => Verdict::Refused,
+        Some(value) if reference.is_valid(&value) => Verdict::Passed,
+        Some(_) => Verdict::Unlike,
+    };
+    let schema = SCHEMAS.get(index).unwrap_or(&"");
+    let text = String::from_utf8_lossy(text);
+    assert_eq!(verdict, expected, "{found:?} for schema {schema}\n{text}");
+}
+
+/// The value that `text` is, where the firewall is to accept it as JSON: what `serde_json` accepts,
+/// but for depth, member names given twice, and numbers that receivers could read differently.
+fn read(text: &[u8]) -> Option<Value> {
+    let is_plain =
+        depth(text) <= DEPTH_LIMIT && numbers(text).iter().all(|number| is_exact(number));
+    is_plain.then(|| serde_json::from_slice::<Unique>(text).ok()).flatten().map(|unique| unique.0)
+}
+
+/// The octets outside strings, and where there are several strings, a space for each.
+fn outside_strings(text: &[u8]) -> Vec<u8> {
+    let mut outside = Vec::new();
+    let mut octets = text.iter();
+    while let Some(octet) = octets.next() {
+        if *octet != b'"' {
+            outside.push(*octet);
+            continue;
+        }
+        outside.push(b' ');
+        while let Some(octet) = octets.next() {
+            match octet {
+                b'"' => break,
+                b'\\' => drop(octets.next()),
+                _ => {}
+            }
+        }
+    }
+    outside
+}
+
+fn depth(text: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut deepest = 0;
+    for octet in outside_strings(text) {
+        match octet {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
+}
+
+/// Whatever could be a number.
+fn numbers(text: &[u8]) -> Vec<String> {
+    let is_part = |octet: &u8| octet.is_ascii_alphanumeric() || b"+-.".contains(octet);
+    outside_strings(text)
+        .split(|octet| !is_part(octet))
+        .filter(|part| part.iter().any(u8::is_ascii_digit))
+        .map(|part| String::from_utf8_lossy(part).into_owned())
+        .collect()
+}
+
+/// Whether a number is an integer of 64 bits, or the shortest decimal of the double that it names,
+/// whatever its zeros and its exponent's form.
+fn is_exact(number: &str) -> bool {
+    if !number.contains(['.', 'e', 'E']) {
+        return number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+    }
+    let Ok(double) = number.parse::<f64>() else { return false };
+    double.is_finite() && scientific(number) == scientific(&format!("{double:e}"))
+}
+
+/// Sign, digits without zeros at either end, and the power of ten of the first of them.
+fn scientific(number: &str) -> (bool, String, i64) {
+    let (negative, number) = match number.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, number),
+    };
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let significant = digits.trim_start_matches('0');
+    let leading = digits.len() - significant.len();
+    let significant = significant.trim_end_matches('0').to_owned();
+    if significant.is_empty() {
+        // Nought is nought, of whatever sign and exponent.
+        return (false, significant, 0);
+    }
+    let place = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    // Beyond 64 bits no double is named.
+    let exponent: i64 = exponent.parse().unwrap_or(i64::MAX / 2);
+    (
+        negative,
+        significant,
+        exponent.saturating_add(place(whole.len())).saturating_sub(place(leading)),
+    )
+}
+
+/// A value whose objects name no member twice.
+struct Unique(Value);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueVisitor).map(Self)
+    }
+}
+
+struct UniqueVisitor;
+
+impl<'de> Visitor<'de> for UniqueVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not finite"))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Unique(item)) = access.next_element()? {
+            items.push(item);
+        }
+        Ok(items.into())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, Unique(value))) = access.next_entry::<String, Unique>()? {
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member twice"));
+            }
+        }
+        Ok(members.into())
+    }
+}
+
+fn seeds() -> Vec<Vec<u8>> {
+    let texts = TEXTS.iter().flat_map(|text| (0..SCHEMAS.len()).map(move |index| (index, text)));
+    texts
+        .map(|(index, text)| {
+            let choice = u8::try_from(index).unwrap_or_default();
+            std::iter::once(choice).chain(text.bytes()).collect()
+        })
+        .collect()
+}
+
+const TEXTS: [&str; 16] = [
+    "null",
+    "-9007199254740993",
+    "18446744073709551615",
+    "1.25e2",
+    "1.0",
+    "0.1000000000000000055",
+    r#""a\u00e9\ud83d\ude00""#,
+    r#"{"a":"x","b":true,"c":9.5}"#,
+    r#"{"a":1,"a":2}"#,
+    "[1,2,3,1.0]",
+    "[[1],[1.0]]",
+    r#"[{"a":1},{"a":1},"ab"]"#,
+    r#"{"a":1,"b":[true,false]}"#,
+    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
+    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]",
+    " { } \r\n\t",
+];
+
+const WORDS: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "\\ud83d\\ude00",
+    "\\u0000",
+    "\\u0061",
+    "1e308",
+    "1e400",
+    "-0.0",
+    "9007199254740993",
+    "18446744073709551616",
+    "0.30000000000000004",
+    "\"a\":",
+    "\u{feff}",
+    "1E+2",
+];

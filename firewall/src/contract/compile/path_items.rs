@@ -1,0 +1,155 @@
+//! Path Item Objects: references to them, their methods, and where their operations are found.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use http::Method;
+
+use super::super::document::escape;
+use super::super::documents::Place;
+use super::super::operation::{Operation, OperationIndex};
+use super::super::paths::Declared;
+use super::super::policy::Verdict;
+use super::super::problem::Problem;
+use super::reader::At;
+use super::{Compiler, OPERATION, PATH_ITEM, PathItem, Version};
+
+/// The methods that every version has a field for.
+const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
+/// Octets of a method that is let into a request line.
+const METHOD_OCTETS: usize = 32;
+/// Whether a segment of the operation's path may hold an encoded slash.
+const ENCODED_SLASH: &str = "x-firewall-encoded-slash";
+
+impl<'d> Compiler<'d> {
+    /// Follows the references from a Path Item Object. What a field means that stands on both sides
+    /// is undefined, and some tools take those beside `$ref` alone for the whole; so none may.
+    pub(super) fn follow_path_item(&mut self, at: &At<'d>) -> Option<At<'d>> {
+        let mut at = at.clone();
+        let mut seen = BTreeSet::new();
+        while let Some(reference) = at.value.get("$ref") {
+            let place = at.below(reference, "$ref");
+            let Some(text) = reference.as_str() else {
+                self.unexpected(&place, "a string");
+                return None;
+            };
+            for (name, beside) in at.members() {
+                if !matches!(name, "$ref" | "summary" | "description") && !name.starts_with("x-") {
+                    let message = format!("what `{name}` means beside `$ref` is undefined");
+                    self.problem(&beside, Problem::Path(message.into()));
+                }
+            }
+            if !seen.insert(at.place()) {
+                self.problem(&place, Problem::ReferenceCycle);
+                return None;
+            }
+            match self.documents.resolve(&at, text) {
+                Ok(target) => at = target,
+                Err(problem) => {
+                    self.problem(&place, problem);
+                    return None;
+                }
+            }
+        }
+        Some(at)
+    }
+
+    /// Reads a path item that no path may refer to.
+    pub(super) fn unplaced_path_item(&mut self, at: &At<'d>) {
+        let Some(at) = self.follow_path_item(at) else { return };
+        self.fields(&at, PATH_ITEM);
+        self.servers(&at);
+        let inherited = self.parameters(&at, &[]);
+        for (_, operation) in self.methods(&at) {
+            self.fields(&operation, OPERATION);
+            self.security(&operation);
+            self.servers(&operation);
+            self.parameters(&operation, &inherited);
+            if let Some(body) = operation.get("requestBody") {
+                self.request_body(&body);
+            }
+            self.responses(&operation);
+        }
+    }
+
+    /// The operations of a path item, each with its method.
+    pub(super) fn methods(&mut self, at: &At<'d>) -> Vec<(Method, At<'d>)> {
+        let fixed: &[&str] = if self.version >= Version::V3_2 { &["query"] } else { &[] };
+        let mut methods = Vec::new();
+        for name in METHODS.iter().chain(fixed) {
+            let operation = self.object(at, name);
+            let method = name.to_ascii_uppercase().parse();
+            methods.extend(method.ok().zip(operation));
+        }
+        if self.version < Version::V3_2 {
+            return methods;
+        }
+        let additional = self.object(at, "additionalOperations");
+        for (name, operation) in additional.iter().flat_map(At::members) {
+            // In no case, since some readers make one method of what differs in case alone.
+            let is_fixed =
+                METHODS.iter().chain(fixed).any(|known| known.eq_ignore_ascii_case(name));
+            let reason = if is_fixed {
+                "has a field of its own"
+            } else if name.eq_ignore_ascii_case("connect") {
+                "asks for a tunnel and is never passed on"
+            } else if name.len() > METHOD_OCTETS {
+                "is longer than a method may be"
+            } else if !operation.value.is_object() {
+                self.unexpected(&operation, "an object");
+                continue;
+            } else if let Ok(method) = Method::from_bytes(name.as_bytes()) {
+                methods.push((method, operation));
+                continue;
+            } else {
+                "cannot name a method"
+            };
+            self.problem(&operation, Problem::Path(format!("`{name}` {reason}").into()));
+        }
+        methods
+    }
+
+    /// What the extension says at `at`, if it stands there.
+    pub(super) fn encoded_slash(&mut self, at: &At<'d>) -> Option<bool> {
+        let field = at.get(ENCODED_SLASH)?;
+        if field.value.as_bool().is_none() {
+            self.unexpected(&field, "a boolean");
+        }
+        field.value.as_bool()
+    }
+
+    /// Puts the operation that comes next where requests find it: below each of its servers.
+    pub(super) fn place(&mut self, at: &At<'d>, item: &PathItem<'d>, operation: &Operation) {
+        let index = OperationIndex(u32::try_from(self.operations.len()).unwrap_or(u32::MAX));
+        let takes_encoded_slash = self.encoded_slash(at).unwrap_or(item.takes_encoded_slash);
+        let servers = self.servers(at).unwrap_or_else(|| Arc::clone(&item.servers));
+        let refuses_deprecated = self.options.policy.deprecated_operations == Verdict::Refuse;
+        for base in &servers.bases {
+            let declared = Declared {
+                method: operation.method.clone(),
+                operation: index,
+                hosts: Arc::clone(&base.hosts),
+                servers: servers.index,
+                takes_encoded_slash,
+                is_withdrawn: operation.is_deprecated && refuses_deprecated,
+            };
+            let placed =
+                self.paths.insert(&base.segments, &item.segments, &item.template, declared);
+            if let Err(first) = placed {
+                let (first, second) = (Box::from(&*first), Box::from(&*item.template));
+                self.problem(at, Problem::PathsCollide { first, second });
+            }
+        }
+    }
+
+    /// Tells which templates match the same requests although they are not of the same hierarchy.
+    pub(super) fn overlaps(&mut self) {
+        for (first, second) in self.paths.overlaps() {
+            let pointer = format!("/paths/{}", escape(&second));
+            let (first, second) = (Box::from(&*first), Box::from(&*second));
+            let problem = Problem::PathsCollide { first, second };
+            let file = self.documents.start().file;
+            self.problems.push((Place { file, pointer }, problem));
+        }
+    }
+}
