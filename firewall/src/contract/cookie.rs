@@ -97,9 +97,9 @@ fn trim(octets: &[u8]) -> &[u8] {
 /// A value that begins with a quote and does not end with the next: readers that honour quotes take
 /// what follows, up to another cookie's quote, for part of it.
 pub(crate) fn is_open_quote(value: &[u8]) -> bool {
-    value.strip_prefix(b"\"").is_some_and(|rest| {
-        rest.iter().position(|octet| *octet == b'"') != rest.len().checked_sub(1)
-    })
+    let Some(rest) = value.strip_prefix(b"\"") else { return false };
+    let end = rest.iter().position(|octet| *octet == b'"');
+    end.is_none_or(|end| end + 1 != rest.len())
 }
 
 /// The value of a declared cookie: `cookie-octet`s, quotes around them, and the comma by which a style

@@ -129,6 +129,15 @@ impl PairRules {
         })
     }
 
+    /// Whether an undeclared name is that of a declared parameter with brackets behind it, or without
+    /// those that it needs: many readers take that for the parameter too.
+    pub(crate) fn is_alias(&self, name: &str) -> bool {
+        let base = name.split('[').next().unwrap_or(name);
+        let is_known = |known: &str| known.cmp(base);
+        self.names.binary_search_by(|(known, _)| is_known(known)).is_ok()
+            || self.brackets.binary_search_by(|(known, _)| is_known(known)).is_ok()
+    }
+
     pub(crate) fn sent<'t>(&self) -> Sent<'_, 't> {
         Sent { rules: self, seen: 0, seen_beyond: Vec::new(), gathered: Vec::new() }
     }

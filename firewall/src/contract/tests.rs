@@ -12,6 +12,7 @@ mod bodies;
 pub(super) mod documents;
 mod files;
 mod modern;
+mod parameters;
 mod responses;
 mod routing;
 mod schemas;

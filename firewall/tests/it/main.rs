@@ -24,6 +24,8 @@ mod loops;
 mod modes;
 /// The command line, the admin socket, reload, drain.
 mod operator;
+/// Parameters and fields, as the upstream gets them.
+mod parameters;
 /// Hosts, base paths, segments, methods and preflights.
 mod routing;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.

@@ -44,9 +44,16 @@ pub(crate) fn load_value(
     document: &Value,
     unenforced: &[&str],
 ) -> Result<Loaded, Vec<ContractError>> {
-    let file = Temporary::new(&document.to_string(), "json");
     let unenforced = unenforced.iter().map(|kind| (*kind).to_owned()).collect();
-    load(&file.0, &LoadOptions { unenforced, ..LoadOptions::default() })
+    load_with(document, &LoadOptions { unenforced, ..LoadOptions::default() })
+}
+
+pub(crate) fn load_with(
+    document: &Value,
+    options: &LoadOptions,
+) -> Result<Loaded, Vec<ContractError>> {
+    let file = Temporary::new(&document.to_string(), "json");
+    load(&file.0, options)
 }
 
 /// The contract of a document under this policy.
