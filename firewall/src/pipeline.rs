@@ -230,7 +230,7 @@ impl Pipeline {
         self.banned(exchange.client)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
-            return preflight::admit(exchange, &asked);
+            return preflight::admit(exchange, asked, &named);
         }
         let found = route(exchange);
         let matched = exchange.settle(mode, found)?;
@@ -291,7 +291,7 @@ impl Pipeline {
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
         if admitted.is_preflight {
-            return preflight::answer(exchange, response, lease);
+            return preflight::answer(exchange, response, lease).await;
         }
         message::response(exchange, operation, response, lease).await
     }

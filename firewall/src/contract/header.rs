@@ -137,6 +137,17 @@ impl HeaderRules {
     }
 
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Violation> {
+        self.check_names(headers)?;
+        self.check_values(headers, |_| true)
+    }
+
+    /// The same of a request from which declared fields may be missing.
+    pub(crate) fn check_present(&self, headers: &HeaderMap) -> Result<(), Violation> {
+        self.check_names(headers)?;
+        self.check_values(headers, |name| headers.contains_key(name))
+    }
+
+    fn check_names(&self, headers: &HeaderMap) -> Result<(), Violation> {
         if self.overrides == OverrideFields::Refuse
             && let Some(known) = headers.keys().find_map(|name| self.disguised(name))
         {
@@ -148,7 +159,15 @@ impl HeaderRules {
             let at = Location::Header("*".into());
             return Err(Violation::at(Rule::ParameterUnknown, at));
         }
-        for (name, rule) in &self.rules {
+        Ok(())
+    }
+
+    fn check_values(
+        &self,
+        headers: &HeaderMap,
+        is_checked: impl Fn(&HeaderName) -> bool,
+    ) -> Result<(), Violation> {
+        for (name, rule) in self.rules.iter().filter(|(name, _)| is_checked(name)) {
             check_field(name, rule, headers)
                 .map_err(|fault| fault.at(Location::Header(Arc::clone(&rule.name))))?;
         }

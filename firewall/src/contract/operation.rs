@@ -191,13 +191,26 @@ impl Operation {
         Ok(query)
     }
 
-    /// Checks path and query alone, which is what a preflight has of the request that it asks for; as
-    /// [`Operation::check_parameters`] otherwise.
+    /// Checks what a CORS preflight has of the request that it asks for, as
+    /// [`Operation::check_parameters`] does: path and query, and of the header fields those that are
+    /// there.
     ///
     /// # Errors
     ///
     /// The rules of the stage [`Parameters`](crate::violation::Stage::Parameters).
-    pub fn check_target(
+    pub fn check_preflight(
+        &self,
+        matched: &Matched<'_>,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Option<String>, Violation> {
+        let query = self.check_target(matched, query)?;
+        self.headers.check_present(headers)?;
+        Ok(query)
+    }
+
+    /// Checks path and query.
+    pub(crate) fn check_target(
         &self,
         matched: &Matched<'_>,
         query: Option<&str>,

@@ -218,7 +218,7 @@ fn refused(
 }
 
 /// The same, where nothing of the body was read: its beginning may tell why it is what it is.
-async fn refused_unread(
+pub(super) async fn refused_unread(
     exchange: &mut Exchange<'_>,
     head: Parts,
     body: Incoming,

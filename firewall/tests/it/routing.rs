@@ -141,19 +141,42 @@ fn genuine_preflights_pass() {
         ("OPTIONS /v1/files/a.txt", vec![ORIGIN, "Access-Control-Request-Method: PUT"], not),
         ("OPTIONS /v1/files/a.txt", vec![ORIGIN, GET, "Access-Control-Request-Headers: a b"], not),
         ("OPTIONS /v1/files/a.txt", vec![ORIGIN, GET, "Content-Length: 1"], not),
+        ("OPTIONS /v1/files/a.txt", vec![ORIGIN, GET, "Cookie: session=1"], not),
+        (
+            "OPTIONS /v1/files/a.txt",
+            vec![ORIGIN, GET, "X-Needed: a", "X-Needed: b"],
+            Err((400, "parameter.repeated")),
+        ),
+        (
+            "OPTIONS /v1/files/a.txt",
+            vec![ORIGIN, GET, "Connection: X-Needed", "X-Needed: 1"],
+            Err((400, "parameter.connection")),
+        ),
         // The upstream's answer is its own, but for a body.
         ("OPTIONS /v2/files/a.txt", vec![ORIGIN, GET], Err((502, "response.unexpected-body"))),
     ] {
         check(&gateway, &upstream, &request(line, "files.test", &fields), expected);
     }
-    let preflight = request("OPTIONS /v1/files/a.txt", "files.test", &[ORIGIN, GET]);
+    // A preflight is no way around what other requests are stripped of.
+    let overriding = &[ORIGIN, GET, "X-HTTP-Method-Override: DELETE", "X-Original-URL: /admin"];
+    let preflight = request("OPTIONS /v1/files/a.txt", "files.test", overriding);
     let answer = exchange(gateway.address, preflight);
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.test"));
+    let received = upstream.received().pop().unwrap();
+    assert_eq!(received.header("origin"), Some("https://app.test"));
+    for gone in ["x-http-method-override", "x-original-url"] {
+        assert_eq!(received.header(gone), None, "{}", received.head);
+    }
 }
 
 #[test]
 fn preflights_are_refused_where_the_policy_says_so() {
     let upstream = upstream();
+    let api = "contract = { override_fields = \"refuse\" }";
+    let gateway = Gateway::start(&Setup { api: api.into(), ..Setup::of(FILES) }, &upstream);
+    let fields = &[ORIGIN, GET, "X-HTTP-Method-Override: DELETE"];
+    let preflight = request("OPTIONS /v1/files/a.txt", "files.test", fields);
+    check(&gateway, &upstream, &preflight, Err((400, "parameter.override")));
     let setup = Setup { api: "contract = { preflight = \"refuse\" }".into(), ..Setup::of(FILES) };
     let gateway = Gateway::start(&setup, &upstream);
     let preflight = request("OPTIONS /v1/files/a.txt", "files.test", &[ORIGIN, GET]);
@@ -163,8 +186,12 @@ fn preflights_are_refused_where_the_policy_says_so() {
 #[test]
 fn observed_preflights_pass_octet_for_octet() {
     let upstream = upstream();
-    let setup =
-        Setup { api: "requests = \"observe\"\nresponses = \"observe\"".into(), ..Setup::of(FILES) };
+    let setup = Setup {
+        api: "requests = \"observe\"\nresponses = \"observe\"".into(),
+        // One log, in order.
+        listen: "workers = 1".into(),
+        ..Setup::of(FILES)
+    };
     let gateway = Gateway::start(&setup, &upstream);
     for (path, status) in [("/v1/files/%61.txt?z=1", 204), ("/v2/files/a.txt", 200)] {
         let answer =
