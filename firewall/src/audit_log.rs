@@ -74,33 +74,43 @@ impl AuditLog {
 
     /// Writes one answer down; `id` is that of its line in the access log.
     pub fn refused(&self, id: u64, operation: &str, violation: &Violation, answer: &RefusedAnswer) {
-        self.lines.add(|line| {
-            write!(line, r#"{{"time":"{}","id":"{id:016x}""#, Wall::now())?;
-            line.member("operation", operation)?;
-            line.member("rule", violation.rule.id())?;
-            if let Some(exception) = violation.exception {
-                line.member("exception", exception.id())?;
-            }
-            write!(line, r#","status":{},"fields":["#, answer.status.as_u16())?;
-            let are_whole = fields(line, &answer.headers)?;
-            write!(line, r#"],"fields_are_whole":{are_whole}"#)?;
-            let shown = answer.body.get(..self.body_octets).unwrap_or(&answer.body);
-            match std::str::from_utf8(shown) {
-                Ok(text) => line.member("body", text)?,
-                // A character that was cut at the end hides nothing.
-                Err(error) if error.error_len().is_none() => {
-                    line.member("body", &String::from_utf8_lossy(shown))?;
-                }
-                Err(_) => {
-                    write!(line, r#","body_hexadecimal":""#)?;
-                    shown.iter().try_for_each(|octet| write!(line, "{octet:02x}"))?;
-                    line.write_char('"')?;
-                }
-            }
-            let is_whole = answer.is_whole && shown.len() == answer.body.len();
-            writeln!(line, r#","body_is_whole":{is_whole}}}"#)
-        });
+        let octets = self.body_octets;
+        self.lines.add(|line| write(line, id, operation, violation, answer, octets));
     }
+}
+
+fn write(
+    line: &mut Line<'_>,
+    id: u64,
+    operation: &str,
+    violation: &Violation,
+    answer: &RefusedAnswer,
+    body_octets: usize,
+) -> fmt::Result {
+    write!(line, r#"{{"time":"{}","id":"{id:016x}""#, Wall::now())?;
+    line.member("operation", operation)?;
+    line.member("rule", violation.rule.id())?;
+    if let Some(exception) = violation.exception {
+        line.member("exception", exception.id())?;
+    }
+    write!(line, r#","status":{},"fields":["#, answer.status.as_u16())?;
+    let are_whole = fields(line, &answer.headers)?;
+    write!(line, r#"],"fields_are_whole":{are_whole}"#)?;
+    let shown = answer.body.get(..body_octets).unwrap_or(&answer.body);
+    match std::str::from_utf8(shown) {
+        Ok(text) => line.member("body", text)?,
+        // A character that was cut at the end hides nothing.
+        Err(error) if error.error_len().is_none() => {
+            line.member("body", &String::from_utf8_lossy(shown))?;
+        }
+        Err(_) => {
+            write!(line, r#","body_hexadecimal":""#)?;
+            shown.iter().try_for_each(|octet| write!(line, "{octet:02x}"))?;
+            line.write_char('"')?;
+        }
+    }
+    let is_whole = answer.is_whole && shown.len() == answer.body.len();
+    writeln!(line, r#","body_is_whole":{is_whole}}}"#)
 }
 
 /// Writes `["name","value"],…`; whether all fields found room.
@@ -129,6 +139,40 @@ mod tests {
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("77"));
         let body = Bytes::from_static(body);
         RefusedAnswer { status: StatusCode::OK, headers, body, is_whole }
+    }
+
+    #[test]
+    fn lines_hold_what_was_read_up_to_their_limits() {
+        let written = |answer: &RefusedAnswer, octets: usize| {
+            let mut line = Vec::new();
+            let violation = Violation::new(crate::violation::Rule::ResponseStatus);
+            write(&mut Line::new(&mut line), 7, "op", &violation, answer, octets).unwrap();
+            assert_eq!(line.pop(), Some(b'\n'));
+            serde_json::from_slice::<serde_json::Value>(&line).unwrap()
+        };
+        for (body, octets, member, shown, is_whole) in [
+            (&b"a\"\n"[..], 3, "body", "a\"\n", true),
+            (b"abc", 2, "body", "ab", false),
+            (b"abc", 0, "body", "", false),
+            ("a\u{e9}".as_bytes(), 2, "body", "a\u{fffd}", false),
+            (b"a\xff\x00b", 4, "body_hexadecimal", "61ff0062", true),
+        ] {
+            let line = written(&answer(body, true), octets);
+            assert_eq!(line[member], shown, "{body:?}");
+            assert_eq!(line["body_is_whole"], is_whole, "{body:?}");
+            assert_eq!(line["id"], "0000000000000007");
+            assert_eq!(line["fields"][0][0], "content-type");
+        }
+        assert_eq!(written(&answer(b"a", false), 9)["body_is_whole"], false);
+        // Fields at their limit: those of the answer, then one that is just too long.
+        for (length, are_whole) in [(FIELDS_OCTETS - 55, true), (FIELDS_OCTETS - 54, false)] {
+            let mut answer = answer(b"", true);
+            let value = HeaderValue::from_bytes(&vec![b'v'; length]).unwrap();
+            answer.headers.insert("x-a", value);
+            let line = written(&answer, 1);
+            assert_eq!(line["fields_are_whole"], are_whole, "{length}");
+            assert_eq!(line["fields"].as_array().unwrap().len(), 2 + usize::from(are_whole));
+        }
     }
 
     #[test]

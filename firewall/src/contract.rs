@@ -152,9 +152,8 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::BesideReference(_)
-        | Problem::NoEffect { .. }
-        | Problem::Ineffective(_)
         | Problem::CredentialsUnverified
+        | Problem::Ineffective(_)
         | Problem::NoOperations
         | Problem::Discriminator(_) => true,
         _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),

@@ -126,7 +126,7 @@ impl LogLines {
         let is_full = {
             let mut buffer = self.buffer.borrow_mut();
             // A vector takes whatever is written.
-            write(&mut Line(&mut buffer)).unwrap_or(());
+            write(&mut Line::new(&mut buffer)).unwrap_or(());
             buffer.len() >= BUFFER_OCTETS
         };
         if is_full {
@@ -146,7 +146,11 @@ impl fmt::Write for Line<'_> {
     }
 }
 
-impl Line<'_> {
+impl<'a> Line<'a> {
+    pub fn new(buffer: &'a mut Vec<u8>) -> Self {
+        Self(buffer)
+    }
+
     /// Writes `,"name":"text"` with the escapes of RFC 8259 section 7.
     pub fn member(&mut self, name: &str, text: &str) -> fmt::Result {
         let quoted = serde_json::Value::from(text);

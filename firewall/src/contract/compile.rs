@@ -10,6 +10,7 @@ use super::documents::{Documents, Place};
 use super::header::HeaderRules;
 use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
+use super::policy::Verdict;
 use super::problem::Problem;
 use super::query::QueryRules;
 use super::schema::Direction;
@@ -205,17 +206,14 @@ impl<'d> Compiler<'d> {
             headers: HeaderRules::new(&self.options.policy),
             cookies: CookieRules::new(self.options.policy.undeclared_cookies),
             security: self.operation_security(at),
+            passes_preflight: self.options.policy.preflight == Verdict::Pass,
             body: self.operation_body(at, method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
         }
-        if let Some(rule) = &operation.security {
-            rule.query_names().for_each(|name| operation.query.allow(name));
-            rule.cookie_names().for_each(|name| operation.cookies.allow(name));
-            rule.header_names().for_each(|name| operation.headers.allow(name.clone()));
-        }
+        self.allow_keys(at, &mut operation);
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
                 let message = format!("{{{name}}} of {} has no path parameter", item.template);

@@ -18,11 +18,13 @@ use crate::violation::{Location, Rule, Violation};
 pub(crate) struct CookieRules {
     pairs: PairRules,
     undeclared: Verdict,
+    /// Names that are declared without a rule: those of API keys.
+    allowed: Vec<Box<str>>,
 }
 
 impl CookieRules {
     pub(crate) fn new(undeclared: Verdict) -> Self {
-        Self { pairs: PairRules::default(), undeclared }
+        Self { pairs: PairRules::default(), undeclared, allowed: Vec::new() }
     }
 
     /// Adds a parameter.
@@ -34,9 +36,9 @@ impl CookieRules {
         self.pairs.push(rule)
     }
 
-    /// Declares a cookie whose value is checked elsewhere: that of an API key.
+    /// Takes a cookie for declared whose value is checked elsewhere: that of an API key.
     pub(crate) fn allow(&mut self, name: &str) {
-        self.pairs.allow(name);
+        self.allowed.push(name.into());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -66,7 +68,9 @@ impl CookieRules {
             let known = std::str::from_utf8(trim(name)).ok();
             let owner = known.and_then(|known| Some((known, self.pairs.owner(known)?)));
             let Some((known, owner)) = owner else {
-                if self.undeclared == Verdict::Refuse {
+                let is_allowed = known
+                    .is_some_and(|known| self.allowed.iter().any(|allowed| **allowed == *known));
+                if self.undeclared == Verdict::Refuse && !is_allowed {
                     return Err(any(Rule::ParameterUnknown));
                 }
                 continue;
@@ -92,7 +96,7 @@ fn trim(octets: &[u8]) -> &[u8] {
 
 /// A value that begins with a quote and does not end with the next: readers that honour quotes take
 /// what follows, up to another cookie's quote, for part of it.
-fn is_open_quote(value: &[u8]) -> bool {
+pub(crate) fn is_open_quote(value: &[u8]) -> bool {
     let Some(rest) = value.strip_prefix(b"\"") else { return false };
     let end = rest.iter().position(|octet| *octet == b'"');
     end.is_none_or(|end| end + 1 != rest.len())

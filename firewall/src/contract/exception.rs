@@ -1,9 +1,9 @@
 //! Exceptions in answers: stack traces, drivers' errors and debug pages that were meant for no client.
 //!
 //! One pass looks for marks, which are literals; where one stands, an expression decides whether it
-//! is what it looks like. Both are compiled once.
+//! is what it looks like.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use regex::bytes::{Regex, RegexBuilder};
 
@@ -22,6 +22,7 @@ const BEHIND: usize = 256;
 const BOUNDARY: &str = r"(?:\b|\\[nrt])";
 
 /// A literal that gives an exception away, and what must stand around it; nothing if that is empty.
+/// Repetitions need no bound, for the octets around are few.
 type Sign = (Exception, &'static str, &'static str);
 
 const SIGNS: &[Sign] = {
@@ -44,7 +45,7 @@ const SIGNS: &[Sign] = {
         ),
         (JavaStackTrace, "org.hibernate.", r"\borg\.hibernate\.(?:\w+\.)*\w+Exception\b"),
         (PythonTraceback, "Traceback (most recent call last)", ""),
-        (DotNetStackTrace, ".cs:line ", r"\bin [^\n]{1,300}\.cs:line \d"),
+        (DotNetStackTrace, ".cs:line ", r"\bin [^\n]+\.cs:line \d"),
         (
             DotNetStackTrace,
             "System.",
@@ -54,7 +55,7 @@ const SIGNS: &[Sign] = {
         (
             PhpError,
             ".php",
-            r"#\d+ [^\n]{1,300}\.php\(\d+\)|\.php(?:</b>)? on line (?:<b>)?\d|PHP (?:Fatal|Parse) error:",
+            r"#\d+ [^\n]+\.php\(\d+\)|\.php(?:</b>)? on line (?:<b>)?\d|PHP (?:Fatal|Parse) error:",
         ),
         (PhpError, "Uncaught ", r"Fatal error(?:</b>)?:\s+Uncaught "),
         (RubyBacktrace, ".rb:", r"\.rb:\d+:in [`'\\&]"),
@@ -62,14 +63,14 @@ const SIGNS: &[Sign] = {
         (NodeStackTrace, ".mjs:", JS_FRAME),
         (NodeStackTrace, ".cjs:", JS_FRAME),
         (NodeStackTrace, ".ts:", JS_FRAME),
-        (NodeStackTrace, "node:internal/", r"\bat [^\n]{0,200}node:internal/[\w/]+:\d+:\d"),
-        (GoPanic, "goroutine ", r"\bgoroutine \d+ \[[a-z][^\]\n]{0,60}\]:"),
+        (NodeStackTrace, "node:internal/", r"\bat [^\n]*node:internal/[\w/]+:\d+:\d"),
+        (GoPanic, "goroutine ", r"\bgoroutine \d+ \[[a-z][^\]\n]*\]:"),
         (
             GoPanic,
             "runtime error: ",
             r"runtime error: (?:invalid memory address|index out of range|slice bounds out of range|integer divide by zero|makeslice|hash of unhashable)",
         ),
-        (RustPanic, "panicked at ", r"\bthread '[^'\n]{0,100}'(?: \(\d+\))? panicked at "),
+        (RustPanic, "panicked at ", r"\bthread '[^'\n]*'(?: \(\d+\))? panicked at "),
         (MySqlError, "You have an error in your SQL syntax", ""),
         (MySqlError, "MySqlException", ""),
         (MySqlError, "com.mysql.", r"\bcom\.mysql\.(?:cj\.)?jdbc\."),
@@ -110,7 +111,7 @@ const SIGNS: &[Sign] = {
         (
             SqliteError,
             ": syntax error",
-            r#"\bnear (?:\\?"|&quot;|&#34;)[^"&\n]{1,80}(?:"|&quot;|&#34;): syntax error"#,
+            r#"\bnear (?:\\?"|&quot;|&#34;)[^"&\n]+(?:"|&quot;|&#34;): syntax error"#,
         ),
         (MongoDbError, "MongoError", ""),
         (MongoDbError, "MongoServerError", ""),
@@ -126,7 +127,7 @@ const SIGNS: &[Sign] = {
         (DebugPage, "Whoops, looks like something went wrong", ""),
         (DebugPage, "Whoops! There was an error", ""),
         (DebugPage, "Action Controller: Exception caught", ""),
-        (DebugPage, "Server Error in '/", r"Server Error in '/[^'\n]{0,80}' Application"),
+        (DebugPage, "Server Error in '/", r"Server Error in '/[^'\n]*' Application"),
         (DebugPage, "Symfony Exception", ""),
         (DebugPage, "<h3>Apache Tomcat/", ""),
         (DebugPage, "<title>phpinfo()", ""),
@@ -135,27 +136,27 @@ const SIGNS: &[Sign] = {
 
 /// A frame of V8: `at load (/srv/app/load.js:10:15)`, its path perhaps with JSON's escapes.
 const JS_FRAME: &str =
-    r"\bat [^\n]{0,200}?(?:file://|node:|[/\\]|[A-Za-z]:\\)[^\s()]{1,300}\.[cm]?[jt]s:\d+:\d";
+    r"\bat [^\n]*?(?:file://|node:|[/\\]|[A-Za-z]:\\)[^\s()]+\.[cm]?[jt]s:\d+:\d";
 
 struct Signs {
     marks: Regex,
-    /// In the order of [`SIGNS`].
-    around: Vec<Option<Regex>>,
+    /// In the order of [`SIGNS`]; compiled when their mark is first seen, once in the life of a process,
+    /// since all of them would take as long as a large document at start.
+    around: Vec<OnceLock<Regex>>,
 }
 
 static COMPILED: LazyLock<Signs> = LazyLock::new(|| {
-    let compiled = |source: &str| {
-        let built = RegexBuilder::new(source).unicode(false).build();
-        built.expect("the expressions are our own, and every test compiles them")
-    };
     let marks: Vec<_> = SIGNS.iter().map(|(_, mark, _)| regex::escape(mark)).collect();
-    let around = SIGNS.iter().map(|(.., around)| {
-        (!around.is_empty()).then(|| compiled(&around.replace(r"\b", BOUNDARY)))
-    });
-    Signs { marks: compiled(&marks.join("|")), around: around.collect() }
+    let around = SIGNS.iter().map(|_| OnceLock::new()).collect();
+    Signs { marks: compiled(&marks.join("|")), around }
 });
 
-/// Compiles what [`recognise`] needs, so that no answer waits for it.
+fn compiled(source: &str) -> Regex {
+    let built = RegexBuilder::new(&source.replace(r"\b", BOUNDARY)).unicode(false).build();
+    built.expect("the expressions are our own, and a test compiles each")
+}
+
+/// Compiles the marks, so that no answer waits for them.
 pub(crate) fn prepare() {
     LazyLock::force(&COMPILED);
 }
@@ -175,7 +176,9 @@ pub(crate) fn trace(body: &[u8]) -> Option<Exception> {
         let signs = SIGNS.iter().zip(around);
         let (sign, _) = signs
             .filter(|((_, mark, _), _)| mark.as_bytes() == found.as_bytes())
-            .find(|(_, around)| around.as_ref().is_none_or(|around| around.is_match(window)))?;
+            .find(|((.., source), around)| {
+                source.is_empty() || around.get_or_init(|| compiled(source)).is_match(window)
+            })?;
         Some(sign.0)
     })
 }

@@ -83,6 +83,12 @@ fn integer(minimum: impl Into<i128>, maximum: impl Into<i128>) -> Format {
     Format::Integer { minimum: minimum.into(), maximum: maximum.into() }
 }
 
+/// The octets of a text in base64, or in its alphabet for URLs; none where it is none.
+pub(crate) fn decoded(text: &str, is_url: bool) -> Option<Vec<u8>> {
+    let is_encoded = if is_url { base64::is_base64url(text) } else { base64::is_base64(text) };
+    is_encoded.then(|| base64::decode(text, is_url))
+}
+
 /// The formats of strings that jsonschema must be taught, by name.
 pub(crate) fn text_checks() -> impl Iterator<Item = (&'static str, Check)> {
     const CHECKS: [(&str, Check); 30] = [

@@ -104,7 +104,7 @@ const USUAL: [&str; 59] = [
 /// The header parameters of an operation.
 pub(crate) struct HeaderRules {
     rules: Vec<(HeaderName, ParameterRule)>,
-    /// Those whose values are checked elsewhere.
+    /// Names that are declared without a rule: those of API keys.
     allowed: Vec<HeaderName>,
     /// Whether a declared name holds something else than letters, digits and hyphens.
     has_odd_names: bool,
@@ -130,7 +130,7 @@ impl HeaderRules {
         self.rules.push((field, rule));
     }
 
-    /// Declares a field whose value is checked elsewhere: that of an API key.
+    /// Takes a field for declared whose value is checked elsewhere: that of an API key.
     pub(crate) fn allow(&mut self, field: HeaderName) {
         self.has_odd_names |= has_odd_spelling(field.as_str());
         self.allowed.push(field);
@@ -179,12 +179,12 @@ impl HeaderRules {
         self.overrides == OverrideFields::Strip && self.disguised(name).is_some()
     }
 
-    fn is_declared(&self, name: &HeaderName) -> bool {
-        self.declared().any(|known| known == name)
+    fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.rules.iter().map(|(known, _)| known).chain(&self.allowed)
     }
 
-    fn declared(&self) -> impl Iterator<Item = &HeaderName> {
-        self.rules.iter().map(|(known, _)| known).chain(&self.allowed)
+    fn is_declared(&self, name: &HeaderName) -> bool {
+        self.names().any(|known| known == name)
     }
 
     /// The field that an upstream may take this one for, or that overrides what was judged. What the
@@ -196,7 +196,7 @@ impl HeaderRules {
         if !name.starts_with('x') && !is_odd && !self.has_odd_names || self.is_declared(field) {
             return None;
         }
-        let declared = self.declared().map(HeaderName::as_str);
+        let declared = self.names().map(HeaderName::as_str);
         let twins = UNIQUE.into_iter().chain(declared).filter(|known| *known != name);
         OVERRIDES.into_iter().chain(twins).find(|known| reads_as(name, known))
     }

@@ -119,6 +119,8 @@ pub struct Operation {
     pub(crate) cookies: CookieRules,
     /// None where nothing is demanded.
     pub(crate) security: Option<Arc<SecurityRule>>,
+    /// Genuine preflights need no credentials.
+    pub(crate) passes_preflight: bool,
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
 }
@@ -148,7 +150,8 @@ impl Operation {
     }
 
     /// Checks that the credentials that the operation demands are there and well-formed; none where
-    /// it demands none.
+    /// it demands none, or where a browser asks beforehand, which it does without (Fetch standard,
+    /// section 4.8).
     ///
     /// # Errors
     ///
@@ -158,7 +161,16 @@ impl Operation {
         query: Option<&'m str>,
         headers: &'m HeaderMap,
     ) -> Result<Option<Presented<'m>>, Violation> {
-        self.security.as_ref().map(|rule| rule.check(query, headers)).transpose()
+        let rule = self.security.as_ref().filter(|_| !self.exempts(headers));
+        rule.map(|rule| rule.check(query, headers)).transpose()
+    }
+
+    /// Whether these are the fields of a genuine preflight, which has no body.
+    fn exempts(&self, headers: &HeaderMap) -> bool {
+        self.passes_preflight
+            && self.method == Method::OPTIONS
+            && self.body.is_none()
+            && preflight::asked(headers).is_some()
     }
 
     /// Checks path, query, header and cookie parameters, and gives the query to forward, written anew;

@@ -108,9 +108,6 @@ pub enum Problem {
     /// Always a warning.
     #[error("credentials are checked for presence and form; verifying them is left to the API")]
     CredentialsUnverified,
-    /// Always a warning.
-    #[error("`{field}` has no effect {place}")]
-    NoEffect { field: Box<str>, place: &'static str },
     #[error("the pattern cannot be enforced: {0}")]
     Pattern(Box<str>),
     #[error("{0}")]

@@ -55,8 +55,16 @@ impl QueryRules {
     }
 
     /// Accepts a name whose value is checked elsewhere: that of an API key.
-    pub(crate) fn allow(&mut self, name: &str) {
+    ///
+    /// # Errors
+    ///
+    /// A parameter is the query whole, so that nothing else can be in it.
+    pub(crate) fn allow(&mut self, name: &str) -> Result<(), Conflict> {
+        if self.is_whole {
+            return Err(Conflict::Whole);
+        }
         self.pairs.allow(name);
+        Ok(())
     }
 
     /// Checks `query` and gives what to forward of it; none where nothing is left.

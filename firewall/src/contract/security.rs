@@ -10,6 +10,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
+use super::cookie::is_open_quote;
 use super::policy::Verdict;
 use super::uri::{Plus, decode};
 use crate::violation::{Rule, Violation};
@@ -262,16 +263,23 @@ fn query_values<'m>(query: &'m str, name: &str) -> impl Iterator<Item = Option<C
     })
 }
 
-/// The values of a cookie's name, of every line: HTTP/2 may send one for each cookie (RFC 9113
+/// The values of a cookie's name, empty in place of one that can be read in two ways; of every line: HTTP/2 may send one for each cookie (RFC 9113
 /// section 8.2.3).
 fn cookie_values<'m>(headers: &'m HeaderMap, name: &str) -> impl Iterator<Item = &'m [u8]> {
     let lines = headers.get_all(COOKIE).iter();
     let pairs = lines.flat_map(|line| line.as_bytes().split(|octet| *octet == b';'));
     pairs.filter_map(move |pair| {
-        let end = pair.iter().position(|octet| *octet == b'=')?;
+        let pair = pair.trim_ascii();
+        let end = pair.iter().position(|octet| *octet == b'=').unwrap_or(pair.len());
         let (found, value) = pair.split_at_checked(end)?;
-        let value = value.strip_prefix(b"=")?;
-        (found.trim_ascii() == name.as_bytes()).then(|| value.trim_ascii())
+        let value = value.strip_prefix(b"=").unwrap_or_default().trim_ascii();
+        // To readers that honour quotes the next cookies belong to this value.
+        if is_open_quote(value) {
+            return Some(&b""[..]);
+        }
+        // White space before the equals sign belongs to the name for some readers, and not for others.
+        let is_plain = found.len() == name.len();
+        (found.trim_ascii() == name.as_bytes()).then_some(if is_plain { value } else { b"" })
     })
 }
 

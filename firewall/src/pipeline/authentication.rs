@@ -6,9 +6,6 @@ use crate::violation::Violation;
 
 /// Checks that the request presents what its operation demands. It comes before the parameters: who
 /// may not ask is not told what was wrong with the question.
-///
-/// A genuine preflight has no operation of its own and does not come here, for browsers send it
-/// without credentials (Fetch standard, section 3.3.6).
 pub(super) fn authentication(
     exchange: &Exchange<'_>,
     matched: &Matched<'_>,

@@ -27,6 +27,10 @@ paths:
       responses: { "204": { description: sent } }
 "#;
 
+const ORIGIN: &str = "Origin: https://app.test";
+const GET: &str = "Access-Control-Request-Method: GET";
+const FIELDS: &str = "Access-Control-Request-Headers: x-needed";
+
 fn upstream() -> Upstream {
     Upstream::start(|request| {
         let line = request.line();
@@ -38,8 +42,9 @@ fn upstream() -> Upstream {
 }
 
 fn request(line: &str, host: &str, fields: &[&str]) -> String {
-    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
-    format!("{line} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
+    let (line, host) = (format!("{line} HTTP/1.1"), format!("Host: {host}"));
+    let head = [&[&*line, &*host], fields, &["", ""]].concat();
+    head.join("\r\n")
 }
 
 #[track_caller]
@@ -116,9 +121,6 @@ fn wrong_hosts_and_doubtful_segments_ban_nobody() {
 fn genuine_preflights_pass() {
     let upstream = upstream();
     let gateway = Gateway::start(&Setup::of(FILES), &upstream);
-    const ORIGIN: &str = "Origin: https://app.test";
-    const GET: &str = "Access-Control-Request-Method: GET";
-    const FIELDS: &str = "Access-Control-Request-Headers: x-needed";
     let not = Err((405, "route.method"));
     for (line, fields, expected) in [
         ("OPTIONS /v1/files/a.txt", vec![ORIGIN, GET], Ok("OPTIONS /v1/files/a.txt")),
@@ -154,8 +156,7 @@ fn preflights_are_refused_where_the_policy_says_so() {
     let upstream = upstream();
     let setup = Setup { api: "contract = { preflight = \"refuse\" }".into(), ..Setup::of(FILES) };
     let gateway = Gateway::start(&setup, &upstream);
-    let fields = &["Origin: https://app.test", "Access-Control-Request-Method: GET"];
-    let preflight = request("OPTIONS /v1/files/a.txt", "files.test", fields);
+    let preflight = request("OPTIONS /v1/files/a.txt", "files.test", &[ORIGIN, GET]);
     check(&gateway, &upstream, &preflight, Err((405, "route.method")));
 }
 
@@ -165,9 +166,9 @@ fn observed_preflights_pass_octet_for_octet() {
     let setup =
         Setup { api: "requests = \"observe\"\nresponses = \"observe\"".into(), ..Setup::of(FILES) };
     let gateway = Gateway::start(&setup, &upstream);
-    let fields = &["Origin: https://app.test", "Access-Control-Request-Method: GET"];
     for (path, status) in [("/v1/files/%61.txt?z=1", 204), ("/v2/files/a.txt", 200)] {
-        let answer = exchange(gateway.address, request(&format!("OPTIONS {path}"), "a", fields));
+        let answer =
+            exchange(gateway.address, request(&format!("OPTIONS {path}"), "a", &[ORIGIN, GET]));
         assert_eq!(answer.status, status, "{}", answer.text());
         let received = upstream.received();
         assert_eq!(received.last().unwrap().line(), format!("OPTIONS {path} HTTP/1.1"));

@@ -23,8 +23,7 @@ impl<'d> Compiler<'d> {
         // RFC 9110 section 9.3.8 forbids one of TRACE.
         let is_vague = matches!(*method, Method::GET | Method::HEAD | Method::DELETE);
         if *method == Method::TRACE || is_vague && self.version == Version::V3_0 {
-            let place = "on this method";
-            self.problem(&field, Problem::NoEffect { field: "requestBody".into(), place });
+            self.problem(&field, Problem::Ineffective("`requestBody` of this method".into()));
             return undeclared;
         }
         self.request_body(&field)
@@ -93,7 +92,7 @@ impl<'d> Compiler<'d> {
             }
             for name in ["encoding", "prefixEncoding", "itemEncoding"] {
                 if let Some(field) = media.get(name) {
-                    let problem = Problem::NoEffect { field: name.into(), place: "on a JSON body" };
+                    let problem = Problem::Ineffective(format!("`{name}` of a JSON body").into());
                     self.problem(&field, problem);
                 }
             }
@@ -105,15 +104,10 @@ impl<'d> Compiler<'d> {
 
     /// A Media Type Object, which may stand elsewhere from 3.2 on.
     fn media_type(&mut self, at: &At<'d>) -> Option<At<'d>> {
-        const FIELDS: &str = "schema example examples encoding";
-        const FIELDS_3_2: &str =
-            "schema itemSchema example examples encoding prefixEncoding itemEncoding";
-        if self.version < Version::V3_2 {
-            self.fields(at, FIELDS)?;
-            return Some(at.clone());
-        }
-        let at = self.follow(at)?;
-        self.fields(&at, FIELDS_3_2)?;
+        const FIELDS: &str =
+            "schema itemSchema@3.2 example examples encoding prefixEncoding@3.2 itemEncoding@3.2";
+        let at = if self.version < Version::V3_2 { at.clone() } else { self.follow(at)? };
+        self.fields(&at, FIELDS)?;
         Some(at)
     }
 
@@ -169,22 +163,19 @@ impl<'d> Compiler<'d> {
 
     fn response_to(&mut self, at: &At<'d>, is_partial: bool) -> Option<ResponseRule> {
         let at = self.follow(at)?;
-        if self.version >= Version::V3_2 {
-            self.fields(&at, "summary description headers content links")?;
-            for name in ["summary", "description"] {
-                at.get(name).and_then(|_| self.string(&at, name));
+        self.fields(&at, "summary@3.2 description headers content links")?;
+        for name in ["summary", "description"] {
+            if at.get(name).is_some() || name == "description" && self.version < Version::V3_2 {
+                self.string(&at, name);
             }
-        } else {
-            self.fields(&at, "description headers content links")?;
-            self.string(&at, "description");
         }
         let mut headers = Vec::new();
         for (name, entry) in self.object(&at, "headers").iter().flat_map(At::members) {
             let Some((field, rule)) = self.header(name, &entry) else { continue };
             // OpenAPI 3.0.4, section 4.7.17.1: a definition of Content-Type shall be ignored.
             if field == header::CONTENT_TYPE {
-                let place = "among the headers of a response";
-                self.problem(&entry, Problem::NoEffect { field: name.into(), place });
+                let message = format!("`{name}` among the headers of a response");
+                self.problem(&entry, Problem::Ineffective(message.into()));
             } else {
                 headers.push((field, rule));
             }

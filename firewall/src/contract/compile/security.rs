@@ -7,6 +7,7 @@ use fluent_uri::UriRef;
 use http::{HeaderName, header};
 
 use super::super::media_type::is_token;
+use super::super::operation::Operation;
 use super::super::problem::Problem;
 use super::super::security::{Alternative, Form, Place, SCHEMES_LIMIT, Scheme, SecurityRule};
 use super::reader::At;
@@ -32,13 +33,11 @@ struct KnownScheme<'d> {
     enforced: Result<Form, Box<str>>,
 }
 
-const FIELDS: &str = "type description name in scheme bearerFormat flows openIdConnectUrl";
-const FIELDS_3_2: &str = "type description name in scheme bearerFormat flows openIdConnectUrl deprecated oauth2MetadataUrl";
-
-const FLOWS: &str = "implicit password clientCredentials authorizationCode";
-const FLOWS_3_2: &str = "implicit password clientCredentials authorizationCode deviceAuthorization";
-const FLOW: &str = "authorizationUrl tokenUrl refreshUrl scopes";
-const FLOW_3_2: &str = "authorizationUrl tokenUrl refreshUrl scopes deviceAuthorizationUrl";
+/// Those of one type or another.
+const TYPED_FIELDS: &str =
+    "name in scheme bearerFormat flows openIdConnectUrl oauth2MetadataUrl@3.2";
+const FLOWS: &str = "implicit password clientCredentials authorizationCode deviceAuthorization@3.2";
+const FLOW: &str = "authorizationUrl tokenUrl refreshUrl scopes deviceAuthorizationUrl@3.2";
 
 /// Fields that never reach a check of ours, or whose meaning is fixed by HTTP.
 const NO_KEYS: [HeaderName; 6] = [
@@ -67,6 +66,25 @@ impl<'d> Compiler<'d> {
         match operation.get("security") {
             Some(list) => self.requirements(&list),
             None => self.security.root.clone(),
+        }
+    }
+
+    /// Makes the names under which keys are sent known to the checks of parameters.
+    pub(super) fn allow_keys(&mut self, at: &At<'d>, operation: &mut Operation) {
+        let Some(rule) = operation.security.clone() else { return };
+        for name in rule.header_names() {
+            operation.headers.allow(name.clone());
+        }
+        for name in rule.cookie_names() {
+            operation.cookies.allow(name);
+        }
+        for name in rule.query_names() {
+            if operation.query.allow(name).is_err() {
+                let message = format!(
+                    "the key `{name}` has no place in a query that one parameter takes whole"
+                );
+                self.problem(at, Problem::Security(message.into()));
+            }
         }
     }
 
@@ -174,7 +192,7 @@ impl<'d> Compiler<'d> {
 
     fn security_scheme(&mut self, at: &At<'d>) -> Option<KnownScheme<'d>> {
         let at = self.follow(at)?;
-        self.fields(&at, if self.version >= Version::V3_2 { FIELDS_3_2 } else { FIELDS })?;
+        self.fields(&at, &format!("type description deprecated@3.2 {TYPED_FIELDS}"))?;
         if let Some(field) = at.get("deprecated").filter(|field| !field.value.is_boolean()) {
             self.unexpected(&field, "a boolean");
         }
@@ -186,14 +204,10 @@ impl<'d> Compiler<'d> {
             "openIdConnect" => (&["openIdConnectUrl"], true),
             _ => (&[], false),
         };
-        for (name, field) in at.members() {
-            let is_common = matches!(name, "type" | "description" | "deprecated");
-            if !is_common
-                && FIELDS_3_2.split(' ').any(|known| known == name)
-                && !own.contains(&name)
-            {
-                let problem = Problem::NoEffect { field: name.into(), place: "of this type" };
-                self.problem(&field, problem);
+        for name in TYPED_FIELDS.split([' ', '@']).filter(|name| !own.contains(name)) {
+            if let Some(field) = at.get(name) {
+                let message = format!("`{name}` of a scheme of this type");
+                self.problem(&field, Problem::Ineffective(message.into()));
             }
         }
         let enforced = match kind {
@@ -260,8 +274,7 @@ impl<'d> Compiler<'d> {
             None => None,
         };
         if let Some(field) = at.get("bearerFormat").filter(|_| scheme != "bearer") {
-            let field_name = "bearerFormat".into();
-            self.problem(&field, Problem::NoEffect { field: field_name, place: "of this scheme" });
+            self.problem(&field, Problem::Ineffective("`bearerFormat` of another scheme".into()));
         }
         match &*scheme {
             "basic" => Some(Ok(Form::Basic)),
@@ -286,8 +299,7 @@ impl<'d> Compiler<'d> {
             }
             return None;
         };
-        let is_3_2 = self.version >= Version::V3_2;
-        self.fields(&flows, if is_3_2 { FLOWS_3_2 } else { FLOWS });
+        self.fields(&flows, FLOWS);
         for (name, flow) in flows.members() {
             let urls: &[&str] = match name {
                 "implicit" => &["authorizationUrl"],
@@ -296,7 +308,7 @@ impl<'d> Compiler<'d> {
                 "deviceAuthorization" => &["deviceAuthorizationUrl", "tokenUrl"],
                 _ => continue,
             };
-            if self.fields(&flow, if is_3_2 { FLOW_3_2 } else { FLOW }).is_none() {
+            if self.fields(&flow, FLOW).is_none() {
                 continue;
             }
             for url in urls {

@@ -170,7 +170,9 @@ fn written_out(url: &str, variables: &BTreeMap<&str, Values<'_>>) -> Result<Vec<
     if let Some(name) = variables.keys().find(|name| !used.contains(name)) {
         return Err(format!("{url}: the variable `{name}` does not stand there"));
     }
-    urls.iter_mut().for_each(|url| url.push_str(rest));
+    for url in &mut urls {
+        url.push_str(rest);
+    }
     Ok(urls)
 }
 
@@ -209,7 +211,9 @@ fn rule(policy: &Policy, host: Option<Host>) -> HostRule {
     match &policy.hosts {
         Hosts::Any => HostRule::Any,
         Hosts::Document => host.map_or(HostRule::Any, |host| HostRule::Of(vec![host])),
-        Hosts::Named(names) => HostRule::Of(names.iter().flat_map(|n| Host::named(n)).collect()),
+        Hosts::Named(names) => {
+            HostRule::Of(names.iter().filter_map(|name| Host::named(name)).collect())
+        }
     }
 }
 

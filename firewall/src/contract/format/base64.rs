@@ -45,6 +45,22 @@ pub(super) fn is_lenient(text: &str) -> bool {
     is_whole && data.len() % 4 != 1 && is_of(data, &BASE64)
 }
 
+/// The octets that [`is_base64`] or [`is_base64url`] has accepted.
+pub(super) fn decode(text: &str, is_url: bool) -> Vec<u8> {
+    let values = if is_url { &BASE64_URL } else { &BASE64 };
+    let data = text.trim_end_matches('=').as_bytes();
+    let mut octets = Vec::with_capacity(data.len() / 4 * 3 + 2);
+    for group in data.chunks(4) {
+        let joined = group
+            .iter()
+            .fold(0_u32, |joined, octet| joined << 6 | u32::from(value(*octet, values)));
+        let missing = 4 - group.len();
+        let [_, bytes @ ..] = (joined << (6 * missing)).to_be_bytes();
+        octets.extend(bytes.iter().take(3 - missing));
+    }
+    octets
+}
+
 fn is_encoded(text: &str, values: &[u8; 256]) -> bool {
     let data = text.trim_end_matches('=');
     if text.len() - data.len() > 2 {

@@ -102,7 +102,7 @@ fn a_body_where_http_gives_it_no_meaning() {
             assert_eq!(told, Vec::<String>::new(), "{version} {method}");
             check(verdict, Ok("ok"), &format!("{version} {method}"));
         } else {
-            assert_eq!(told, ["`requestBody` has no effect on this method"], "{version} {method}");
+            assert_eq!(told, ["`requestBody` of this method has no effect"], "{version} {method}");
             check(verdict, Err("body.unexpected"), &format!("{version} {method}"));
         }
     }
@@ -200,11 +200,11 @@ fn media_types_may_stand_elsewhere_from_3_2_on() {
 #[test]
 fn fields_of_media_types_that_mean_nothing_for_json() {
     for (version, field, value, expected) in [
-        ("3.0.4", "encoding", json!({}), "`encoding` has no effect on a JSON body"),
+        ("3.0.4", "encoding", json!({}), "`encoding` of a JSON body has no effect"),
         ("3.1.1", "itemSchema", json!({}), "`itemSchema` is not a field"),
         ("3.2.0", "itemSchema", json!({}), "`keyword:itemSchema` is not enforced"),
-        ("3.2.0", "prefixEncoding", json!([]), "`prefixEncoding` has no effect on a JSON body"),
-        ("3.2.0", "itemEncoding", json!({}), "`itemEncoding` has no effect on a JSON body"),
+        ("3.2.0", "prefixEncoding", json!([]), "`prefixEncoding` of a JSON body has no effect"),
+        ("3.2.0", "itemEncoding", json!({}), "`itemEncoding` of a JSON body has no effect"),
     ] {
         let document = posting(version, &json!({"content": {"application/json": {field: value}}}));
         let told = match load_value(&document, &[]) {
@@ -255,5 +255,28 @@ fn broken_request_bodies() {
             problems.iter().all(|p| p.starts_with("/paths/~1things/post/requestBody")),
             "{problems:?}"
         );
+    }
+}
+
+#[test]
+fn what_parsers_read_differently_passes_where_the_policy_says_so() {
+    let document = posting("3.0.4", &json!({"content": {"application/json": {}}}));
+    let (refuse, pass) = (Policy::default(), Verdict::Pass);
+    for (policy, body, refused) in [
+        (
+            Policy { json_duplicate_names: pass, ..refuse.clone() },
+            r#"{"a":1,"a":2}"#,
+            "body.duplicate-member",
+        ),
+        (
+            Policy { json_inexact_numbers: pass, ..refuse.clone() },
+            "[0.10000000000000000001]",
+            "body.malformed",
+        ),
+        (Policy { json_byte_order_mark: pass, ..refuse.clone() }, "\u{feff}[]", "body.malformed"),
+    ] {
+        let found = posted(&loaded_under(&document, refuse.clone()), JSON_TYPE, body);
+        assert_eq!(found, refused, "{body}");
+        assert_eq!(posted(&loaded_under(&document, policy), JSON_TYPE, body), "ok", "{body}");
     }
 }

@@ -274,7 +274,7 @@ fn a_definition_of_the_content_type_field_is_ignored_and_told() {
     let loaded = load_value(&document, &[]).unwrap();
     assert_eq!(
         loaded.warnings.iter().map(|warning| warning.problem.to_string()).collect::<Vec<_>>(),
-        ["`content-type` has no effect among the headers of a response"]
+        ["`content-type` among the headers of a response has no effect"]
     );
     check(answered(&loaded.contract, GET, 200, &[], ""), Ok("empty"), "it is required in vain");
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::security::Credential;
 use super::super::*;
-use super::documents::{Temporary, load_value, minimal};
+use super::documents::{Temporary, load_value, loaded_under, minimal};
 use super::{headers, told};
 use policy::Verdict;
 
@@ -168,10 +168,13 @@ fn keys_in_header_query_and_cookie() {
         &[
             (None, &[("cookie", "a=b; session=s; c")], "ok cookie"),
             (None, &[("cookie", "a=b"), ("cookie", "session=s")], "ok cookie"),
-            (None, &[("cookie", "session = s")], "ok cookie"),
+            (None, &[("cookie", "session = s")], MALFORMED),
+            (None, &[("cookie", "session")], MALFORMED),
+            (None, &[("cookie", "a=\"b; session=s\"")], MALFORMED),
+            (None, &[("cookie", "a=\"b\"; session= s ")], "ok cookie"),
             (None, &[("cookie", "session=s=t")], "ok cookie"),
             (None, &[("cookie", "Session=s")], MISSING),
-            (None, &[("cookie", "xsession=s; session")], MISSING),
+            (None, &[("cookie", "xsession=s; x")], MISSING),
             (None, &[("cookie", "session=")], MALFORMED),
             (None, &[("cookie", "session=s;session=t")], MALFORMED),
             (None, &[("cookie", "session=s"), ("cookie", "session=t")], MALFORMED),
@@ -189,6 +192,42 @@ fn a_key_in_the_query_is_a_declared_name() {
     };
     assert_eq!(query("api_key=a%62"), Ok(Some("api_key=ab".to_owned())));
     assert_eq!(query("api_kei=1"), Err("parameter.unknown query:*".to_owned()));
+}
+
+#[test]
+fn names_of_keys_are_declared_in_headers_and_cookies_too() {
+    let requirements = json!([{"header": [], "cookie": [], "bearer": []}]);
+    let strict = Policy {
+        undeclared_headers: Verdict::Refuse,
+        undeclared_cookies: Verdict::Refuse,
+        ..Policy::default()
+    };
+    let contract = loaded_under(&document("3.0.4", &requirements), strict);
+    let matched = contract.route(&http::Method::GET, "/things", None).unwrap();
+    let operation = matched.operation;
+    let checked = |fields| {
+        let checked = operation.check_parameters(&matched, None, &headers(fields));
+        checked.map(drop).map_err(|violation| told(&violation))
+    };
+    assert_eq!(checked(&[KEY, BEARER, ("cookie", "session=s")]), Ok(()));
+    assert_eq!(checked(&[("x-api-kei", "k")]), Err("parameter.unknown header:*".to_owned()));
+    assert_eq!(checked(&[("cookie", "season=s")]), Err("parameter.unknown cookie:*".to_owned()));
+    // A twin that some upstreams read as the key does not reach them.
+    let twin = http::HeaderName::from_static("x_api_key");
+    assert!(operation.strips(&twin));
+    let named = [http::HeaderName::from_static("x-api-key")];
+    assert!(operation.check_connection(&named).is_err());
+}
+
+#[test]
+fn a_key_has_no_place_in_a_query_that_is_one_parameter() {
+    let mut document = document("3.2.0", &json!([{"query": []}]));
+    document["paths"]["/things"]["get"]["parameters"] = json!([
+        {"name": "q", "in": "querystring", "content": {"application/json": {"schema": {}}}}
+    ]);
+    let (errors, _) = problems(&document, &[]);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert!(errors[0].contains("the key `api_key` has no place"), "{errors:?}");
 }
 
 #[test]
@@ -430,12 +469,12 @@ fn scheme_objects_are_read_whole_although_nothing_names_them() {
         (
             "3.0.4",
             json!({"type": "http", "scheme": "bearer", "in": "header"}),
-            "`in` has no effect",
+            "`in` of a scheme of this type has no effect",
         ),
         (
             "3.0.4",
             json!({"type": "http", "scheme": "basic", "bearerFormat": "x"}),
-            "`bearerFormat` has no effect",
+            "`bearerFormat` of another scheme has no effect",
         ),
         ("3.0.4", json!({"type": "openIdConnect", "openIdConnectUrl": url, "x-a": 1}), ""),
         (
@@ -454,5 +493,52 @@ fn scheme_objects_are_read_whole_although_nothing_names_them() {
             "{warnings:?}"
         );
         assert_eq!(warnings.is_empty(), warning.is_empty(), "{scheme} {warnings:?}");
+    }
+}
+
+#[test]
+fn a_genuine_preflight_needs_no_credentials() {
+    let genuine: Fields<'_> =
+        &[("origin", "https://app.example"), ("access-control-request-method", "PUT")];
+    let body = json!({"content": {"application/json": {}}});
+    for (method, body, preflight, fields, expected) in [
+        ("options", None, Verdict::Pass, genuine, "none asked"),
+        ("options", None, Verdict::Refuse, genuine, MISSING),
+        ("options", None, Verdict::Pass, &genuine[..1], MISSING),
+        // What carries a body, or asks for anything else, is none.
+        ("options", Some(body), Verdict::Pass, genuine, MISSING),
+        ("get", None, Verdict::Pass, genuine, MISSING),
+    ] {
+        let mut document = document("3.0.4", &json!([{"header": []}]));
+        let mut operation = document["paths"]["/things"]["get"].take();
+        if let Some(body) = body {
+            operation["requestBody"] = body;
+        }
+        document["paths"]["/things"] = json!({method: operation});
+        let contract = loaded_under(&document, Policy { preflight, ..Policy::default() });
+        assert_eq!(verdict(&contract, None, fields), expected, "{method} {preflight:?} {fields:?}");
+    }
+}
+
+#[test]
+fn schemes_at_their_limit() {
+    for (count, expected) in [(64, 0), (65, 1)] {
+        let mut document = document("3.0.4", &json!([]));
+        let mut requirement = json!({});
+        for index in 0..count {
+            let name = format!("k{index}");
+            document["components"]["securitySchemes"][&name] =
+                json!({"type": "apiKey", "in": "query", "name": name});
+            requirement[&name] = json!([]);
+        }
+        document["paths"]["/things"]["get"]["security"] = json!([requirement]);
+        let (errors, _) = problems(&document, &[]);
+        assert_eq!(errors.len(), expected, "{count} {errors:?}");
+        if expected == 0 {
+            let contract = contract_of(&document);
+            let all: Vec<_> = (0..count).map(|index| format!("k{index}=v")).collect();
+            assert!(verdict(&contract, Some(&all.join("&")), &[]).starts_with("ok k0 k1 "));
+            assert_eq!(verdict(&contract, Some(&all[..63].join("&")), &[]), MISSING);
+        }
     }
 }

@@ -9,10 +9,11 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
+use super::super::super::super::LoadOptions;
 use super::super::super::super::cookie::CookieRules;
 use super::super::super::super::header::check_field;
 use super::super::super::super::parameter::{Fault, ParameterRule};
-use super::super::super::super::policy::{Policy, Strength, Verdict};
+use super::super::super::super::policy::{Policy, Verdict};
 use super::super::super::super::query::QueryRules;
 use super::super::super::super::schema::{Patterns, Schema, SchemaSet, Vocabulary};
 use super::super::super::Version;
@@ -270,7 +271,7 @@ fn only(values: &[Value]) -> Vec<Arc<Schema>> {
     let each: Map<_, _> = each.map(|(i, value)| (i.to_string(), json!({"const": value}))).collect();
     let set = Arc::new(SchemaSet::default());
     let whole = json!({"properties": each});
-    set.build(&whole, Vocabulary::default(), &Patterns::new(), Strength::Assert).unwrap();
+    set.build(&whole, Vocabulary::default(), &Patterns::new(), &LoadOptions::default()).unwrap();
     (0..values.len()).map(|key| Arc::new(Schema::new(Arc::clone(&set), key))).collect()
 }
 
