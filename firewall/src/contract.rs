@@ -15,6 +15,7 @@ mod cookie;
 mod dialect;
 mod document;
 mod documents;
+pub mod exception;
 mod format;
 mod header;
 mod media_type;
@@ -29,6 +30,7 @@ mod problem;
 mod query;
 mod response;
 mod schema;
+mod security;
 mod structure;
 mod uri;
 
@@ -38,6 +40,7 @@ pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
+pub use security::{Credential, Presented, SecurityRule};
 
 use compile::Version;
 use documents::{Documents, FileIndex, Place};
@@ -137,6 +140,7 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
         .into_iter()
         .chain(documents.locate(problems))
         .partition(|error| is_warning(&error.problem, options));
+    exception::prepare();
     if errors.is_empty() {
         let files = documents.files().map(Path::to_owned).collect();
         Ok(Loaded { contract, warnings, files, digest: documents.sha256() })
@@ -148,7 +152,8 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
 fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
     match problem {
         Problem::BesideReference(_)
-        | Problem::NoEffect(_)
+        | Problem::CredentialsUnverified
+        | Problem::Ineffective(_)
         | Problem::NoOperations
         | Problem::Discriminator(_) => true,
         _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),

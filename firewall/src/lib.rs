@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod address;
+pub mod audit_log;
 pub mod ban;
 pub mod causes;
 pub mod clock;
@@ -14,6 +15,7 @@ pub mod control;
 pub mod json;
 pub mod kernel;
 pub mod listen;
+pub mod log_lines;
 pub mod metrics;
 pub mod pipeline;
 pub mod upstream;

@@ -85,6 +85,8 @@ pub struct Metrics {
     pub upstream_connections: IntCounterVec,
     pub upstream_errors: IntCounterVec,
     pub access_log_dropped: IntCounter,
+    pub audit_log_dropped: IntCounter,
+    pub exceptions: IntCounterVec,
     pub bans: IntGaugeVec,
     pub ban_events: IntCounterVec,
     pub offences_unheard: IntCounterVec,
@@ -194,6 +196,17 @@ impl Metrics {
                 r,
                 "firewall_access_log_dropped_total",
                 "Lines that the log's writer could not take in time.",
+            ),
+            audit_log_dropped: counter(
+                r,
+                "firewall_audit_log_dropped_total",
+                "Refused answers that the disk was too slow to take down.",
+            ),
+            exceptions: counters(
+                r,
+                "firewall_exceptions_total",
+                "Exceptions in answers against the contract, by kind.",
+                &["exception"],
             ),
             bans: gauges(r, "firewall_bans", "Bans in force, by origin.", &["origin"]),
             ban_events: counters(

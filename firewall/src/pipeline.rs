@@ -1,5 +1,6 @@
 //! The request path: what is checked, and in which order.
 
+pub mod authentication;
 pub mod client;
 pub mod exchange;
 pub mod headers;
@@ -22,11 +23,13 @@ use hyper::body::Incoming;
 
 use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
 use crate::address::ClientAddr;
+use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Consequence, KeeperHandle};
 use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
+use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
 use crate::pipeline::exchange::{Exchange, RequestIds};
 use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
@@ -50,6 +53,7 @@ pub struct Pipeline {
     ids: RequestIds,
     metrics: Arc<Metrics>,
     log: Rc<AccessLog>,
+    audit: AuditLog,
 }
 
 /// What a worker's pipeline is made of.
@@ -60,6 +64,7 @@ pub struct Parts {
     pub ids: RequestIds,
     pub metrics: Arc<Metrics>,
     pub log: Rc<AccessLog>,
+    pub audit: AuditLog,
 }
 
 /// A request that has passed every stage; only [`Pipeline::admit`] makes one, and nothing else is
@@ -127,6 +132,7 @@ impl Pending<'_> {
             status,
             upstream: self.trace.upstream,
             violation,
+            refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
         };
         let operation = exchange.ruleset.api.metrics(self.trace.operation).clone();
         Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
@@ -144,9 +150,9 @@ impl Drop for Pending<'_> {
 
 impl Pipeline {
     pub fn new(parts: Parts) -> Self {
-        let Parts { rulesets, bans, keeper, ids, metrics, log } = parts;
+        let Parts { rulesets, bans, keeper, ids, metrics, log, audit } = parts;
         let pool = Pool::new(&rulesets.current().api.upstream, &metrics);
-        Self { rulesets, bans, keeper, pool, ids, metrics, log }
+        Self { rulesets, bans, keeper, pool, ids, metrics, log, audit }
     }
 
     /// Answers one request.
@@ -162,6 +168,7 @@ impl Pipeline {
         let answer = self.exchange(exchange, trace, origin, body).await;
         for violation in exchange.observed() {
             self.metrics.violation(violation.rule, Outcome::Observed);
+            self.count_exception(violation);
         }
         let (outcome, violation, response) = match answer {
             Ok(response) => match exchange.observed().first() {
@@ -169,6 +176,11 @@ impl Pipeline {
                 Some(violation) => (Outcome::Observed, Some(violation.clone()), response),
             },
             Err(Denied::Violation(violation)) => {
+                if let Some(answer) = &exchange.refused {
+                    let operation = &exchange.ruleset.api.metrics(trace.operation).name;
+                    self.audit.refused(id.get(), operation, &violation, answer);
+                }
+                self.count_exception(&violation);
                 let response = self.refuse(exchange, origin, &violation).await;
                 (Outcome::Refused, Some(violation), response)
             }
@@ -181,6 +193,12 @@ impl Pipeline {
         pending.is_answered = true;
         let settlement = pending.settlement(outcome, response.status().as_u16(), violation);
         response.map(|body| body.settled_by(Box::new(settlement)))
+    }
+
+    fn count_exception(&self, violation: &Violation) {
+        if let Some(exception) = violation.exception {
+            self.metrics.exceptions.with_label_values(&[exception.id()]).inc();
+        }
     }
 
     async fn exchange(
@@ -212,7 +230,7 @@ impl Pipeline {
         self.banned(exchange.client)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
-            return preflight::admit(exchange, &asked);
+            return preflight::admit(exchange, asked, &named);
         }
         let found = route(exchange);
         let matched = exchange.settle(mode, found)?;
@@ -220,6 +238,8 @@ impl Pipeline {
         let query = match (&matched, mode) {
             (None, _) | (_, Mode::Off) => None,
             (Some(matched), _) => {
+                let found = authentication(exchange, matched);
+                exchange.settle(mode, found)?;
                 let found = parameters(exchange, matched, &named);
                 exchange.settle(mode, found)?.flatten()
             }
@@ -254,6 +274,7 @@ impl Pipeline {
         let enforced = operation.filter(|_| requests == Mode::Enforce);
         let headers = request.headers_mut();
         forward_headers(headers, origin.peer, exchange.client, enforced, responses);
+        message::ask_for_the_whole(headers, operation, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -270,7 +291,7 @@ impl Pipeline {
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
         if admitted.is_preflight {
-            return preflight::answer(exchange, response, lease);
+            return preflight::answer(exchange, response, lease).await;
         }
         message::response(exchange, operation, response, lease).await
     }
@@ -313,6 +334,7 @@ impl Pipeline {
     pub fn tend(&self) {
         self.pool.sweep();
         self.log.flush();
+        self.audit.flush();
     }
 
     /// How often [`Pipeline::tend`] wants to be called.

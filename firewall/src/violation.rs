@@ -13,6 +13,7 @@ pub enum Stage {
     Client,
     Ban,
     Route,
+    Authentication,
     Parameters,
     Body,
     Response,
@@ -25,10 +26,62 @@ pub enum Offence {
     Framing,
     /// A path or method that the contract does not know: scanning.
     Scan,
+    /// A credential that no client of its scheme would write.
+    Credential,
     /// A parameter against its rule.
     Parameter,
     /// A body against its rule.
     Body,
+}
+
+/// What of an upstream's insides was in an answer: an exception that nobody caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exception {
+    JavaStackTrace,
+    PythonTraceback,
+    DotNetStackTrace,
+    PhpError,
+    RubyBacktrace,
+    NodeStackTrace,
+    GoPanic,
+    RustPanic,
+    MySqlError,
+    PostgreSqlError,
+    OracleError,
+    SqlServerError,
+    SqliteError,
+    MongoDbError,
+    /// Of a driver that does not say which.
+    SqlError,
+    /// A framework's page for its developers.
+    DebugPage,
+    /// HTML where the contract declares something else.
+    HtmlPage,
+}
+
+impl Exception {
+    /// The stable identifier, for logs and metrics.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::JavaStackTrace => "java-stack-trace",
+            Self::PythonTraceback => "python-traceback",
+            Self::DotNetStackTrace => "dotnet-stack-trace",
+            Self::PhpError => "php-error",
+            Self::RubyBacktrace => "ruby-backtrace",
+            Self::NodeStackTrace => "node-stack-trace",
+            Self::GoPanic => "go-panic",
+            Self::RustPanic => "rust-panic",
+            Self::MySqlError => "mysql-error",
+            Self::PostgreSqlError => "postgresql-error",
+            Self::OracleError => "oracle-error",
+            Self::SqlServerError => "sql-server-error",
+            Self::SqliteError => "sqlite-error",
+            Self::MongoDbError => "mongodb-error",
+            Self::SqlError => "sql-error",
+            Self::DebugPage => "debug-page",
+            Self::HtmlPage => "html-page",
+        }
+    }
 }
 
 macro_rules! rules {
@@ -99,6 +152,9 @@ rules! {
     Segment = "route.segment", Route, 400, None, "A segment of the path can be read in several ways";
     /// Names that point here by mistake, and checks by address, are no attacks.
     Misdirected = "route.host", Route, 421, None, "The host is not one that is served here";
+    /// Who has not logged in yet, or no longer is, is no attacker.
+    CredentialsMissing = "auth.missing", Authentication, 401, None, "Credentials are required";
+    CredentialsMalformed = "auth.malformed", Authentication, 401, Some(Offence::Credential), "The credentials are malformed";
     ParameterMissing = "parameter.missing", Parameters, 400, Some(Offence::Parameter), "A required parameter is missing";
     ParameterUnknown = "parameter.unknown", Parameters, 400, Some(Offence::Parameter), "A parameter is not part of the contract";
     ParameterRepeated = "parameter.repeated", Parameters, 400, Some(Offence::Parameter), "A parameter is repeated";
@@ -122,6 +178,8 @@ rules! {
     /// The body ended early or did not arrive in time.
     BodyIncomplete = "body.incomplete", Body, 408, None, "The body did not arrive whole and in time";
     ResponseStatus = "response.status", Response, 502, None, "The upstream's status is not part of the contract";
+    /// What a part of a representation is part of cannot be checked.
+    ResponsePartial = "response.partial", Response, 502, None, "The upstream sent part of a representation";
     ResponseHeader = "response.header", Response, 502, None, "The upstream's header fields are against the contract";
     ResponseMediaType = "response.media-type", Response, 502, None, "The upstream's media type is not part of the contract";
     ResponseEncoding = "response.encoding", Response, 502, None, "The upstream's content encoding cannot be checked";
@@ -130,6 +188,8 @@ rules! {
     ResponseTooLarge = "response.too-large", Response, 502, None, "The upstream's body exceeds its limit";
     ResponseMalformed = "response.malformed", Response, 502, None, "The upstream's body is not well-formed";
     ResponseSchema = "response.schema", Response, 502, None, "The upstream's body does not match its schema";
+    /// The contract would let it pass.
+    ResponseException = "response.exception", Response, 502, None, "The upstream failed";
 }
 
 /// The place of a violation. Names are the contract's own, never the client's.
@@ -168,15 +228,19 @@ pub struct Violation {
     pub keyword: Option<Box<str>>,
     /// The value of `Allow`, for a 405 (RFC 9110 section 15.5.6).
     pub allow: Option<Arc<str>>,
+    /// The value of `WWW-Authenticate`, for a 401 (RFC 9110 section 11.6.1).
+    pub challenge: Option<Arc<str>>,
+    /// What the refused answer was, where that is known. For the operator, never for the client.
+    pub exception: Option<Exception>,
 }
 
 impl Violation {
     pub fn new(rule: Rule) -> Self {
-        Self { rule, at: Location::Message, keyword: None, allow: None }
+        Self::at(rule, Location::Message)
     }
 
     pub fn at(rule: Rule, at: Location) -> Self {
-        Self { rule, at, keyword: None, allow: None }
+        Self { rule, at, keyword: None, allow: None, challenge: None, exception: None }
     }
 }
 
@@ -194,6 +258,7 @@ mod tests {
                 Stage::Client => "client.",
                 Stage::Ban => "ban.",
                 Stage::Route => "route.",
+                Stage::Authentication => "auth.",
                 Stage::Parameters => "parameter.",
                 Stage::Body => "body.",
                 Stage::Response => "response.",

@@ -42,16 +42,17 @@ impl Default for Threshold {
 pub struct Weights {
     pub framing: u32,
     pub scan: u32,
+    pub credential: u32,
     pub parameter: u32,
     pub body: u32,
 }
 
 impl Default for Weights {
     /// No honest client smuggles, hence two framing offences; a scan shows at the third, within two
-    /// minutes; a form
+    /// minutes; a client
     /// with a bug gets five tries.
     fn default() -> Self {
-        Self { framing: 50, scan: 40, parameter: 20, body: 20 }
+        Self { framing: 50, scan: 40, credential: 20, parameter: 20, body: 20 }
     }
 }
 
@@ -60,6 +61,7 @@ impl Weights {
         match offence {
             Offence::Framing => self.framing,
             Offence::Scan => self.scan,
+            Offence::Credential => self.credential,
             Offence::Parameter => self.parameter,
             Offence::Body => self.body,
         }
@@ -218,7 +220,7 @@ mod tests {
     }
 
     fn leaking(interval: Duration) -> Threshold {
-        let weights = Weights { framing: u32::MAX, scan: 10, parameter: 0, body: 1 };
+        let weights = Weights { framing: u32::MAX, scan: 10, credential: 0, parameter: 0, body: 1 };
         Threshold { leak_interval: interval, weights, ..Threshold::default() }
     }
 

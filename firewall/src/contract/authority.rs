@@ -4,7 +4,7 @@
 //! be given or left out. A full stop at the end of a name makes it another one: some readers drop it
 //! and others do not, so it is served only where the list has it.
 
-use std::net::Ipv6Addr;
+use core::net::Ipv6Addr;
 
 use super::paths::Pattern;
 

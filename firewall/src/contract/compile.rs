@@ -3,19 +3,19 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::LoadOptions;
 use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
 use super::header::HeaderRules;
 use super::operation::{Contract, Operation};
 use super::paths::{PathTable, Segment, segments};
+use super::policy::Verdict;
 use super::problem::Problem;
 use super::query::QueryRules;
 use super::schema::Direction;
-use super::{LoadOptions, is_warning};
 use http::Method;
 use parameters::Parameter;
-use path_items::path_item_fields;
 use reader::At;
 use serde_json::Value;
 use servers::Servers;
@@ -25,6 +25,7 @@ mod description;
 mod parameters;
 mod path_items;
 pub(super) mod reader;
+mod security;
 mod servers;
 mod shape;
 
@@ -83,6 +84,7 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
         server_lists: 0,
+        security: security::Security::default(),
     };
     compiler.document(&root);
     compiler.overlaps();
@@ -91,12 +93,8 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
     // A part that several refer to is read for each.
     let mut seen = HashSet::new();
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
-    let operations = compiler.operations;
-    if operations.is_empty() && problems.iter().all(|(_, problem)| is_warning(problem, options)) {
-        problems.push((root.place(), Problem::NoOperations));
-    }
     let preflight = options.policy.preflight;
-    let contract = Contract { operations, paths: compiler.paths, preflight };
+    let contract = Contract { operations: compiler.operations, paths: compiler.paths, preflight };
     Compiled { contract, version, problems }
 }
 
@@ -119,7 +117,13 @@ struct Compiler<'d> {
     paths: PathTable,
     ids: HashSet<Box<str>>,
     server_lists: usize,
+    security: security::Security<'d>,
 }
+
+/// The fields of a Path Item Object.
+const PATH_ITEM: &str = "summary description servers parameters get put post delete options head patch trace query@3.2 additionalOperations@3.2";
+/// The fields of an Operation Object.
+const OPERATION: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
 
 impl<'d> Compiler<'d> {
     fn document(&mut self, at: &At<'d>) {
@@ -144,21 +148,11 @@ impl<'d> Compiler<'d> {
         } else if at.get("paths").is_none() && self.version == Version::V3_0 {
             self.problem(at, Problem::Missing("paths".into()));
         }
+        if self.operations.is_empty() {
+            self.problem(at, Problem::NoOperations);
+        }
         if let Some(components) = self.object(at, "components") {
             self.components(&components);
-        }
-    }
-
-    /// A demand for credentials, which is not enforced yet.
-    fn security(&mut self, at: &At<'d>) {
-        let Some(security) = at.get("security") else { return };
-        if !security.value.is_array() {
-            return self.unexpected(&security, "a list of security requirements");
-        }
-        let demands =
-            |requirement: &At<'_>| requirement.value.as_object().is_none_or(|r| !r.is_empty());
-        if security.items().any(|requirement| demands(&requirement)) {
-            self.not_enforced(&security, "security");
         }
     }
 
@@ -176,7 +170,7 @@ impl<'d> Compiler<'d> {
         }
         let beside = self.encoded_slash(at);
         let Some(at) = self.follow_path_item(at) else { return };
-        self.fields(&at, path_item_fields(self.version));
+        self.fields(&at, PATH_ITEM);
         let takes_encoded_slash = beside.or_else(|| self.encoded_slash(&at)).unwrap_or_default();
         let item = PathItem {
             template: template.into(),
@@ -191,9 +185,7 @@ impl<'d> Compiler<'d> {
     }
 
     fn operation(&mut self, method: &Method, at: &At<'d>, item: &PathItem<'d>) {
-        const FIELDS: &str = "tags summary description externalDocs operationId parameters requestBody responses callbacks deprecated security servers";
-        self.fields(at, FIELDS);
-        self.security(at);
+        self.fields(at, OPERATION);
         let id = match at.get("operationId") {
             Some(_) => self.string(at, "operationId").unwrap_or_default().into(),
             None => format!("{method} {}", item.template).into_boxed_str(),
@@ -213,12 +205,15 @@ impl<'d> Compiler<'d> {
             query: QueryRules::new(self.options.policy.undeclared_query),
             headers: HeaderRules::new(&self.options.policy),
             cookies: CookieRules::new(self.options.policy.undeclared_cookies),
-            body: at.get("requestBody").and_then(|body| self.request_body(&body)),
+            security: self.operation_security(at),
+            passes_preflight: self.options.policy.preflight == Verdict::Pass,
+            body: self.operation_body(at, method),
             responses: self.responses(at),
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
         }
+        self.allow_keys(at, &mut operation);
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
                 let message = format!("{{{name}}} of {} has no path parameter", item.template);
@@ -233,6 +228,9 @@ impl<'d> Compiler<'d> {
     fn components(&mut self, at: &At<'d>) {
         const FIELDS: &str = "schemas responses parameters examples requestBodies headers securitySchemes links callbacks pathItems@3.1 mediaTypes@3.2";
         self.fields(at, FIELDS);
+        for (_, media) in self.object(at, "mediaTypes").iter().flat_map(At::members) {
+            self.media_type_component(&media);
+        }
         for (_, schema) in self.object(at, "schemas").iter().flat_map(At::members) {
             for direction in [Direction::Request, Direction::Response] {
                 self.schemas.check(&schema, direction);
@@ -243,6 +241,9 @@ impl<'d> Compiler<'d> {
         }
         for (_, body) in self.object(at, "requestBodies").iter().flat_map(At::members) {
             self.request_body(&body);
+        }
+        for (_, item) in self.object(at, "pathItems").iter().flat_map(At::members) {
+            self.unplaced_path_item(&item);
         }
         for (name, entry) in self.object(at, "headers").iter().flat_map(At::members) {
             self.header(name, &entry);

@@ -18,6 +18,13 @@ pub struct BodyRule {
 }
 
 impl BodyRule {
+    /// Whatever may come where nothing is declared, unread and of so many octets.
+    pub(crate) fn unread(limit: usize) -> Self {
+        let contents =
+            Contents::new(Direction::Request, vec![Content::unread(Direction::Request, limit)]);
+        Self { required: false, contents }
+    }
+
     /// Whether a request without a body is refused.
     pub fn required(&self) -> bool {
         self.required
@@ -78,13 +85,38 @@ pub struct Content {
     pub(crate) range: MediaRange,
     pub(crate) schema: Option<Arc<Schema>>,
     pub(crate) limit: usize,
-    pub(crate) depth_limit: usize,
+    pub(crate) rules: JsonRules,
     pub(crate) direction: Direction,
-    /// Not JSON, and accepted unread by the configuration.
+    /// Not to be looked into, and accepted so by the configuration.
     pub(crate) is_opaque: bool,
+    /// Not declared, and let pass by the policy.
+    pub(crate) is_undeclared: bool,
 }
 
 impl Content {
+    /// Whatever the contract does not declare, where the policy lets that pass.
+    pub(crate) fn unread(direction: Direction, limit: usize) -> Self {
+        Self {
+            range: MediaRange::any(),
+            schema: None,
+            limit,
+            rules: JsonRules::strict(0),
+            direction,
+            is_opaque: true,
+            is_undeclared: true,
+        }
+    }
+
+    /// Whether the octets are not looked into, so that any coding of them will do.
+    pub fn is_opaque(&self) -> bool {
+        self.is_opaque
+    }
+
+    /// Whether no body is as good as one: it is not declared, but let pass.
+    pub fn may_be_absent(&self) -> bool {
+        self.is_undeclared
+    }
+
     /// Octets that a body may have.
     pub fn limit(&self) -> usize {
         self.limit
@@ -108,9 +140,8 @@ impl Content {
             return Ok(());
         }
         let schema = self.schema.as_deref();
-        let checked = with_tape(body, JsonRules::strict(self.depth_limit), |root| {
-            schema.map_or(Ok(()), |schema| schema.check(root))
-        });
+        let checked =
+            with_tape(body, self.rules, |root| schema.map_or(Ok(()), |schema| schema.check(root)));
         match checked {
             Ok(Ok(())) => Ok(()),
             Ok(Err(Mismatch { pointer, keyword })) => {

@@ -18,11 +18,13 @@ use crate::violation::{Location, Rule, Violation};
 pub(crate) struct CookieRules {
     pairs: PairRules,
     undeclared: Verdict,
+    /// Names that are declared without a rule: those of API keys.
+    allowed: Vec<Box<str>>,
 }
 
 impl CookieRules {
     pub(crate) fn new(undeclared: Verdict) -> Self {
-        Self { pairs: PairRules::default(), undeclared }
+        Self { pairs: PairRules::default(), undeclared, allowed: Vec::new() }
     }
 
     /// Adds a parameter.
@@ -32,6 +34,11 @@ impl CookieRules {
     /// What another one has already.
     pub(crate) fn push(&mut self, rule: ParameterRule) -> Result<(), Conflict> {
         self.pairs.push(rule)
+    }
+
+    /// Takes a cookie for declared whose value is checked elsewhere: that of an API key.
+    pub(crate) fn allow(&mut self, name: &str) {
+        self.allowed.push(name.into());
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -61,7 +68,9 @@ impl CookieRules {
             let known = std::str::from_utf8(trim(name)).ok();
             let owner = known.and_then(|known| Some((known, self.pairs.owner(known)?)));
             let Some((known, owner)) = owner else {
-                if self.undeclared == Verdict::Refuse {
+                let is_allowed = known
+                    .is_some_and(|known| self.allowed.iter().any(|allowed| **allowed == *known));
+                if self.undeclared == Verdict::Refuse && !is_allowed {
                     return Err(any(Rule::ParameterUnknown));
                 }
                 continue;
@@ -87,10 +96,10 @@ fn trim(octets: &[u8]) -> &[u8] {
 
 /// A value that begins with a quote and does not end with the next: readers that honour quotes take
 /// what follows, up to another cookie's quote, for part of it.
-fn is_open_quote(value: &[u8]) -> bool {
-    value.strip_prefix(b"\"").is_some_and(|rest| {
-        rest.iter().position(|octet| *octet == b'"') != rest.len().checked_sub(1)
-    })
+pub(crate) fn is_open_quote(value: &[u8]) -> bool {
+    let Some(rest) = value.strip_prefix(b"\"") else { return false };
+    let end = rest.iter().position(|octet| *octet == b'"');
+    end.is_none_or(|end| end + 1 != rest.len())
 }
 
 /// The value of a declared cookie: `cookie-octet`s, quotes around them, and the comma by which a style

@@ -169,7 +169,7 @@ impl<'d> Schemas<'d> {
         self.equals.clear();
         let vocabulary = std::mem::take(&mut self.vocabulary);
         if let Err((pointer, message)) =
-            self.set.build(&root, vocabulary, &self.patterns, self.options.policy.formats)
+            self.set.build(&root, vocabulary, &self.patterns, self.options)
         {
             let place = self.origin(&pointer);
             self.problems.push((place, Problem::Schema(message.into())));

@@ -104,6 +104,8 @@ const USUAL: [&str; 59] = [
 /// The header parameters of an operation.
 pub(crate) struct HeaderRules {
     rules: Vec<(HeaderName, ParameterRule)>,
+    /// Names that are declared without a rule: those of API keys.
+    allowed: Vec<HeaderName>,
     /// Whether a declared name holds something else than letters, digits and hyphens.
     has_odd_names: bool,
     undeclared: Verdict,
@@ -115,6 +117,7 @@ impl HeaderRules {
     pub(crate) fn new(policy: &Policy) -> Self {
         Self {
             rules: Vec::new(),
+            allowed: Vec::new(),
             has_odd_names: false,
             undeclared: policy.undeclared_headers,
             overrides: policy.override_fields,
@@ -127,7 +130,24 @@ impl HeaderRules {
         self.rules.push((field, rule));
     }
 
+    /// Takes a field for declared whose value is checked elsewhere: that of an API key.
+    pub(crate) fn allow(&mut self, field: HeaderName) {
+        self.has_odd_names |= has_odd_spelling(field.as_str());
+        self.allowed.push(field);
+    }
+
     pub(crate) fn check(&self, headers: &HeaderMap) -> Result<(), Violation> {
+        self.check_names(headers)?;
+        self.check_values(headers, |_| true)
+    }
+
+    /// The same of a request from which declared fields may be missing.
+    pub(crate) fn check_present(&self, headers: &HeaderMap) -> Result<(), Violation> {
+        self.check_names(headers)?;
+        self.check_values(headers, |name| headers.contains_key(name))
+    }
+
+    fn check_names(&self, headers: &HeaderMap) -> Result<(), Violation> {
         if self.overrides == OverrideFields::Refuse
             && let Some(known) = headers.keys().find_map(|name| self.disguised(name))
         {
@@ -139,7 +159,15 @@ impl HeaderRules {
             let at = Location::Header("*".into());
             return Err(Violation::at(Rule::ParameterUnknown, at));
         }
-        for (name, rule) in &self.rules {
+        Ok(())
+    }
+
+    fn check_values(
+        &self,
+        headers: &HeaderMap,
+        is_checked: impl Fn(&HeaderName) -> bool,
+    ) -> Result<(), Violation> {
+        for (name, rule) in self.rules.iter().filter(|(name, _)| is_checked(name)) {
             check_field(name, rule, headers)
                 .map_err(|fault| fault.at(Location::Header(Arc::clone(&rule.name))))?;
         }
@@ -170,8 +198,12 @@ impl HeaderRules {
         self.overrides == OverrideFields::Strip && self.disguised(name).is_some()
     }
 
+    fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.rules.iter().map(|(known, _)| known).chain(&self.allowed)
+    }
+
     fn is_declared(&self, name: &HeaderName) -> bool {
-        self.rules.iter().any(|(known, _)| known == name)
+        self.names().any(|known| known == name)
     }
 
     /// The field that an upstream may take this one for, or that overrides what was judged. What the
@@ -183,7 +215,7 @@ impl HeaderRules {
         if !name.starts_with('x') && !is_odd && !self.has_odd_names || self.is_declared(field) {
             return None;
         }
-        let declared = self.rules.iter().map(|(known, _)| known.as_str());
+        let declared = self.names().map(HeaderName::as_str);
         let twins = UNIQUE.into_iter().chain(declared).filter(|known| *known != name);
         OVERRIDES.into_iter().chain(twins).find(|known| reads_as(name, known))
     }

@@ -29,9 +29,8 @@ impl<'t> MediaType<'t> {
 
     /// Whether a charset other than UTF-8 is claimed.
     pub(crate) fn is_foreign_charset(&self) -> bool {
-        self.parameters().any(|(name, value)| {
-            name.eq_ignore_ascii_case("charset") && !is(value, "utf-8") && !is(value, "utf8")
-        })
+        self.parameters()
+            .any(|(name, value)| name.eq_ignore_ascii_case("charset") && !is_utf8(value))
     }
 
     fn parameters(&self) -> impl Iterator<Item = (&'t str, &'t str)> {
@@ -72,7 +71,7 @@ fn trim(text: &str) -> &str {
     text.trim_matches([' ', '\t'])
 }
 
-fn is_token(text: &str) -> bool {
+pub(crate) fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text
             .bytes()
@@ -81,6 +80,11 @@ fn is_token(text: &str) -> bool {
 
 fn is(one: &str, other: &str) -> bool {
     one.eq_ignore_ascii_case(other)
+}
+
+/// The second is wrong and common.
+fn is_utf8(charset: &str) -> bool {
+    is(charset, "utf-8") || is(charset, "utf8")
 }
 
 /// A key of a `content` map: a media type, `type/*` or `*/*`, with parameters that must be sent too.
@@ -100,7 +104,7 @@ impl MediaRange {
         let parameters = parsed
             .parameters()
             // Nothing but UTF-8 is accepted, so that naming it says nothing.
-            .filter(|(name, value)| !(is(name, "charset") && is(value, "utf-8")))
+            .filter(|(name, value)| !(is(name, "charset") && is_utf8(value)))
             .map(|(name, value)| (name.to_ascii_lowercase().into(), value.into()))
             .collect();
         Some(Self {
@@ -108,6 +112,11 @@ impl MediaRange {
             subtype: parsed.subtype.to_ascii_lowercase().into(),
             parameters,
         })
+    }
+
+    /// `*/*`.
+    pub(crate) fn any() -> Self {
+        Self { kind: "*".into(), subtype: "*".into(), parameters: Vec::new() }
     }
 
     /// The more specific range comes first: wildcards, then the number of parameters.

@@ -14,6 +14,7 @@ use super::policy::Verdict;
 use super::preflight;
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses};
+use super::security::{Presented, SecurityRule};
 use crate::violation::{Location, Rule, Violation};
 
 /// The contract of an API: its operations, and how a request finds one. Never changes.
@@ -116,6 +117,10 @@ pub struct Operation {
     pub(crate) query: QueryRules,
     pub(crate) headers: HeaderRules,
     pub(crate) cookies: CookieRules,
+    /// None where nothing is demanded.
+    pub(crate) security: Option<Arc<SecurityRule>>,
+    /// Genuine preflights need no credentials.
+    pub(crate) passes_preflight: bool,
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
 }
@@ -133,6 +138,39 @@ impl Operation {
     /// The path as the document writes it, without the servers' base paths.
     pub fn template(&self) -> &str {
         &self.template
+    }
+
+    pub fn is_deprecated(&self) -> bool {
+        self.is_deprecated
+    }
+
+    /// What credentials the operation demands; none where it demands nothing.
+    pub fn security(&self) -> Option<&SecurityRule> {
+        self.security.as_deref()
+    }
+
+    /// Checks that the credentials that the operation demands are there and well-formed; none where
+    /// it demands none, or where a browser asks beforehand, which it does without (Fetch standard,
+    /// section 4.8).
+    ///
+    /// # Errors
+    ///
+    /// The rules of the stage [`Authentication`](crate::violation::Stage::Authentication).
+    pub fn check_credentials<'m>(
+        &'m self,
+        query: Option<&'m str>,
+        headers: &'m HeaderMap,
+    ) -> Result<Option<Presented<'m>>, Violation> {
+        let rule = self.security.as_ref().filter(|_| !self.exempts(headers));
+        rule.map(|rule| rule.check(query, headers)).transpose()
+    }
+
+    /// Whether these are the fields of a genuine preflight, which has no body.
+    fn exempts(&self, headers: &HeaderMap) -> bool {
+        self.passes_preflight
+            && self.method == Method::OPTIONS
+            && self.body.is_none()
+            && preflight::asked(headers).is_some()
     }
 
     /// Checks path, query, header and cookie parameters, and gives the query to forward, written anew;
@@ -153,13 +191,26 @@ impl Operation {
         Ok(query)
     }
 
-    /// Checks path and query alone, which is what a preflight has of the request that it asks for; as
-    /// [`Operation::check_parameters`] otherwise.
+    /// Checks what a CORS preflight has of the request that it asks for, as
+    /// [`Operation::check_parameters`] does: path and query, and of the header fields those that are
+    /// there.
     ///
     /// # Errors
     ///
     /// The rules of the stage [`Parameters`](crate::violation::Stage::Parameters).
-    pub fn check_target(
+    pub fn check_preflight(
+        &self,
+        matched: &Matched<'_>,
+        query: Option<&str>,
+        headers: &HeaderMap,
+    ) -> Result<Option<String>, Violation> {
+        let query = self.check_target(matched, query)?;
+        self.headers.check_present(headers)?;
+        Ok(query)
+    }
+
+    /// Checks path and query.
+    pub(crate) fn check_target(
         &self,
         matched: &Matched<'_>,
         query: Option<&str>,
@@ -200,6 +251,22 @@ impl Operation {
     /// [`Rule::ResponseStatus`](crate::violation::Rule::ResponseStatus).
     pub fn response(&self, status: StatusCode) -> Result<&ResponseRule, Violation> {
         self.responses.select(status)
+    }
+
+    /// Whether an answer may be part of a representation, which the document says by declaring the
+    /// status 206 itself.
+    pub fn answers_in_parts(&self) -> bool {
+        self.responses.are_partial()
+    }
+
+    /// Checks that a body that is as the contract declares it holds no exception, where the policy
+    /// asks for that.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ResponseException`](crate::violation::Rule::ResponseException), with the kind.
+    pub fn check_exceptions(&self, status: StatusCode, body: &[u8]) -> Result<(), Violation> {
+        self.responses.check_exceptions(status, body)
     }
 }
 

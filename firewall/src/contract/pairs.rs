@@ -7,6 +7,9 @@ use std::ops::Range;
 use super::parameter::shape::ObjectShape;
 use super::parameter::{Fault, ParameterRule, Reading, Spread};
 
+/// Stands for the rule of a name that has none.
+const NO_RULE: usize = usize::MAX;
+
 /// The parameters of one place, found by name.
 #[derive(Default)]
 pub(crate) struct PairRules {
@@ -85,6 +88,13 @@ impl PairRules {
         }
     }
 
+    /// Knows a name whose value is checked elsewhere.
+    pub(crate) fn allow(&mut self, name: &str) {
+        let owner = Owner { rule: NO_RULE, member: 0..name.len() };
+        // A parameter of that name is checked as it is declared.
+        self.name(name.into(), owner).unwrap_or_default();
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.rules.is_empty()
     }
@@ -117,6 +127,15 @@ impl PairRules {
             let member = open + 1..open + 1 + member.len();
             (is_plain || is_unchecked).then_some(Owner { rule, member })
         })
+    }
+
+    /// Whether an undeclared name is that of a declared parameter with brackets behind it, or without
+    /// those that it needs: many readers take that for the parameter too.
+    pub(crate) fn is_alias(&self, name: &str) -> bool {
+        let base = name.split('[').next().unwrap_or(name);
+        let is_known = |known: &str| known.cmp(base);
+        self.names.binary_search_by(|(known, _)| is_known(known)).is_ok()
+            || self.brackets.binary_search_by(|(known, _)| is_known(known)).is_ok()
     }
 
     pub(crate) fn sent<'t>(&self) -> Sent<'_, 't> {

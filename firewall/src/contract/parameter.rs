@@ -20,6 +20,7 @@ pub(crate) mod shape;
 pub(crate) mod style;
 
 /// What a parameter's text must be.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ParameterRule {
     pub(crate) name: Arc<str>,
     pub(crate) required: bool,
@@ -35,6 +36,7 @@ pub(crate) struct ParameterRule {
 }
 
 /// How a text becomes a value.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) enum Reading {
     Styled(Split, Shape),
     /// A text as it is (`text/plain`).
@@ -238,9 +240,6 @@ impl ParameterRule {
     pub(crate) fn check_pairs(&self, pairs: &[(Cow<'_, str>, &str)]) -> Result<(), Fault> {
         let Reading::Styled(_, shape) = &self.reading else { return Ok(()) };
         let schema = self.schema.as_deref();
-        if self.allows_empty && matches!(pairs, [(_, "")]) {
-            return Ok(());
-        }
         let mut fault = Fault::Type;
         if self.spread != Spread::Name {
             let Some(object) = &shape.object else { return Err(fault) };
@@ -249,6 +248,9 @@ impl ParameterRule {
                 members.push((Cow::Borrowed(&**name), self.encoding.decode(value)?));
             }
             return object.check(&mut members, schema);
+        }
+        if self.allows_empty && matches!(pairs, [(_, "")]) {
+            return Ok(());
         }
         if let (Some(types), [(_, text)]) = (shape.scalar, pairs) {
             match check_scalar(types, &self.encoding.decode(text)?, schema) {

@@ -154,13 +154,15 @@ impl PathTable {
             }
             Shape::Mixed(pattern) => {
                 let known = node.patterns.iter().find(|(known, _)| *known == pattern);
-                known.map(|(_, child)| *child).unwrap_or_else(|| {
+                if let Some((_, child)) = known {
+                    *child
+                } else {
                     let rank = Reverse(pattern.rank());
                     let place =
                         node.patterns.partition_point(|(known, _)| Reverse(known.rank()) <= rank);
                     node.patterns.insert(place, (pattern, next));
                     next
-                })
+                }
             }
         };
         if child == next {

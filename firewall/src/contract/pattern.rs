@@ -6,7 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::{Input, MatchError};
+use regex_automata::util::primitives::StateID;
+use regex_automata::util::start;
+use regex_automata::{Anchored, Input};
 
 mod translate;
 
@@ -23,6 +25,8 @@ const COMPILED_LIMIT: usize = 32 * 1024 * 1024;
 const TABLE_LIMIT: usize = 64 * 1024;
 /// Octets of a text that is looked at as a pattern itself.
 const SYNTAX_LIMIT: usize = 1024;
+/// Unicode properties in such a text: each stands for hundreds of ranges.
+const SYNTAX_PROPERTIES: usize = 16;
 /// Levels of groups and classes in such a text.
 const SYNTAX_DEPTH_LIMIT: u32 = 64;
 
@@ -36,11 +40,12 @@ pub(crate) fn take_undecided() -> bool {
     UNDECIDED.replace(false)
 }
 
-/// Whether `text` is a pattern of ECMA-262, in at most 1,024 octets. It is read and not compiled:
-/// nothing grows with what its repetitions count, and the costliest text found, 200 classes of
-/// letters, takes a millisecond.
+/// Whether `text` is a pattern of ECMA-262, in at most 1,024 octets with 16 Unicode properties. It is
+/// read and not compiled, so that nothing grows with what its repetitions count: the costliest texts
+/// found take a third of a millisecond.
 pub(crate) fn is_pattern(text: &str) -> bool {
-    if text.len() > SYNTAX_LIMIT {
+    let properties = text.matches("\\p").count() + text.matches("\\P").count();
+    if text.len() > SYNTAX_LIMIT || properties > SYNTAX_PROPERTIES {
         return false;
     }
     let Ok(translated) = translate(text) else { return false };
@@ -59,9 +64,17 @@ pub(crate) struct Pattern(Engine);
 enum Engine {
     /// A table that is complete before the first text: one look-up an octet, and nothing to write,
     /// so that workers share it without taking turns.
-    Table(Box<dense::DFA<Vec<u32>>>),
+    Table(Box<Table>),
     Linear(regex::Regex),
     Backtracking(Box<fancy_regex::Regex>),
+}
+
+#[derive(Debug)]
+struct Table {
+    states: dense::DFA<Vec<u32>>,
+    /// The state before the first octet.
+    start: StateID,
+    source: Box<str>,
 }
 
 impl Pattern {
@@ -71,8 +84,8 @@ impl Pattern {
     pub(crate) fn new(source: &str) -> Result<Self, String> {
         let translated = translate(source)?;
         if !translated.backtracks {
-            if let Some(table) = table(&translated.pattern) {
-                return Ok(Self(Engine::Table(table)));
+            if let Some(table) = Table::new(&translated.pattern) {
+                return Ok(Self(Engine::Table(Box::new(table))));
             }
             return regex::RegexBuilder::new(&translated.pattern)
                 .size_limit(COMPILED_LIMIT)
@@ -94,7 +107,7 @@ impl Pattern {
         // rust-lang/regex#1344: some pattern and input pairs panic inside the engine.
         let matched = match &self.0 {
             Engine::Table(table) => {
-                catch_unwind(AssertUnwindSafe(|| search(table, text).ok())).ok().flatten()
+                catch_unwind(AssertUnwindSafe(|| table.is_match(text))).ok().flatten()
             }
             Engine::Linear(regex) => catch_unwind(AssertUnwindSafe(|| regex.is_match(text))).ok(),
             Engine::Backtracking(_) if text.len() > FALLBACK_INPUT_LIMIT => None,
@@ -107,31 +120,58 @@ impl Pattern {
             false
         })
     }
+
+    /// The pattern as the linear engine reads it; none where it needs the other.
+    pub(crate) fn linear_source(&self) -> Option<&str> {
+        match &self.0 {
+            Engine::Table(table) => Some(&table.source),
+            Engine::Linear(regex) => Some(regex.as_str()),
+            Engine::Backtracking(_) => None,
+        }
+    }
 }
 
-/// The pattern as a linear engine reads it; none where it needs the other, or is none.
-pub(crate) fn linear_source(source: &str) -> Option<String> {
-    let translated = translate(source).ok()?;
-    (!translated.backtracks).then_some(translated.pattern)
-}
+impl Table {
+    /// None where it would be large.
+    fn new(source: &str) -> Option<Self> {
+        let thompson = thompson::Config::new()
+            .nfa_size_limit(Some(TABLE_LIMIT))
+            .which_captures(WhichCaptures::None);
+        let config = dense::Config::new()
+            .start_kind(StartKind::Unanchored)
+            .dfa_size_limit(Some(TABLE_LIMIT))
+            .determinize_size_limit(Some(4 * TABLE_LIMIT));
+        let states =
+            dense::Builder::new().thompson(thompson).configure(config).build(source).ok()?;
+        let start = states.start_state(&start::Config::new().anchored(Anchored::No)).ok()?;
+        Some(Self { states, start, source: source.into() })
+    }
 
-/// The whole table of a pattern, if it is small.
-fn table(pattern: &str) -> Option<Box<dense::DFA<Vec<u32>>>> {
-    let thompson = thompson::Config::new()
-        .nfa_size_limit(Some(TABLE_LIMIT))
-        .which_captures(WhichCaptures::None);
-    let config = dense::Config::new()
-        .start_kind(StartKind::Unanchored)
-        .dfa_size_limit(Some(TABLE_LIMIT))
-        .determinize_size_limit(Some(4 * TABLE_LIMIT));
-    dense::Builder::new().thompson(thompson).configure(config).build(pattern).ok().map(Box::new)
-}
-
-/// # Errors
-///
-/// None that is known: the table knows every octet.
-fn search(table: &dense::DFA<Vec<u32>>, text: &str) -> Result<bool, MatchError> {
-    table.try_search_fwd(&Input::new(text).earliest(true)).map(|found| found.is_some())
+    /// None where the table leaves it undecided, which none is known to do. The library's own search
+    /// prepares for more than one answer, which takes longer than most texts; it is needed where a
+    /// match may be empty, since none must lie within a character.
+    fn is_match(&self, text: &str) -> Option<bool> {
+        if self.states.has_empty() {
+            let found = self.states.try_search_fwd(&Input::new(text).earliest(true));
+            return found.map(|found| found.is_some()).ok();
+        }
+        let mut state = self.start;
+        for octet in text.bytes() {
+            state = self.states.next_state(state, octet);
+            if self.states.is_special_state(state) {
+                if self.states.is_match_state(state) {
+                    return Some(true);
+                }
+                if self.states.is_dead_state(state) {
+                    return Some(false);
+                }
+                if self.states.is_quit_state(state) {
+                    return None;
+                }
+            }
+        }
+        Some(self.states.is_match_state(self.states.next_eoi_state(state)))
+    }
 }
 
 /// The engines draw the pattern and a caret over several lines; the last says what is wrong.

@@ -70,6 +70,18 @@ pub enum Hosts {
     Named(Vec<String>),
 }
 
+/// In which answers an exception (a stack trace, a database driver's error, a framework's debug page)
+/// is refused, although the contract would let it pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exceptions {
+    Pass,
+    /// In those with a status of 400 or more. Not in others, by default: what a user wrote into a
+    /// ticket could otherwise keep everybody from reading it.
+    RefuseInErrors,
+    Refuse,
+}
+
 /// Every choice, at its default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -99,6 +111,7 @@ pub struct Policy {
     pub undeclared_media_types: Verdict,
     pub undeclared_statuses: Verdict,
     pub undeclared_response_bodies: Verdict,
+    pub exceptions: Exceptions,
     /// A parameter that is no list, given several times.
     pub repeated_parameters: Verdict,
     /// Reserved characters left unescaped where `allowReserved` does not allow them.
@@ -137,6 +150,7 @@ impl Default for Policy {
             undeclared_media_types: Verdict::Refuse,
             undeclared_statuses: Verdict::Refuse,
             undeclared_response_bodies: Verdict::Refuse,
+            exceptions: Exceptions::RefuseInErrors,
             repeated_parameters: Verdict::Refuse,
             reserved_characters: Verdict::Pass,
             override_fields: OverrideFields::Strip,

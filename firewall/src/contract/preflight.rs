@@ -1,18 +1,21 @@
 //! Which requests are genuine CORS preflights (Fetch standard, section 4.8), and what they ask for.
 
 use http::header::{
-    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AsHeaderName, ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, AsHeaderName,
+    COOKIE, ORIGIN, PROXY_AUTHORIZATION,
 };
 use http::{HeaderMap, HeaderName, Method};
 
 /// The method that a request with these fields asks about; none if it is no preflight: each of its
-/// fields stands once, `Origin` is the serialisation of an origin, and the field names asked for are
-/// a list.
+/// fields stands once, `Origin` is the serialisation of an origin, the field names asked for are a
+/// list, and there are no credentials, which a browser never sends with one.
 pub(super) fn asked(headers: &HeaderMap) -> Option<Method> {
     let method = only(headers, ACCESS_CONTROL_REQUEST_METHOD)?;
     let is_list = !headers.contains_key(ACCESS_CONTROL_REQUEST_HEADERS)
         || only(headers, ACCESS_CONTROL_REQUEST_HEADERS).is_some_and(is_list_of_names);
-    if !is_list || !only(headers, ORIGIN).is_some_and(is_origin) {
+    let has_credentials =
+        [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].iter().any(|name| headers.contains_key(name));
+    if has_credentials || !is_list || !only(headers, ORIGIN).is_some_and(is_origin) {
         return None;
     }
     Method::from_bytes(method.as_bytes()).ok()
@@ -59,6 +62,9 @@ mod tests {
             (vec![ORIGIN, METHOD, (HEADERS, "content-type,x-a")], Some("PUT")),
             (vec![ORIGIN, METHOD, (HEADERS, "content-type, x-a")], Some("PUT")),
             (vec![ORIGIN, ("access-control-request-method", "put")], Some("put")),
+            (vec![ORIGIN, METHOD, ("authorization", "Bearer t")], None),
+            (vec![ORIGIN, METHOD, ("proxy-authorization", "Basic t")], None),
+            (vec![ORIGIN, METHOD, ("cookie", "a=b")], None),
             (vec![ORIGIN], None),
             (vec![METHOD], None),
             (vec![ORIGIN, ORIGIN, METHOD], None),

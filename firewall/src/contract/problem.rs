@@ -96,13 +96,18 @@ pub enum Problem {
     Parameter(Box<str>),
     /// A field that the specification gives no meaning here.
     #[error("{0} has no effect")]
-    NoEffect(Box<str>),
+    Ineffective(Box<str>),
     /// A parameter that the document describes and this version does not enforce, or the
     /// specification does not define. The configuration may accept that by the name given here.
     #[error(
         "{parameter}: {reason}; accept that it is not enforced by naming `{kind}` in `unenforced`"
     )]
     ParameterNotEnforced { parameter: Box<str>, kind: Box<str>, reason: Box<str> },
+    #[error("{0}")]
+    Security(Box<str>),
+    /// Always a warning.
+    #[error("credentials are checked for presence and form; verifying them is left to the API")]
+    CredentialsUnverified,
     #[error("the pattern cannot be enforced: {0}")]
     Pattern(Box<str>),
     #[error("{0}")]

@@ -54,6 +54,19 @@ impl QueryRules {
         }
     }
 
+    /// Accepts a name whose value is checked elsewhere: that of an API key.
+    ///
+    /// # Errors
+    ///
+    /// A parameter is the query whole, so that nothing else can be in it.
+    pub(crate) fn allow(&mut self, name: &str) -> Result<(), Conflict> {
+        if self.is_whole {
+            return Err(Conflict::Whole);
+        }
+        self.pairs.allow(name);
+        Ok(())
+    }
+
     /// Checks `query` and gives what to forward of it; none where nothing is left.
     pub(crate) fn check(&self, query: Option<&str>) -> Result<Option<String>, Violation> {
         let query = query.unwrap_or_default();
@@ -71,7 +84,8 @@ impl QueryRules {
             let (raw_name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(raw_name, Plus::Space).ok_or_else(unnamed)?;
             let owner = self.pairs.owner(&name);
-            if owner.is_none() && self.undeclared == Verdict::Refuse {
+            let is_refused = || self.undeclared == Verdict::Refuse || self.pairs.is_alias(&name);
+            if owner.is_none() && is_refused() {
                 // The name is the client's, so it is not told.
                 let at = Location::Query("*".into());
                 return Err(Violation::at(Rule::ParameterUnknown, at));

@@ -5,17 +5,22 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::content::{Content, Contents};
+use super::exception;
 use super::header::check_field;
 use super::parameter::{Fault, ParameterRule};
+use super::policy::Exceptions;
+use super::schema::Direction;
 use crate::violation::{Location, Rule, Violation};
 
 /// The declared responses of an operation.
-#[derive(Default)]
 pub(crate) struct Responses {
     pub(crate) exact: Vec<(u16, ResponseRule)>,
     /// `1XX` to `5XX`, by the first digit.
     pub(crate) ranges: Vec<(u16, ResponseRule)>,
     pub(crate) default: Option<ResponseRule>,
+    /// For every other status, where the policy lets those pass.
+    pub(crate) undeclared: Option<ResponseRule>,
+    pub(crate) exceptions: Exceptions,
 }
 
 impl Responses {
@@ -23,14 +28,44 @@ impl Responses {
         let find = |rules: &'_ [(u16, ResponseRule)], wanted| {
             rules.iter().position(|(known, _)| *known == wanted)
         };
+        let is_partial = status == StatusCode::PARTIAL_CONTENT;
         let status = status.as_u16();
         let exact = find(&self.exact, status).and_then(|at| self.exact.get(at));
         let range = || find(&self.ranges, status / 100).and_then(|at| self.ranges.get(at));
-        exact
-            .or_else(range)
-            .map(|(_, rule)| rule)
-            .or(self.default.as_ref())
-            .ok_or_else(|| Violation::new(Rule::ResponseStatus))
+        let declared = match exact {
+            Some((_, rule)) => Some(rule),
+            // A range and a default speak of whole representations.
+            None if is_partial => None,
+            None => range().map(|(_, rule)| rule).or(self.default.as_ref()),
+        };
+        let rule = if is_partial { Rule::ResponsePartial } else { Rule::ResponseStatus };
+        declared.or(self.undeclared.as_ref()).ok_or_else(|| Violation::new(rule))
+    }
+
+    /// Whether parts of a representation are declared, by their status.
+    pub(crate) fn are_partial(&self) -> bool {
+        self.exact.iter().any(|(status, _)| *status == StatusCode::PARTIAL_CONTENT.as_u16())
+    }
+
+    /// Whether a body that is as declared must also hold no exception.
+    pub(crate) fn check_exceptions(
+        &self,
+        status: StatusCode,
+        body: &[u8],
+    ) -> Result<(), Violation> {
+        let is_checked = match self.exceptions {
+            Exceptions::Pass => false,
+            Exceptions::RefuseInErrors => status.is_client_error() || status.is_server_error(),
+            Exceptions::Refuse => true,
+        };
+        let found = if is_checked { exception::trace(body) } else { None };
+        match found {
+            None => Ok(()),
+            found => {
+                let violation = Violation::new(Rule::ResponseException);
+                Err(Violation { exception: found, ..violation })
+            }
+        }
     }
 }
 
@@ -41,6 +76,13 @@ pub struct ResponseRule {
 }
 
 impl ResponseRule {
+    /// Whatever may come where nothing is declared.
+    pub(crate) fn unread(limit: usize) -> Self {
+        let content = Content::unread(Direction::Response, limit);
+        let contents = Contents::new(Direction::Response, vec![content]);
+        Self { headers: Vec::new(), contents }
+    }
+
     /// Checks the declared header fields; others pass.
     ///
     /// # Errors

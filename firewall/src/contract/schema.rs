@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use jsonschema::error::ValidationErrorKind;
 use jsonschema::json::Node;
@@ -10,10 +10,11 @@ use jsonschema::paths::LocationSegment;
 use jsonschema::{Draft, Keyword, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
+use super::LoadOptions;
 use super::format;
 use super::pattern::{Pattern, take_undecided};
 use super::policy::Strength;
-use crate::json::{Decimal, Scope, TapeJson, TapeNode};
+use crate::json::{Decimal, JsonRules, Scope, TapeJson, TapeNode, with_tape};
 
 /// Values that may be visited to explain a refusal; beyond, it is told without its place. Errors of
 /// `anyOf` and `oneOf` hold those of every branch, which nested deeply would cost exponentially.
@@ -80,13 +81,14 @@ impl SchemaSet {
     ///
     /// What jsonschema finds wrong with the schema, with the pointer to it.
     pub(crate) fn build(
-        &self,
+        self: &Arc<Self>,
         schema: &Value,
         vocabulary: Vocabulary,
         patterns: &Patterns,
-        formats: Strength,
+        options: &LoadOptions,
     ) -> Result<(), (String, String)> {
         let patterns = patterns.clone();
+        let (formats, rules) = (options.policy.formats, options.json_rules());
         let mut options = jsonschema::options_for::<TapeJson>()
             .with_draft(Draft::Draft202012)
             .offline()
@@ -105,6 +107,13 @@ impl SchemaSet {
         });
         for marker in ["readOnly", "writeOnly"] {
             options = options.with_keyword(marker, |_, _, _| Ok(Box::new(Hidden)));
+        }
+        for keyword in ["x-contentEncoding", "x-contentMediaType"] {
+            // The set holds the keyword, which must not hold the set.
+            let set = Arc::downgrade(self);
+            options = options.with_keyword(keyword, move |_, content, _| {
+                Ok(Box::new(ContentKeyword::new(content, Weak::clone(&set), rules)))
+            });
         }
         for (name, check) in format::text_checks() {
             options = options.with_format(name, check);
@@ -219,7 +228,8 @@ impl Built {
 
 fn keyword(error: &ValidationError<'_>) -> Box<str> {
     let ValidationErrorKind::FalseSchema = error.kind() else {
-        return error.kind().keyword().into();
+        let keyword = error.kind().keyword();
+        return keyword.strip_prefix("x-").unwrap_or(keyword).into();
     };
     // `false` stands where such a keyword closes an object or a list.
     match error.schema_path().segments().last() {
@@ -245,6 +255,63 @@ impl<'i> Keyword<'i, TapeJson> for Hidden {
 
     fn is_valid(&self, _: TapeNode<'i>) -> bool {
         false
+    }
+}
+
+/// What a text holds: octets in base64, JSON, or JSON in base64, and the schema of that JSON.
+struct ContentKeyword {
+    /// Whether the alphabet is that of URLs.
+    encoding: Option<bool>,
+    is_json: bool,
+    schema: Option<Box<str>>,
+    set: Weak<SchemaSet>,
+    rules: JsonRules,
+}
+
+impl ContentKeyword {
+    fn new(content: &Value, set: Weak<SchemaSet>, rules: JsonRules) -> Self {
+        let text = |name: &str| content.get(name).and_then(Value::as_str);
+        Self {
+            encoding: text("encoding").map(|name| name == "base64url"),
+            is_json: content.get("json").is_some(),
+            schema: text("schema").map(Box::from),
+            set,
+            rules,
+        }
+    }
+
+    fn holds(&self, text: &str) -> bool {
+        let decoded;
+        let octets = match self.encoding {
+            None => text.as_bytes(),
+            Some(is_url) => match format::decoded(text, is_url) {
+                Some(octets) => {
+                    decoded = octets;
+                    &decoded
+                }
+                None => return false,
+            },
+        };
+        !self.is_json
+            || with_tape(octets, self.rules, |root| match &self.schema {
+                // Whatever is left undecided stays so for the whole.
+                Some(key) => self.set.upgrade().is_some_and(|set| {
+                    let scope = Scope::new(key, root);
+                    set.0.get().is_some_and(|built| built.validator.is_valid(scope.root()))
+                }),
+                None => true,
+            })
+            .unwrap_or(false)
+    }
+}
+
+impl<'i> Keyword<'i, TapeJson> for ContentKeyword {
+    fn validate(&self, instance: TapeNode<'i>) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) { Ok(()) } else { Err(ValidationError::custom("")) }
+    }
+
+    fn is_valid(&self, instance: TapeNode<'i>) -> bool {
+        instance.as_string().is_none_or(|text| self.holds(&text))
     }
 }
 

@@ -8,11 +8,15 @@ use serde_json::{Value, json};
 use super::*;
 use crate::violation::{Rule, Violation};
 
+mod bodies;
 pub(super) mod documents;
 mod files;
 mod modern;
+mod parameters;
 mod responses;
+mod routing;
 mod schemas;
+mod security;
 
 fn shop() -> Contract {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.yaml");

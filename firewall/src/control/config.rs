@@ -235,11 +235,17 @@ pub struct Metrics {
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     pub access: String,
+    pub refused_responses: String,
+    pub refused_response_octets: usize,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { access: "stdout".into() }
+        Self {
+            access: "stdout".into(),
+            refused_responses: "off".into(),
+            refused_response_octets: 4096,
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
-use crate::access_log::LogWriter;
 use crate::ban::keeper::KeeperHandle;
 use crate::clock::Monotonic;
 use crate::control::cli::RunOptions;
@@ -23,6 +22,7 @@ use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
 use crate::kernel;
 use crate::listen::socket;
+use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::Ruleset;
 
@@ -116,8 +116,10 @@ async fn serve(
         Some(address) => Some(exposition::bind(address).await?),
         None => None,
     };
-    let log = LogWriter::start(&settings.access_log).context("opening the access log")?;
-    let (writer, log_thread) = log.unzip();
+    let log = LogWriter::start(&settings.access_log, "access-log");
+    let (log, log_thread) = log.context("opening the access log")?.unzip();
+    let audit = LogWriter::start(&settings.refused_responses, "audit-log");
+    let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
     let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)));
     let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
     let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
@@ -135,13 +137,14 @@ async fn serve(
             bans,
             link,
             metrics: Arc::clone(&metrics),
-            log: writer.clone(),
+            log: log.clone(),
+            audit: audit.clone(),
             settings: Arc::clone(&settings),
             stopping: stopping.clone(),
             ended: ended.clone(),
         })?);
     }
-    drop((writer, ended));
+    drop((log, audit, ended));
 
     let (reloads, reload_requests) = mpsc::channel(RELOADS_WAITING);
     let mut metrics_listening = None;
@@ -192,8 +195,8 @@ async fn serve(
     for worker in workers {
         worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
     }
-    if let Some(thread) = log_thread {
-        thread.join().map_err(|_panic| anyhow::anyhow!("the access log's writer panicked"))?;
+    for thread in [log_thread, audit_thread].into_iter().flatten() {
+        thread.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
     }
     told
 }

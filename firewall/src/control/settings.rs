@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::access_log::LogTarget;
 use crate::ban::exempt::Exempt;
 use crate::ban::keeper::BanMode;
 use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
+use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
 use crate::kernel::Reason;
+use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
 
@@ -57,6 +58,9 @@ pub struct Settings {
     pub admin_socket: PathBuf,
     pub metrics: Option<SocketAddr>,
     pub access_log: LogTarget,
+    pub refused_responses: LogTarget,
+    /// Octets of a refused answer's body that are written down.
+    pub refused_response_octets: usize,
 }
 
 /// One API as configured.
@@ -150,6 +154,11 @@ impl Settings {
                 "off" => LogTarget::Off,
                 path => LogTarget::File(PathBuf::from(path).into()),
             },
+            refused_responses: match file.log.refused_responses.as_str() {
+                "off" => LogTarget::Off,
+                path => LogTarget::PrivateFile(PathBuf::from(path).into()),
+            },
+            refused_response_octets: file.log.refused_response_octets,
         })
     }
 
@@ -187,6 +196,11 @@ impl Settings {
             ("admin.socket", self.admin_socket != other.admin_socket),
             ("metrics.listen", self.metrics != other.metrics),
             ("log.access", self.access_log != other.access_log),
+            ("log.refused_responses", self.refused_responses != other.refused_responses),
+            (
+                "log.refused_response_octets",
+                self.refused_response_octets != other.refused_response_octets,
+            ),
         ];
         differences.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
@@ -237,6 +251,13 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
         ("bans.threshold", "at least 1", bans.threshold as usize, 1, most),
         ("bans.leak_interval", "at least 1 ms", leak_ms, 1, most),
+        (
+            "log.refused_response_octets",
+            "at most 65536",
+            file.log.refused_response_octets,
+            0,
+            SCANNED_OCTETS,
+        ),
     ];
     for api in &file.api {
         let connections = api.upstream_limits.connections;

@@ -13,8 +13,9 @@ use hyper::body::Incoming;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::access_log::{AccessLog, LogWriter};
+use crate::access_log::AccessLog;
 use crate::address::PeerAddr;
+use crate::audit_log::AuditLog;
 use crate::ban::keeper::{KeeperHandle, Unwelcome, WorkerLink};
 use crate::ban::view::BanView;
 use crate::clock::Monotonic;
@@ -25,6 +26,7 @@ use crate::listen::framing::HeadLimits;
 use crate::listen::judged::Patience;
 use crate::listen::socket::Listener;
 use crate::listen::{self, Turned};
+use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::exchange::RequestIds;
 use crate::pipeline::origin::Origin;
@@ -44,6 +46,7 @@ pub struct WorkerParts {
     pub link: WorkerLink,
     pub metrics: Arc<Metrics>,
     pub log: Option<LogWriter>,
+    pub audit: Option<LogWriter>,
     pub settings: Arc<Settings>,
     pub stopping: watch::Receiver<bool>,
     pub ended: mpsc::UnboundedSender<u16>,
@@ -98,7 +101,9 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
     let metrics = parts.metrics;
-    let log = AccessLog::new(parts.log, Arc::clone(&metrics));
+    let log = AccessLog::new(parts.log, &metrics);
+    let dropped = metrics.audit_log_dropped.clone();
+    let audit = AuditLog::new(parts.audit, parts.settings.refused_response_octets, dropped);
     let pipeline = Rc::new(Pipeline::new(Parts {
         rulesets: Rulesets::new(parts.rulesets),
         bans: Rc::clone(&bans),
@@ -106,6 +111,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         ids: RequestIds::new(parts.index, Monotonic::now()),
         metrics: Arc::clone(&metrics),
         log,
+        audit,
     }));
     let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
     let tending =

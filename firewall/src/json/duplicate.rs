@@ -6,6 +6,11 @@ use super::parse::cells;
 
 /// Up to so many members, names are compared pairwise; beyond, they are sorted.
 const PAIRWISE_MEMBERS: usize = 16;
+/// Up to so many members, names are first told apart by one bit each: the larger the object, the
+/// likelier two share one.
+const MARKED_MEMBERS: usize = 32;
+/// Words of the bits for that.
+const MARKS: usize = 8;
 
 /// A member of an object: what its name is told apart by in most cases, and the place of its name
 /// on the tape.
@@ -20,7 +25,7 @@ pub(super) struct Member {
 pub(super) fn has_duplicates(tape: &[Node<'_>], members: &mut Vec<Member>) -> bool {
     tape.iter().enumerate().any(|(at, cell)| {
         let Node::Object { len, .. } = *cell else { return false };
-        if len < 2 {
+        if len < 2 || len <= MARKED_MEMBERS && have_own_marks(tape, at, len) {
             return false;
         }
         members_of(tape, at, len, members);
@@ -43,6 +48,25 @@ pub(super) fn has_duplicates(tape: &[Node<'_>], members: &mut Vec<Member>) -> bo
         });
         members.windows(2).any(|pair| matches!(pair, [one, other] if same(one, other)))
     })
+}
+
+/// Whether the names of the object at `at` fall on a bit each, as names that are all different mostly
+/// do.
+fn have_own_marks(tape: &[Node<'_>], at: usize, len: usize) -> bool {
+    let mut marks = [0_u64; MARKS];
+    let mut rest = tape.get(at + 1..).unwrap_or_default();
+    for _ in 0..len {
+        let [Node::String(name), value @ ..] = rest else { break };
+        // Fibonacci hashing: the upper bits depend on all the others.
+        let mixed = digest(name.as_bytes()).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 55;
+        let bit = 1 << (mixed % 64);
+        match marks.get_mut((mixed / 64) as usize) {
+            Some(mark) if *mark & bit == 0 => *mark |= bit,
+            _ => return false,
+        }
+        rest = value.get(value.first().map_or(0, cells)..).unwrap_or_default();
+    }
+    true
 }
 
 /// The members of the object at `at`, in the order of the document.
@@ -185,8 +209,8 @@ mod tests {
         // Sixteen octets of which the middle does not count.
         let alike = ["abcdefghXabcdefgh", "abcdefghYabcdefgh"];
         assert_eq!(digest(alike[0].as_bytes()), digest(alike[1].as_bytes()));
-        let filler = |count| (0..count).map(|i| format!(",\"{i}\":0")).collect::<String>();
-        for count in [0, PAIRWISE_MEMBERS] {
+        let filler = |count| (0..count).map(|i| format!(",\"{i}\":0")).collect::<Vec<_>>().concat();
+        for count in [0, PAIRWISE_MEMBERS, MARKED_MEMBERS] {
             let [one, other] = alike;
             let unique = format!("{{\"{one}\":1,\"{other}\":2{}}}", filler(count));
             assert_eq!(read(&unique, DuplicateNames::Refuse).as_ref(), Ok(&unique));
@@ -198,7 +222,9 @@ mod tests {
 
     #[test]
     fn many_members() {
-        for members in [PAIRWISE_MEMBERS, PAIRWISE_MEMBERS + 1, 1_000] {
+        for members in
+            [2, PAIRWISE_MEMBERS, PAIRWISE_MEMBERS + 1, MARKED_MEMBERS, MARKED_MEMBERS + 1, 1_000]
+        {
             let names = (0..members).map(|i| format!("\"m{i}\":{{\"v\":{i}}}")).collect::<Vec<_>>();
             let unique = format!("{{{}}}", names.join(","));
             assert_eq!(read(&unique, DuplicateNames::Refuse).as_ref(), Ok(&unique));

@@ -82,6 +82,14 @@ impl<'a> TapeNode<'a> {
         Self { tape: self.tape.get(count..).unwrap_or_default(), scope: self.scope }
     }
 
+    /// The value itself, or, behind the name in a made-up object, what that is around.
+    fn or_content(self) -> Self {
+        match self.scope {
+            Some(scope) if self.tape.is_empty() => scope.content(),
+            _ => self,
+        }
+    }
+
     fn spend(&self) -> bool {
         let Some(fuel) = self.scope.and_then(|scope| scope.fuel.as_ref()) else { return true };
         let left = fuel.get();
@@ -233,12 +241,7 @@ impl<'a> Object<'a, TapeJson> for TapeNode<'a> {
         for _ in 0..*len {
             let [Node::String(name), value @ ..] = rest else { return None };
             if is_same(name.as_bytes(), key) {
-                let mut value = TapeNode { tape: value, scope: self.scope };
-                if value.tape.is_empty()
-                    && let Some(scope) = self.scope
-                {
-                    value = scope.content();
-                }
+                let value = TapeNode { tape: value, scope: self.scope }.or_content();
                 return value.spend().then_some(value);
             }
             rest = value.get(value.first().map_or(0, cells)..)?;
@@ -301,12 +304,7 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
         let Node::String(name) = self.rest.cell() else { return None };
-        let mut value = self.rest.behind(1);
-        if value.tape.is_empty()
-            && let Some(scope) = value.scope
-        {
-            value = scope.content();
-        }
+        let value = self.rest.behind(1).or_content();
         self.rest = value.behind(cells(&value.cell()));
         value.spend().then_some((name, value))
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use http::request::Parts;
 
 use crate::address::ClientAddr;
+use crate::audit_log::RefusedAnswer;
 use crate::clock::Monotonic;
 use crate::pipeline::ruleset::{Mode, Ruleset};
 use crate::violation::Violation;
@@ -62,6 +63,8 @@ pub struct Exchange<'a> {
     observed: Vec<Violation>,
     /// Part of the request is still on the connection, which therefore cannot be used again.
     pub is_unread: bool,
+    /// What the upstream answered, where that was refused.
+    pub refused: Option<RefusedAnswer>,
 }
 
 impl<'a> Exchange<'a> {
@@ -81,6 +84,7 @@ impl<'a> Exchange<'a> {
             request_octets: 0,
             observed: Vec::new(),
             is_unread: false,
+            refused: None,
         }
     }
 

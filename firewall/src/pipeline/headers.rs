@@ -132,7 +132,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// Removes every line of some fields; the others keep their order.
-fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&HeaderName) -> bool) {
     if !headers.keys().any(&is_removed) {
         return;
     }
@@ -232,5 +232,71 @@ mod tests {
             forward_headers(&mut map, peer, ClientAddr(peer.0), None, mode);
             assert_eq!(map.contains_key(ACCEPT_ENCODING), kept, "{mode:?}");
         }
+    }
+
+    /// The operation of a document with one header parameter, `X-Tenant`.
+    fn with_operation<T>(read: impl FnOnce(&Operation) -> T) -> T {
+        let document = "{\"openapi\":\"3.0.3\",\"info\":{\"title\":\"t\",\"version\":\"1\"},\"paths\":{\"/\":{\"get\":{\"parameters\":[{\"name\":\"X-Tenant\",\"in\":\"header\",\"schema\":{}}],\"responses\":{\"200\":{\"description\":\"ok\"}}}}}}";
+        let name = format!("firewall-headers-{:?}.json", std::thread::current().id());
+        let path = std::env::temp_dir().join(format!("{}-{name}", std::process::id()));
+        std::fs::write(&path, document).unwrap();
+        let loaded = crate::contract::load(&path, &crate::contract::LoadOptions::default());
+        std::fs::remove_file(&path).unwrap();
+        read(&loaded.ok().unwrap().contract.operations()[0])
+    }
+
+    #[test]
+    fn target_method_and_declared_fields_cannot_be_overridden_where_they_are_enforced() {
+        let peer = PeerAddr("192.0.2.1".parse().unwrap());
+        with_operation(|operation| {
+            for name in [
+                "x-original-url",
+                "x-rewrite-url",
+                "x-http-method-override",
+                "x_rewrite_url",
+                "x_tenant",
+            ] {
+                for enforced in [Some(operation), None] {
+                    let mut map = headers(&[("host", "a"), ("x-original", "kept")]);
+                    map.append(HeaderName::from_static(name), HeaderValue::from_static("/admin"));
+                    map.append("x-tenant", HeaderValue::from_static("kept"));
+                    forward_headers(&mut map, peer, ClientAddr(peer.0), enforced, Mode::Off);
+                    assert_eq!(map.contains_key(name), enforced.is_none(), "{name}");
+                    assert!(
+                        map.contains_key("x-original") && map.contains_key("x-tenant"),
+                        "{name}"
+                    );
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn cookies_are_in_one_line_where_they_were_checked() {
+        let peer = PeerAddr("192.0.2.1".parse().unwrap());
+        with_operation(|operation| {
+            for (enforced, expected) in
+                [(Some(operation), &["a=1; b=2; c=3"][..]), (None, &["a=1", "b=2; c=3"])]
+            {
+                let mut map = headers(&[("cookie", "a=1"), ("host", "a"), ("cookie", "b=2; c=3")]);
+                forward_headers(&mut map, peer, ClientAddr(peer.0), enforced, Mode::Off);
+                let found: Vec<_> = map.get_all(COOKIE).iter().collect();
+                assert_eq!(found, expected);
+                assert_eq!(map.iter().next().unwrap().0, COOKIE, "the order is kept");
+            }
+        });
+    }
+
+    #[test]
+    fn what_connection_named_is_told() {
+        let mut map = headers(&[
+            ("connection", "keep-alive, X-Tenant, TE,, Host"),
+            ("connection", "close"),
+            ("x-tenant", "a"),
+        ]);
+        let named = strip_hop_by_hop(&mut map);
+        assert_eq!(named, ["x-tenant", "close"]);
+        assert!(map.is_empty());
+        assert_eq!(strip_hop_by_hop(&mut map), [""; 0]);
     }
 }

@@ -1,27 +1,36 @@
 //! Bodies against the contract, in both directions, and the head of the answer.
 
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, HeaderValue, IF_RANGE, RANGE};
+use http::response::Parts;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::timeout;
 
+use crate::audit_log::RefusedAnswer;
+use crate::contract::exception::{SCANNED_OCTETS, recognise};
 use crate::contract::{Content, Operation};
 use crate::pipeline::Denied;
 use crate::pipeline::exchange::Exchange;
-use crate::pipeline::headers::strip_hop_by_hop;
+use crate::pipeline::headers::{remove_in_order, strip_hop_by_hop};
 use crate::pipeline::origin::Origin;
 use crate::pipeline::ruleset::Mode;
 use crate::upstream::UpstreamError;
-use crate::upstream::body::{Body, Collected, collect};
+use crate::upstream::body::{Body, Collected, beginning, collect};
 use crate::upstream::pool::Lease;
 use crate::violation::{Rule, Violation};
+
+/// The longest that a refusal waits for the beginning of the answer that it stands for.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// What the request's head and the contract say of the body to come.
 enum Expected<'a> {
     Nothing,
-    /// Octets that no operation takes: only an empty chunked body is none.
-    NothingToRead,
+    /// Octets would be against this rule: only an empty chunked body is none.
+    NothingToRead(Rule),
     Content {
         content: &'a Content,
         is_required: bool,
@@ -40,12 +49,12 @@ pub(super) async fn request_body(
         return Ok(passed_on(body));
     };
     let expected = expected(&exchange.request.headers, operation, &body);
-    let (limit, checked) = match exchange.settle(mode, expected)? {
+    let (limit, rule, checked) = match exchange.settle(mode, expected)? {
         None => return Ok(passed_on(body)),
         Some(Expected::Nothing) => return Ok(Body::empty()),
-        Some(Expected::NothingToRead) => (0, None),
+        Some(Expected::NothingToRead(rule)) => (0, rule, None),
         Some(Expected::Content { content, is_required }) => {
-            (content.limit(), Some((content, is_required)))
+            (content.limit(), Rule::BodyTooLarge, Some((content, is_required)))
         }
     };
     let reading = timeout(exchange.ruleset.limits.body_timeout, collect(body, limit));
@@ -53,7 +62,6 @@ pub(super) async fn request_body(
     let octets = match reading.await {
         Ok(Collected::Whole(octets)) => octets,
         Ok(Collected::TooLarge(read, rest)) => {
-            let rule = if checked.is_some() { Rule::BodyTooLarge } else { Rule::BodyUnexpected };
             exchange.settle::<()>(mode, Err(Violation::new(rule)))?;
             return Ok(Body::resumed(read, rest));
         }
@@ -87,7 +95,8 @@ fn expected<'a>(
 ) -> Result<Expected<'a>, Violation> {
     let is_empty = body.is_end_stream();
     let Some(rule) = operation.body() else {
-        return Ok(if is_empty { Expected::Nothing } else { Expected::NothingToRead });
+        let unexpected = Expected::NothingToRead(Rule::BodyUnexpected);
+        return Ok(if is_empty { Expected::Nothing } else { unexpected });
     };
     if is_empty {
         let is_required = rule.required();
@@ -97,11 +106,19 @@ fn expected<'a>(
             Ok(Expected::Nothing)
         };
     }
-    if is_encoded(headers) {
+    let media_type = single(headers).map_err(|()| Violation::new(Rule::BodyMediaType))?;
+    let content = match rule.content(media_type) {
+        // What no type was named for may turn out to be nothing.
+        Err(violation)
+            if media_type.is_none() && !rule.required() && body.size_hint().lower() == 0 =>
+        {
+            return Ok(Expected::NothingToRead(violation.rule));
+        }
+        found => found?,
+    };
+    if is_encoded(headers) && !content.is_opaque() {
         return Err(Violation::new(Rule::BodyEncoding));
     }
-    let media_type = single(headers).map_err(|()| Violation::new(Rule::BodyMediaType))?;
-    let content = rule.content(media_type)?;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > content.limit() {
         return Err(Violation::new(Rule::BodyTooLarge));
@@ -137,40 +154,94 @@ pub(super) async fn response(
     let Some(operation) = operation.filter(|_| mode != Mode::Off) else {
         return Ok(Response::from_parts(head, streamed(body, lease)));
     };
-    let is_bodiless = exchange.request.method == Method::HEAD
-        || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let found = declared(operation, head.status, &head.headers, is_bodiless);
-    let content = match exchange.settle(mode, found)? {
-        Some(Declared::Content(content)) => content,
-        Some(Declared::Nothing) if body.is_end_stream() => {
+    let found = declared(operation, &exchange.request.method, head.status, &head.headers);
+    let content = match exchange.settle(mode, found) {
+        Ok(Some(Declared::Content(content))) => content,
+        Ok(Some(Declared::Nothing)) if body.is_end_stream() => {
             return Ok(Response::from_parts(head, Body::empty()));
         }
-        Some(Declared::Nothing) => {
+        Ok(Some(Declared::Nothing)) => {
             let unexpected = Err(Violation::new(Rule::ResponseUnexpectedBody));
-            exchange.settle::<()>(mode, unexpected)?;
-            return Ok(Response::from_parts(head, streamed(body, lease)));
+            return match exchange.settle::<()>(mode, unexpected) {
+                Ok(_) => Ok(Response::from_parts(head, streamed(body, lease))),
+                Err(violation) => Err(refused_unread(exchange, head, body, violation).await),
+            };
         }
-        None => return Ok(Response::from_parts(head, streamed(body, lease))),
+        Ok(None) => return Ok(Response::from_parts(head, streamed(body, lease))),
+        Err(violation) => return Err(refused_unread(exchange, head, body, violation).await),
     };
     let reading =
         timeout(exchange.ruleset.limits.response_body_timeout, collect(body, content.limit()));
     let octets = match reading.await {
         Ok(Collected::Whole(octets)) => octets,
         Ok(Collected::TooLarge(read, rest)) => {
-            exchange.settle::<()>(mode, Err(Violation::new(Rule::ResponseTooLarge)))?;
+            let too_large = named(Violation::new(Rule::ResponseTooLarge), &read);
+            if let Err(violation) = exchange.settle::<()>(mode, Err(too_large)) {
+                return Err(refused(exchange, head, read, false, violation));
+            }
             let body = Body::resumed(read, rest).leased(lease);
             return Ok(Response::from_parts(head, body));
         }
         Ok(Collected::Failed) => return Err(UpstreamError::Protocol.into()),
         Err(_elapsed) => return Err(UpstreamError::ResponseTimeout.into()),
     };
-    let found = if octets.is_empty() {
-        Err(Violation::new(Rule::ResponseMissingBody))
-    } else {
-        content.check(&octets)
+    let found = match (octets.is_empty(), content.may_be_absent()) {
+        (true, true) => Ok(()),
+        (true, false) => Err(Violation::new(Rule::ResponseMissingBody)),
+        (false, _) => {
+            content.check(&octets).and_then(|()| operation.check_exceptions(head.status, &octets))
+        }
     };
-    exchange.settle(mode, found)?;
-    Ok(Response::from_parts(head, Body::full(octets)))
+    match exchange.settle(mode, found.map_err(|violation| named(violation, &octets))) {
+        Ok(_) => Ok(Response::from_parts(head, Body::full(octets))),
+        Err(violation) => Err(refused(exchange, head, octets, true, violation)),
+    }
+}
+
+/// Names the exception that a body against the contract is.
+fn named(violation: Violation, body: &[u8]) -> Violation {
+    let exception = violation.exception.or_else(|| recognise(body));
+    Violation { exception, ..violation }
+}
+
+/// Keeps an answer that is refused for the audit.
+fn refused(
+    exchange: &mut Exchange<'_>,
+    head: Parts,
+    body: Bytes,
+    is_whole: bool,
+    violation: Violation,
+) -> Denied {
+    let Parts { status, headers, .. } = head;
+    exchange.refused = Some(RefusedAnswer { status, headers, body, is_whole });
+    violation.into()
+}
+
+/// The same, where nothing of the body was read: its beginning may tell why it is what it is.
+pub(super) async fn refused_unread(
+    exchange: &mut Exchange<'_>,
+    head: Parts,
+    body: Incoming,
+    violation: Violation,
+) -> Denied {
+    let mut read = BytesMut::new();
+    let reading = beginning(body, SCANNED_OCTETS, &mut read);
+    let is_whole = timeout(AUDIT_PATIENCE, reading).await.unwrap_or(false);
+    let violation = named(violation, &read);
+    refused(exchange, head, read.freeze(), is_whole, violation)
+}
+
+/// Has the upstream answer with the whole representation where answers are enforced, since a part of
+/// one matches no schema; a recipient may ignore `Range` (RFC 9110 section 14.2). Not where the
+/// operation declares parts.
+pub(super) fn ask_for_the_whole(
+    headers: &mut HeaderMap,
+    operation: Option<&Operation>,
+    response_mode: Mode,
+) {
+    if response_mode == Mode::Enforce && !operation.is_some_and(Operation::answers_in_parts) {
+        remove_in_order(headers, |name| *name == RANGE || *name == IF_RANGE);
+    }
 }
 
 /// An unread body on its way to the client, with the connection that it comes from.
@@ -186,9 +257,9 @@ enum Declared<'a> {
 
 fn declared<'a>(
     operation: &'a Operation,
+    method: &Method,
     status: StatusCode,
     headers: &HeaderMap,
-    is_bodiless: bool,
 ) -> Result<Declared<'a>, Violation> {
     // What a conditional request gets is HTTP's own, not the contract's (OAI/OpenAPI-Specification
     // issue 851).
@@ -196,13 +267,24 @@ fn declared<'a>(
         return Ok(Declared::Nothing);
     }
     let rule = operation.response(status)?;
+    let may_be_partial =
+        matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE);
+    if headers.contains_key(CONTENT_RANGE) && !may_be_partial {
+        return Err(Violation::new(Rule::ResponsePartial));
+    }
     rule.check_headers(headers)?;
-    if is_bodiless {
+    if status == StatusCode::NO_CONTENT {
         return Ok(Declared::Nothing);
     }
-    if is_encoded(headers) {
+    let media_type = single(headers).map_err(|()| Violation::new(Rule::ResponseMediaType))?;
+    if *method == Method::HEAD {
+        // Its fields are those of the GET; the type alone may be left out (RFC 9110 section 9.3.2).
+        media_type.map(|value| rule.content(Some(value))).transpose()?;
+        return Ok(Declared::Nothing);
+    }
+    let content = rule.content(media_type)?;
+    if content.is_some_and(|content| !content.is_opaque()) && is_encoded(headers) {
         return Err(Violation::new(Rule::ResponseEncoding));
     }
-    let media_type = single(headers).map_err(|()| Violation::new(Rule::ResponseMediaType))?;
-    Ok(rule.content(media_type)?.map_or(Declared::Nothing, Declared::Content))
+    Ok(content.map_or(Declared::Nothing, Declared::Content))
 }

@@ -2,7 +2,7 @@
 //! echo nothing of the request.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -59,9 +59,10 @@ pub fn refusal(violation: &Violation, id: RequestId, after: After) -> Response<B
         request_id: id.to_string(),
     };
     let mut response = answer(&problem, after);
-    let allow = violation.allow.as_deref().map(HeaderValue::from_str);
-    if let Some(Ok(allow)) = allow {
-        response.headers_mut().insert(ALLOW, allow);
+    for (name, text) in [(ALLOW, &violation.allow), (WWW_AUTHENTICATE, &violation.challenge)] {
+        if let Some(Ok(value)) = text.as_deref().map(HeaderValue::from_str) {
+            response.headers_mut().insert(name, value);
+        }
     }
     response
 }

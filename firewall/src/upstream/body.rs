@@ -181,6 +181,24 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Collected {
     Collected::Whole(joined(first, whole))
 }
 
+/// Reads the beginning of a body that will not be used into `read`: at least `limit` octets, if there
+/// are as many. Whether that is all of it.
+pub async fn beginning(mut body: Incoming, limit: usize, read: &mut BytesMut) -> bool {
+    while read.len() < limit {
+        let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
+        match frame {
+            None => return true,
+            Some(Err(_)) => return false,
+            Some(Ok(frame)) => {
+                if let Some(data) = frame.data_ref() {
+                    read.extend_from_slice(data);
+                }
+            }
+        }
+    }
+    body.is_end_stream()
+}
+
 fn joined(first: Option<Bytes>, whole: Option<BytesMut>) -> Bytes {
     whole.map(BytesMut::freeze).or(first).unwrap_or_default()
 }

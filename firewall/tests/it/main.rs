@@ -8,8 +8,12 @@
 
 mod kit;
 
+/// Refused answers: what the client gets instead, and what the operator.
+mod answers;
 /// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.
 mod contract;
+/// Security requirements: challenges, offences, order.
+mod credentials;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
@@ -20,6 +24,10 @@ mod loops;
 mod modes;
 /// The command line, the admin socket, reload, drain.
 mod operator;
+/// Parameters and fields, as the upstream gets them.
+mod parameters;
+/// Hosts, base paths, segments, methods and preflights.
+mod routing;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.
 mod smuggling;
 /// The JSON-Schema-Test-Suite through the whole path, in both directions.

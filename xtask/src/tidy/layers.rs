@@ -18,14 +18,16 @@ const fn layer(module: &'static str, may_name: &'static [&'static str]) -> Layer
 
 /// From the foundations up. The longest module that a file is in decides; a module may always name
 /// itself and what is inside it.
-const LAYERS: [Layer; 16] = [
+const LAYERS: [Layer; 18] = [
     layer("address", &[]),
     layer("causes", &[]),
     layer("clock", &[]),
     layer("json", &[]),
     layer("violation", &[]),
     layer("metrics", &["violation"]),
-    layer("access_log", &["address", "clock", "metrics", "violation"]),
+    layer("log_lines", &[]),
+    layer("audit_log", &["clock", "log_lines", "violation"]),
+    layer("access_log", &["address", "audit_log", "clock", "log_lines", "metrics", "violation"]),
     layer("contract", &["json", "violation"]),
     layer("kernel", &["clock", "metrics"]),
     layer("ban", &["address", "causes", "clock", "kernel", "metrics", "violation"]),
@@ -49,6 +51,7 @@ const LAYERS: [Layer; 16] = [
         &[
             "access_log",
             "address",
+            "audit_log",
             "ban",
             "clock",
             "contract",
@@ -65,6 +68,7 @@ const LAYERS: [Layer; 16] = [
         &[
             "access_log",
             "address",
+            "audit_log",
             "ban",
             "causes",
             "clock",
@@ -72,6 +76,7 @@ const LAYERS: [Layer; 16] = [
             "json",
             "kernel",
             "listen",
+            "log_lines",
             "metrics",
             "pipeline",
             "upstream",

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use http::Method;
 
 use super::super::document::escape;
-use super::super::documents::{FileIndex, Place};
+use super::super::documents::Place;
 use super::super::operation::{Operation, OperationIndex};
 use super::super::paths::Declared;
 use super::super::policy::Verdict;
 use super::super::problem::Problem;
 use super::reader::At;
-use super::{Compiler, PathItem, Version};
+use super::{Compiler, OPERATION, PATH_ITEM, PathItem, Version};
 
 /// The methods that every version has a field for.
 const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "patch", "trace"];
@@ -20,15 +20,6 @@ const METHODS: [&str; 8] = ["get", "put", "post", "delete", "options", "head", "
 const METHOD_OCTETS: usize = 32;
 /// Whether a segment of the operation's path may hold an encoded slash.
 const ENCODED_SLASH: &str = "x-firewall-encoded-slash";
-
-/// The fields that a Path Item Object may have.
-pub(super) fn path_item_fields(version: Version) -> &'static str {
-    if version >= Version::V3_2 {
-        "summary description servers parameters get put post delete options head patch trace query additionalOperations"
-    } else {
-        "summary description servers parameters get put post delete options head patch trace"
-    }
-}
 
 impl<'d> Compiler<'d> {
     /// Follows the references from a Path Item Object. What a field means that stands on both sides
@@ -61,6 +52,24 @@ impl<'d> Compiler<'d> {
             }
         }
         Some(at)
+    }
+
+    /// Reads a path item that no path may refer to.
+    pub(super) fn unplaced_path_item(&mut self, at: &At<'d>) {
+        let Some(at) = self.follow_path_item(at) else { return };
+        self.fields(&at, PATH_ITEM);
+        self.servers(&at);
+        let inherited = self.parameters(&at, &[]);
+        for (_, operation) in self.methods(&at) {
+            self.fields(&operation, OPERATION);
+            self.security(&operation);
+            self.servers(&operation);
+            self.parameters(&operation, &inherited);
+            if let Some(body) = operation.get("requestBody") {
+                self.request_body(&body);
+            }
+            self.responses(&operation);
+        }
     }
 
     /// The operations of a path item, each with its method.
@@ -139,7 +148,8 @@ impl<'d> Compiler<'d> {
             let pointer = format!("/paths/{}", escape(&second));
             let (first, second) = (Box::from(&*first), Box::from(&*second));
             let problem = Problem::PathsCollide { first, second };
-            self.problems.push((Place { file: FileIndex(0), pointer }, problem));
+            let file = self.documents.start().file;
+            self.problems.push((Place { file, pointer }, problem));
         }
     }
 }

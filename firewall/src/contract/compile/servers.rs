@@ -11,8 +11,8 @@ use super::super::authority::{Host, HostRule, Name, Port, address, is_name};
 use super::super::paths::{Pattern, Segment, segments};
 use super::super::policy::{BasePath, Hosts, Policy};
 use super::super::problem::Problem;
+use super::Compiler;
 use super::reader::At;
-use super::{Compiler, Version};
 
 /// URLs that one server may stand for.
 const URLS_MAX: usize = 1024;
@@ -82,12 +82,7 @@ impl<'d> Compiler<'d> {
     }
 
     fn server(&mut self, at: &At<'d>) -> Vec<(Vec<Segment>, HostRule)> {
-        let fields = if self.version >= Version::V3_2 {
-            "url name description variables"
-        } else {
-            "url description variables"
-        };
-        self.fields(at, fields);
+        self.fields(at, "url description variables name@3.2");
         let variables = self.variables(at);
         let (Some(url), Some(variables)) = (self.string(at, "url"), variables) else {
             return Vec::new();
@@ -142,8 +137,7 @@ fn written_out(url: &str, variables: &BTreeMap<&str, Values<'_>>) -> Result<Vec<
     let mut urls = vec![String::new()];
     let mut used = Vec::new();
     let mut rest = url;
-    loop {
-        let Some((text, behind)) = rest.split_once('{') else { break };
+    while let Some((text, behind)) = rest.split_once('{') {
         let (name, after) =
             behind.split_once('}').ok_or_else(|| format!("{url}: a variable is not `{{name}}`"))?;
         let values = variables
@@ -153,13 +147,16 @@ fn written_out(url: &str, variables: &BTreeMap<&str, Values<'_>>) -> Result<Vec<
             return Err(format!("{url}: the variable {{{name}}} stands there twice"));
         }
         used.push(name);
+        if values.iter().flatten().any(|value| value.contains(['{', '}'])) {
+            return Err(format!("{url}: a value of {{{name}}} holds a brace"));
+        }
+        if text.contains('}') {
+            break;
+        }
         let values = values.as_ref().map_or_else(
             || vec![format!("{text}{{{name}}}")],
             |values| values.iter().map(|value| format!("{text}{value}")).collect(),
         );
-        if values.iter().any(|value| value.matches('{').count() > 1) {
-            return Err(format!("{url}: a value of {{{name}}} holds a brace"));
-        }
         if urls.len() * values.len() > URLS_MAX {
             return Err(format!("{url} stands for more than {URLS_MAX} URLs"));
         }
@@ -173,7 +170,9 @@ fn written_out(url: &str, variables: &BTreeMap<&str, Values<'_>>) -> Result<Vec<
     if let Some(name) = variables.keys().find(|name| !used.contains(name)) {
         return Err(format!("{url}: the variable `{name}` does not stand there"));
     }
-    urls.iter_mut().for_each(|url| url.push_str(rest));
+    for url in &mut urls {
+        url.push_str(rest);
+    }
     Ok(urls)
 }
 
@@ -212,7 +211,9 @@ fn rule(policy: &Policy, host: Option<Host>) -> HostRule {
     match &policy.hosts {
         Hosts::Any => HostRule::Any,
         Hosts::Document => host.map_or(HostRule::Any, |host| HostRule::Of(vec![host])),
-        Hosts::Named(names) => HostRule::Of(names.iter().flat_map(|n| Host::named(n)).collect()),
+        Hosts::Named(names) => {
+            HostRule::Of(names.iter().filter_map(|name| Host::named(name)).collect())
+        }
     }
 }
 

@@ -141,8 +141,8 @@ impl<'d> Survey<'d> {
                 types = types.intersection(Types::named(name).unwrap_or(Types::ANY));
             }
             Some(Value::Array(names)) => {
-                let named = names.iter().filter_map(|name| Types::named(name.as_str()?));
-                types = types.intersection(named.fold(Types::NONE, Types::union));
+                let all = names.iter().filter_map(|name| Types::named(name.as_str()?));
+                types = types.intersection(all.fold(Types::NONE, Types::union));
             }
             _ => {}
         }
@@ -182,7 +182,7 @@ impl<'d> Survey<'d> {
             at = target;
         }
         let has = |names: &[&str]| names.iter().any(|name| at.value.get(name).is_some());
-        let hint = if has(&["properties", "additionalProperties", "patternProperties"]) {
+        if has(&["properties", "additionalProperties", "patternProperties"]) {
             Types::OBJECT
         } else if has(&["items", "prefixItems"]) {
             Types::ARRAY
@@ -190,8 +190,7 @@ impl<'d> Survey<'d> {
             Types::SCALAR
         } else {
             wanted
-        };
-        hint
+        }
     }
 
     fn reference(&self, at: &At<'d>) -> Option<At<'d>> {
@@ -228,12 +227,13 @@ impl<'d> Survey<'d> {
             }
         }
         for other in all {
-            found = found.combine(self.items(&other, seen), Piece::and);
+            found = found.combine(&self.items(&other, seen), Piece::and);
         }
         for branches in any {
+            let branches = self.those_of(Types::ARRAY, branches);
             let branches = branches.iter().map(|branch| self.items(branch, seen));
-            if let Some(other) = branches.reduce(|one, other| one.combine(other, Piece::or)) {
-                found = found.combine(other, Piece::and);
+            if let Some(other) = branches.reduce(|one, other| one.combine(&other, Piece::or)) {
+                found = found.combine(&other, Piece::and);
             }
         }
         found
@@ -260,7 +260,7 @@ impl<'d> Survey<'d> {
                 let Some(others) = at.get(keyword) else { continue };
                 found.says_of_others = Some(others.value != &Value::Bool(false));
                 if patterns.is_none() {
-                    found.rest = found.rest.and(self.piece(&others));
+                    found.rest = found.rest.and(&self.piece(&others));
                 }
             }
             if patterns.is_some_and(|at| at.value.as_object().is_some_and(|all| !all.is_empty())) {
@@ -271,6 +271,7 @@ impl<'d> Survey<'d> {
             found = found.combine(self.members(&other, seen), Piece::and);
         }
         for branches in any {
+            let branches = self.those_of(Types::OBJECT, branches);
             let branches = branches.iter().map(|branch| self.members(branch, seen));
             if let Some(other) = branches.reduce(|one, other| one.combine(other, Piece::or)) {
                 found = found.combine(other, Piece::and);
@@ -279,8 +280,15 @@ impl<'d> Survey<'d> {
         found
     }
 
+    /// The schemas that a value of this type can be of.
+    fn those_of(&mut self, wanted: Types, mut branches: Vec<At<'d>>) -> Vec<At<'d>> {
+        branches.retain(|branch| self.types(branch).overlaps(wanted));
+        branches
+    }
+
     fn piece(&mut self, at: &At<'d>) -> Piece<'d> {
-        Piece { types: self.types(at), at: Some(at.clone()), is_list: false }
+        let of = at.value.is_object().then(|| at.clone());
+        Piece { types: self.types(at), at: of, is_list: false }
     }
 
     /// Keeps of a piece what a text can be.
@@ -297,7 +305,7 @@ impl<'d> Survey<'d> {
         let items = self.items(&at, &mut HashSet::new());
         let mut item = items.rest;
         for other in items.prefix {
-            item = item.or(other);
+            item = item.or(&other);
         }
         self.settle(&mut item, Nesting::None)?;
         *piece = Piece { is_list: true, ..item };
@@ -307,49 +315,48 @@ impl<'d> Survey<'d> {
 
 impl Piece<'_> {
     /// What both say.
-    fn and(mut self, other: Self) -> Self {
+    fn and(mut self, other: &Self) -> Self {
         self.types = self.types.intersection(other.types);
-        self.at = match (self.at, other.at) {
-            (Some(one), None) | (None, Some(one)) => Some(one),
+        self.at = match (self.at, &other.at) {
+            (Some(one), None) => Some(one),
+            (None, Some(one)) => Some(one.clone()),
             _ => None,
         };
         self
     }
 
     /// What either says.
-    fn or(mut self, other: Self) -> Self {
+    fn or(mut self, other: &Self) -> Self {
         self.types = self.types.union(other.types);
         self.at = None;
         self
     }
-}
 
-impl<'d> Piece<'d> {
     /// The piece joined with one of which nothing is said: its schema stays the only one.
-    fn beside_nothing(self, both: fn(Self, Self) -> Self) -> Self {
+    fn beside_nothing(self, both: fn(Self, &Self) -> Self) -> Self {
         let at = self.at.clone();
-        Self { at, ..both(self, Piece::ANY) }
+        Self { at, ..both(self, &Self::ANY) }
     }
 }
 
 impl<'d> Items<'d> {
-    fn combine(self, other: Self, both: fn(Piece<'d>, Piece<'d>) -> Piece<'d>) -> Self {
+    fn combine(self, other: &Self, both: fn(Piece<'d>, &Piece<'d>) -> Piece<'d>) -> Self {
         let length = self.prefix.len().max(other.prefix.len());
         let at =
             |items: &Self, index: usize| items.prefix.get(index).unwrap_or(&items.rest).clone();
-        let prefix = (0..length).map(|index| both(at(&self, index), at(&other, index))).collect();
-        Self { prefix, rest: both(self.rest, other.rest) }
+        let prefix = (0..length).map(|index| both(at(&self, index), &at(other, index))).collect();
+        Self { prefix, rest: both(self.rest, &other.rest) }
     }
 }
 
 impl<'d> Members<'d> {
-    fn combine(mut self, other: Self, both: fn(Piece<'d>, Piece<'d>) -> Piece<'d>) -> Self {
+    fn combine(mut self, other: Self, both: fn(Piece<'d>, &Piece<'d>) -> Piece<'d>) -> Self {
         let mut others = other.named;
         let mut named = BTreeMap::new();
         // A schema that does not name a member says nothing of it.
         for (name, piece) in std::mem::take(&mut self.named) {
             let joined = match others.remove(name) {
-                Some(other) => both(piece, other),
+                Some(other) => both(piece, &other),
                 None => piece.beside_nothing(both),
             };
             named.insert(name, joined);
@@ -358,7 +365,7 @@ impl<'d> Members<'d> {
             named.insert(name, piece.beside_nothing(both));
         }
         self.named = named;
-        self.rest = both(self.rest, other.rest);
+        self.rest = both(self.rest, &other.rest);
         self.says_of_others = match (self.says_of_others, other.says_of_others) {
             (Some(one), Some(other)) => Some(one && other),
             (one, other) => one.or(other),

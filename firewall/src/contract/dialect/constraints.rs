@@ -116,7 +116,7 @@ impl<'d> Rewriting<'_, 'd> {
         let of_strings = includes(&["string"]);
         let of_numbers = includes(&["number", "integer"]);
         let is_enforced = match format(name) {
-            Some(Format::Standard | Format::Text(_)) if of_strings => {
+            Some(Format::Text) if of_strings => {
                 out.insert("format".to_owned(), name.into());
                 true
             }
@@ -127,6 +127,18 @@ impl<'d> Rewriting<'_, 'd> {
                 if of_numbers {
                     let range = json!({"minimum": number(minimum), "maximum": number(maximum), "multipleOf": 1});
                     constrain(out, range);
+                }
+                true
+            }
+            Some(Format::Decimal { maximum, unit }) if of_strings || of_numbers => {
+                if of_strings {
+                    out.insert("format".to_owned(), name.into());
+                }
+                if let (true, Some(maximum)) = (of_numbers, maximum) {
+                    constrain(out, json!({"minimum": -maximum, "maximum": maximum}));
+                }
+                if let (true, Some(unit)) = (of_numbers, unit) {
+                    constrain(out, json!({"multipleOf": unit}));
                 }
                 true
             }

@@ -8,7 +8,7 @@ use super::super::compile::Version;
 use super::super::compile::reader::At;
 use super::super::document::{escape, unescape};
 use super::super::documents::Place;
-use super::super::pattern::linear_source;
+use super::super::media_type::MediaType;
 use super::super::policy::Strength;
 use super::super::problem::Problem;
 use super::super::schema::{Direction, Discriminator};
@@ -75,7 +75,10 @@ impl<'d> Rewriting<'_, 'd> {
         let is_old = self.schemas.version == Version::V3_0;
         let object = match at.value {
             Value::Object(object) => object,
-            Value::Bool(all) if !is_old => return Value::Bool(*all),
+            // 3.0 has booleans in this place alone.
+            Value::Bool(all) if !is_old || at.pointer.ends_with("/additionalProperties") => {
+                return Value::Bool(*all);
+            }
             _ => {
                 self.unexpected(at, "a schema");
                 return Value::Bool(false);
@@ -93,6 +96,7 @@ impl<'d> Rewriting<'_, 'd> {
         }
         self.bounds(at, &mut out);
         self.types(at, &mut out);
+        self.content(at, &mut out);
         if !within.is_branch {
             self.close(at, &mut out);
         }
@@ -279,9 +283,7 @@ impl<'d> Rewriting<'_, 'd> {
             "dependentRequired" => self.dependent_required(at, within),
             "patternProperties" => self.pattern_properties(at),
             "contentEncoding" | "contentMediaType" | "contentSchema" => {
-                if self.schemas.options.policy.content_keywords == Strength::Assert {
-                    return self.unknown(keyword, at);
-                }
+                // Together, in `content`.
                 None
             }
             _ => self.unknown(keyword, at),
@@ -372,10 +374,9 @@ impl<'d> Rewriting<'_, 'd> {
         let mut out = Map::new();
         for (source, property) in self.map(at)?.members() {
             let schema = self.schema(&property, &Within::default());
-            self.pattern(source, &property)?;
-            match linear_source(source) {
+            match self.pattern(source, &property)?.linear_source() {
                 Some(translated) => {
-                    out.insert(translated, schema);
+                    out.insert(translated.to_owned(), schema);
                 }
                 None => {
                     self.unknown("patternProperties", &property);
@@ -414,6 +415,47 @@ impl<'d> Rewriting<'_, 'd> {
             None => self.unexpected(at, "a URI"),
         }
         None
+    }
+
+    /// `contentEncoding`, `contentMediaType` and `contentSchema`, where they are assertions.
+    fn content(&mut self, at: &At<'d>, out: &mut Map<String, Value>) {
+        if self.schemas.version == Version::V3_0
+            || self.schemas.options.policy.content_keywords == Strength::Annotate
+        {
+            return;
+        }
+        let mut content = Map::new();
+        if let Some(field) = at.get("contentEncoding") {
+            match field.value.as_str().filter(|name| matches!(*name, "base64" | "base64url")) {
+                Some(name) => {
+                    content.insert("encoding".to_owned(), name.into());
+                }
+                None => {
+                    self.unknown("contentEncoding", &field);
+                }
+            }
+        }
+        if let Some(field) = at.get("contentMediaType") {
+            if field.value.as_str().and_then(MediaType::parse).is_some_and(|media| media.is_json())
+            {
+                content.insert("json".to_owned(), Value::Bool(true));
+                if let Some(schema) = at.get("contentSchema") {
+                    let variant = self.variant(schema.place(), Within::default());
+                    let key = self.schemas.refer(variant);
+                    self.references.insert(key);
+                    self.schemas.alternatives.insert(key);
+                    content.insert("schema".to_owned(), key.to_string().into());
+                }
+            } else {
+                self.unknown("contentMediaType", &field);
+            }
+        }
+        if !content.is_empty() {
+            let is_json = content.contains_key("json");
+            // Under other names, since these hold more than the keywords may.
+            let keyword = if is_json { "x-contentMediaType" } else { "x-contentEncoding" };
+            out.insert(keyword.to_owned(), Value::Object(content));
+        }
     }
 
     /// A discriminator never changes the outcome (OpenAPI 3.1.1, section 4.8.25); it must only make

@@ -111,7 +111,6 @@ fn number(text: &str, allows_fraction: bool) -> Option<StaticNode> {
     if !allows_fraction || !is_fraction || !is_exponent {
         return None;
     }
-    // The precision that a body's numbers must have is to be asked for here.
     // Whoever reads it as a double must read what was checked.
     is_exact(text).then(|| text.parse().ok().map(StaticNode::F64)).flatten()
 }

@@ -13,6 +13,7 @@ use crate::json::{Node, TapeNode};
 
 /// The forms that a value may have, tried in this order.
 #[derive(Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Shape {
     pub(crate) scalar: Option<Types>,
     pub(crate) array: Option<ArrayShape>,
@@ -20,6 +21,7 @@ pub(crate) struct Shape {
 }
 
 /// A list.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ArrayShape {
     /// Of the first items, by their place.
     pub(crate) prefix: Vec<Part>,
@@ -28,6 +30,7 @@ pub(crate) struct ArrayShape {
 }
 
 /// An object of scalars.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct ObjectShape {
     /// Sorted by name.
     pub(crate) properties: Vec<(Box<str>, Part)>,
@@ -39,6 +42,7 @@ pub(crate) struct ObjectShape {
 }
 
 /// One item or member.
+#[cfg_attr(test, derive(Clone))]
 pub(crate) struct Part {
     pub(crate) types: Types,
     /// For choosing between two readings, where one schema alone describes the part.

@@ -148,8 +148,9 @@ impl Delimiter {
         match (self, rest) {
             (Self::Octet(octet), [first, ..]) if *first == octet => Some(1),
             (Self::Space, [b'+', ..]) | (Self::Pipe, [b'|', ..]) => Some(1),
-            (Self::Space, [b'%', b'2', b'0', ..]) => Some(3),
-            (Self::Pipe, [b'%', b'7', b'C' | b'c', ..]) => Some(3),
+            (Self::Space, [b'%', b'2', b'0', ..]) | (Self::Pipe, [b'%', b'7', b'C' | b'c', ..]) => {
+                Some(3)
+            }
             _ => None,
         }
     }

@@ -82,16 +82,17 @@ pub(crate) enum Split {
 
 impl Pattern {
     fn new(parts: &[Part]) -> Self {
-        let mut literals = vec![String::new()];
+        let mut literals = Vec::new();
+        let mut literal: Box<str> = "".into();
         for part in parts {
             match part {
-                Part::Literal { decoded, .. } => {
-                    literals.iter_mut().next_back().into_iter().for_each(|last| *last += decoded);
-                }
-                Part::Expression(_) => literals.push(String::new()),
+                // No two stand side by side.
+                Part::Literal { decoded, .. } => literal.clone_from(decoded),
+                Part::Expression(_) => literals.push(std::mem::take(&mut literal)),
             }
         }
-        Self::between(literals.into_iter().map(Into::into).collect())
+        literals.push(literal);
+        Self::between(literals)
     }
 
     /// Of the literals before, between and behind the expressions.

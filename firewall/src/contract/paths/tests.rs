@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod naive;
 mod overlap;
 mod segments;
 
@@ -215,8 +216,8 @@ fn a_slash_at_the_end_is_ignored_where_the_policy_says_so() {
         ("/a//", false, None),
     ] {
         assert_eq!(exact.route(&Method::GET, path, None).is_ok(), is_declared, "{path}");
-        let routed = ignored.route(&Method::GET, path, None).ok();
-        assert_eq!(routed.map(|routed| routed.path).as_deref(), forwarded, "{path}");
+        let found = ignored.route(&Method::GET, path, None).ok();
+        assert_eq!(found.map(|found| found.path).as_deref(), forwarded, "{path}");
     }
     let collides =
         ignored.insert(&[], &segments("/a/").unwrap(), &"/a/".into(), declared("PUT", 9));
@@ -281,8 +282,8 @@ fn encoded_slashes_where_the_operation_takes_them() {
 #[test]
 fn withdrawn_operations_are_gone() {
     let mut table = table(&[("PUT", "/a")]);
-    let withdrawn = Declared { is_withdrawn: true, ..declared("GET", 9) };
-    table.insert(&[], &segments("/a").unwrap(), &"/a".into(), withdrawn).unwrap();
+    let gone = Declared { is_withdrawn: true, ..declared("GET", 9) };
+    table.insert(&[], &segments("/a").unwrap(), &"/a".into(), gone).unwrap();
     check(&table, "GET", "/a", Err(Rule::Deprecated));
     check(&table, "HEAD", "/a", Err(Rule::Deprecated));
     check(&table, "PUT", "/a", Ok((0, &[])));

@@ -141,7 +141,7 @@ fn the_table_and_the_engine_agree() {
     for source in patterns {
         let pattern = Pattern::new(source).unwrap();
         let Engine::Table(table) = &pattern.0 else { panic!("{source} has no table") };
-        assert!(table.memory_usage() <= TABLE_LIMIT, "{source}");
+        assert!(table.states.memory_usage() <= TABLE_LIMIT, "{source}");
         let engine = regex::Regex::new(&translate(source).unwrap().pattern).unwrap();
         for _ in 0..1_000 {
             let text: String = (0..random(&mut state, 6))
@@ -191,6 +191,8 @@ fn texts_that_are_patterns() {
     }
     assert!(is_pattern(&"a".repeat(SYNTAX_LIMIT)));
     assert!(!is_pattern(&"a".repeat(SYNTAX_LIMIT + 1)));
+    assert!(is_pattern(&r"\p{L}".repeat(SYNTAX_PROPERTIES)));
+    assert!(!is_pattern(&r"\P{L}".repeat(SYNTAX_PROPERTIES + 1)));
     let nested = |levels: usize| format!("{}a{}", "(".repeat(levels), ")".repeat(levels));
     let depth = usize::try_from(SYNTAX_DEPTH_LIMIT).unwrap();
     assert!(is_pattern(&nested(depth - 1)));

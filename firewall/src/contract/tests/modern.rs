@@ -362,3 +362,40 @@ fn equal_schemas_are_one_and_keep_their_verdicts() {
         }
     }
 }
+
+#[test]
+fn the_content_of_texts_where_the_policy_asserts_it() {
+    let asserting = || Policy { content_keywords: Strength::Assert, ..Policy::default() };
+    let none = json!({});
+    let schema = json!({"contentEncoding": "base64"});
+    let cases = [("\"AAEC\"", "ok"), ("\"AAE\"", " contentEncoding"), ("7", "ok")];
+    check_policy("3.1.0", &schema, &none, asserting(), &cases);
+    check_policy("3.1.0", &schema, &none, Policy::default(), &[("\"AAE\"", "ok")]);
+    let schema = json!({
+        "contentMediaType": "application/json", "contentEncoding": "base64url",
+        "contentSchema": {"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}}
+    });
+    // {"a":1}, {"a":""}, {"a":1, cut off; and a pattern that cannot be decided within.
+    let cases = [
+        ("\"eyJhIjoxfQ\"", "ok"),
+        ("\"eyJhIjoiIn0\"", " contentMediaType"),
+        ("\"eyJhIjox\"", " contentMediaType"),
+        ("\"!\"", " contentMediaType"),
+    ];
+    check_policy("3.1.0", &schema, &none, asserting(), &cases);
+    let undecided = json!({"contentMediaType": "application/json",
+        "contentSchema": {"not": {"pattern": "^(?:(?=a)(?:a|aa))+c$"}}});
+    let text = format!("\"\\\"{}b\\\"\"", "a".repeat(40));
+    check_policy(
+        "3.1.0",
+        &undecided,
+        &none,
+        asserting(),
+        &[(&text, " pattern"), ("\"\\\"x\\\"\"", "ok")],
+    );
+    for schema in
+        [json!({"contentEncoding": "quoted-printable"}), json!({"contentMediaType": "image/png"})]
+    {
+        assert!(load_with(&document("3.1.0", &schema, &none), asserting()).is_err(), "{schema}");
+    }
+}

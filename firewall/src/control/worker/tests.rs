@@ -114,6 +114,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
         link,
         metrics,
         log: None,
+        audit: None,
         settings,
         stopping,
         ended,

@@ -15,7 +15,7 @@ fn validator(schema: &Value) -> Validator<TapeJson> {
 fn conforms_to_what_the_validator_relies_on() {
     let text = conformance::document().to_string();
     with_tape(text.as_bytes(), JsonRules::strict(64), |root| {
-        conformance::assert_conformance::<TapeJson>(&root)
+        conformance::assert_conformance::<TapeJson>(&root);
     })
     .unwrap();
 }

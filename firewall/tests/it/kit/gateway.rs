@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) bans: String,
     pub(crate) management: String,
     pub(crate) kernel: String,
+    pub(crate) log: String,
 }
 
 /// A running firewall.
@@ -214,7 +215,7 @@ impl Setup {
 
     fn text(&self, upstream: &str, scratch: &Scratch) -> String {
         let directory = scratch.path().display();
-        let Self { listen, api, limits, clients, bans, management, kernel, .. } = self;
+        let Self { listen, api, limits, clients, bans, management, kernel, log, .. } = self;
         let address = if listen.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
         let workers = if listen.contains("workers") { "" } else { "workers = 2" };
         // That a ban holds before its refusal goes out is no question of the machine's load here.
@@ -226,7 +227,7 @@ impl Setup {
              spec = \"spec.yaml\"\nupstream = \"{upstream}\"\n{api}\n[clients]\n{clients}\n\
              [bans]\n{patience}\n{bans}\n[management]\n{management}\n[kernel]\npin_dir = \"{pins}\"\n{kernel}\n\
              [state]\ndir = \"{directory}/state\"\n[admin]\nsocket = \"{directory}/admin.sock\"\n\
-             [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"{directory}/access.log\"\n"
+             [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"{directory}/access.log\"\n{log}\n"
         )
     }
 }

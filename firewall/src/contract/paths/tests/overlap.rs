@@ -94,3 +94,27 @@ fn base_paths_with_variables_collide_with_paths() {
         assert_eq!(overlaps(&routes), expected, "{routes:?}");
     }
 }
+
+/// Siblings are compared, not all pairs of templates: this would not end otherwise.
+#[test]
+fn fifteen_thousand_templates_below_a_variable_are_compared_in_time() {
+    let mut table = PathTable::new(&Policy::default());
+    let base = segments("/{tenant}/v{n}").unwrap();
+    for group in 0..100 {
+        for index in 0..50 {
+            for (place, template) in [
+                format!("/g{group}/r{index}"),
+                format!("/g{group}/r{index}/{{id}}"),
+                format!("/g{group}/{{x}}/a{index}"),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                let parts = segments(&template).unwrap();
+                let one = declared("GET", place);
+                assert_eq!(table.insert(&base, &parts, &template.as_str().into(), one), Ok(()));
+            }
+        }
+    }
+    assert_eq!(table.overlaps(), []);
+}
