@@ -135,10 +135,13 @@ impl<'d> Compiler<'d> {
             };
             let placed =
                 self.paths.insert(&base.segments, &item.segments, &item.template, declared);
-            if let Err(first) = placed {
-                let (first, second) = (Box::from(&*first), Box::from(&*item.template));
-                self.problem(at, Problem::PathsCollide { first, second });
-            }
+            let second = Box::from(&*item.template);
+            let problem = match placed {
+                Ok(None) => continue,
+                Ok(Some(first)) => Problem::SameHierarchy { first: Box::from(&*first), second },
+                Err(first) => Problem::PathsCollide { first: Box::from(&*first), second },
+            };
+            self.problem(at, problem);
         }
     }
 
