@@ -24,19 +24,23 @@ pub(crate) fn cargo() -> Command {
 
 /// Builds the firewall's program, with cargo's own progress on standard error, and says where it is.
 pub(crate) fn build_firewall() -> Result<PathBuf> {
+    build("firewall", |_| ())
+}
+
+/// Builds the program `name` by a command that `change` may add to.
+pub(crate) fn build(name: &str, change: impl FnOnce(&mut Command)) -> Result<PathBuf> {
     // The whole workspace is named so that dependencies have the features that they have in the
     // tests: they are compiled once for both.
-    let mut child = cargo()
-        .args(["build", "--workspace", "--bin", "firewall"])
-        .arg("--message-format=json-render-diagnostics")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("starting cargo")?;
+    let mut command = cargo();
+    command.args(["build", "--workspace", "--bin", name]);
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    change(&mut command);
+    let mut child = command.spawn().context("starting cargo")?;
     let stdout = child.stdout.take().context("cargo has no standard output")?;
     let mut program = None;
     for line in BufReader::new(stdout).lines() {
         let message: Value = serde_json::from_str(&line?).context("reading cargo's messages")?;
-        if message.pointer("/target/name").and_then(Value::as_str) == Some("firewall")
+        if message.pointer("/target/name").and_then(Value::as_str) == Some(name)
             && let Some(executable) = message.get("executable").and_then(Value::as_str)
         {
             program = Some(PathBuf::from(executable));
@@ -44,5 +48,5 @@ pub(crate) fn build_firewall() -> Result<PathBuf> {
     }
     let status = child.wait()?;
     ensure!(status.success(), "cargo build ended with {status}");
-    program.context("cargo named no program called firewall")
+    program.with_context(|| format!("cargo named no program called {name}"))
 }
