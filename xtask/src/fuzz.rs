@@ -67,7 +67,7 @@ pub fn run(options: &Options) -> Result<()> {
         let log = fuzz(&program, target, &place, options.seconds)?;
         match Outcome::read(&log.text) {
             Outcome::Quiet(figures) if log.succeeded => {
-                say(format_args!("passed  {target:<12} {figures}"))
+                say(format_args!("passed  {target:<12} {figures}"));
             }
             _ => {
                 show(&log.text);

@@ -115,7 +115,7 @@ fn download(place: &Path) -> Result<PathBuf> {
 ///
 /// Both digests, where they differ.
 fn verify(octets: &[u8], expected: &str) -> Result<()> {
-    let found: String = Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect();
+    let found = format!("{:x}", Sha256::digest(octets));
     ensure!(found == expected, "its SHA-256 is {found}, not {expected}: it is not what was pinned");
     Ok(())
 }

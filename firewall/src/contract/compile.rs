@@ -216,8 +216,12 @@ impl<'d> Compiler<'d> {
         self.allow_keys(at, &mut operation);
         for (index, name) in expressions(&item.segments).enumerate() {
             if !operation.path.iter().any(|(known, _)| *known == index) {
-                let message = format!("{{{name}}} of {} has no path parameter", item.template);
-                self.problem(at, Problem::Parameter(message.into()));
+                let problem = Problem::ParameterNotEnforced {
+                    parameter: format!("{{{name}}} of {}", item.template).into(),
+                    kind: "path-parameter".into(),
+                    reason: "it has no path parameter".into(),
+                };
+                self.problem(at, problem);
             }
         }
         self.place(at, item, &operation);

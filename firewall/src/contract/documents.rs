@@ -17,7 +17,7 @@ use super::problem::{ContractError, Problem};
 use super::uri::{Plus, decode, encode};
 
 /// Files that one contract may be made of.
-const FILES_LIMIT: usize = 1_000;
+const FILES_LIMIT: usize = 10_000;
 /// Octets of all of them.
 const TOTAL_LIMIT: u64 = 256 * 1024 * 1024;
 

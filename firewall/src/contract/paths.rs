@@ -100,18 +100,19 @@ impl PathTable {
         }
     }
 
-    /// Adds a method of a template below a base path.
+    /// Adds a method of a template below a base path. Gives another template of the same hierarchy,
+    /// whose methods are others.
     ///
     /// # Errors
     ///
-    /// The template of the same hierarchy.
+    /// The template that has the method already.
     pub(crate) fn insert(
         &mut self,
         base: &[Segment],
         segments: &[Segment],
         template: &Arc<str>,
         declared: Declared,
-    ) -> Result<(), Arc<str>> {
+    ) -> Result<Option<Arc<str>>, Arc<str>> {
         let mut at = 0;
         for (index, segment) in base.iter().chain(segments).enumerate() {
             let is_last = index + 1 == base.len() + segments.len();
@@ -120,22 +121,23 @@ impl PathTable {
             }
         }
         let has_head_through_get = self.has_head_through_get;
-        let Some(node) = self.nodes.get_mut(at) else { return Ok(()) };
+        let Some(node) = self.nodes.get_mut(at) else { return Ok(None) };
+        let spelling = literals(base.iter().chain(segments));
         let route = node.route.get_or_insert_with(|| Route {
             template: Arc::clone(template),
             base: base.len(),
             variables: base.iter().flat_map(Segment::expressions).count(),
-            literals: literals(base.iter().chain(segments)),
+            literals: spelling.clone(),
             operations: Vec::new(),
             allow: "".into(),
         });
         let is_declared = route.operations.iter().any(|known| known.method == declared.method);
-        if route.template != *template || is_declared {
+        if is_declared || route.base != base.len() || route.literals != spelling {
             return Err(Arc::clone(&route.template));
         }
         route.operations.push(declared);
         route.allow = allow(&route.operations, has_head_through_get);
-        Ok(())
+        Ok((route.template != *template).then(|| Arc::clone(&route.template)))
     }
 
     fn child(&mut self, at: usize, shape: Shape) -> usize {

@@ -85,6 +85,11 @@ pub enum Problem {
     BesideReference(Box<str>),
     #[error("{first} and {second} match the same requests")]
     PathsCollide { first: Box<str>, second: Box<str> },
+    /// No request is for both, and yet the specification forbids it (3.1.1, section 4.8.8).
+    #[error(
+        "{first} and {second} are of one hierarchy, though their methods differ; accept that by naming `same-hierarchy` in `unenforced`"
+    )]
+    SameHierarchy { first: Box<str>, second: Box<str> },
     /// Every request is refused.
     #[error("the document has no operations, so that every request is refused")]
     NoOperations,
@@ -125,6 +130,7 @@ impl Problem {
     pub fn unenforced(&self) -> Option<&str> {
         match self {
             Self::NotEnforced(kind) | Self::ParameterNotEnforced { kind, .. } => Some(kind),
+            Self::SameHierarchy { .. } => Some("same-hierarchy"),
             _ => None,
         }
     }

@@ -77,7 +77,7 @@ impl<'d> Compiler<'d> {
         let fixed: &[&str] = if self.version >= Version::V3_2 { &["query"] } else { &[] };
         let mut methods = Vec::new();
         for name in METHODS.iter().chain(fixed) {
-            let operation = self.object(at, name);
+            let operation = self.object(at, name).and_then(|at| self.referred_operation(&at));
             let method = name.to_ascii_uppercase().parse();
             methods.extend(method.ok().zip(operation));
         }
@@ -109,6 +109,17 @@ impl<'d> Compiler<'d> {
         methods
     }
 
+    /// An operation by reference, which no version has and many bundlers resolve: followed where that
+    /// is accepted by name, and told as the one problem that it is.
+    fn referred_operation(&mut self, at: &At<'d>) -> Option<At<'d>> {
+        if at.value.get("$ref").is_none() {
+            return Some(at.clone());
+        }
+        const KIND: &str = "operation-reference";
+        self.not_enforced(at, KIND);
+        if self.options.unenforced.contains(KIND) { self.follow(at) } else { None }
+    }
+
     /// What the extension says at `at`, if it stands there.
     pub(super) fn encoded_slash(&mut self, at: &At<'d>) -> Option<bool> {
         let field = at.get(ENCODED_SLASH)?;
@@ -135,10 +146,13 @@ impl<'d> Compiler<'d> {
             };
             let placed =
                 self.paths.insert(&base.segments, &item.segments, &item.template, declared);
-            if let Err(first) = placed {
-                let (first, second) = (Box::from(&*first), Box::from(&*item.template));
-                self.problem(at, Problem::PathsCollide { first, second });
-            }
+            let second = Box::from(&*item.template);
+            let problem = match placed {
+                Ok(None) => continue,
+                Ok(Some(first)) => Problem::SameHierarchy { first: Box::from(&*first), second },
+                Err(first) => Problem::PathsCollide { first: Box::from(&*first), second },
+            };
+            self.problem(at, problem);
         }
     }
 

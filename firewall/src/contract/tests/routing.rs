@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::policy::{BasePath, Hosts, TrailingSlash, Verdict};
 use super::super::*;
-use super::documents::Temporary;
+use super::documents::{Temporary, load_value, minimal};
 use super::told;
 use crate::violation::Rule;
 
@@ -307,4 +307,51 @@ fn preflights_for_methods_that_are_declared() {
     assert_eq!(matched.operation.check_target(&matched, None), Ok(None));
     let unknown = matched.operation.check_target(&matched, Some("q=1")).unwrap_err();
     assert_eq!(told(&unknown), "parameter.unknown query:*");
+}
+
+/// GitHub's own document has `DELETE …/{attestation_id}` and `GET …/{subject_digest}`.
+#[test]
+fn methods_of_one_hierarchy_may_be_told_apart_by_name() {
+    let mut document = minimal(json!({}));
+    let operation = |name: &str| {
+        json!({"parameters": [{"name": name, "in": "path", "required": true, "schema": {"type": "integer"}}],
+            "responses": {"200": {"description": "ok"}}})
+    };
+    document["paths"] =
+        json!({"/a/{id}": {"delete": operation("id")}, "/a/{key}": {"get": operation("key")}});
+    let errors = load_value(&document, &[]).err().unwrap();
+    assert_eq!(errors[0].problem.unenforced(), Some("same-hierarchy"), "{errors:?}");
+    let contract = load_value(&document, &["same-hierarchy"]).unwrap().contract;
+    for (method, template) in [(Method::GET, "/a/{key}"), (Method::DELETE, "/a/{id}")] {
+        let matched = contract.route(&method, "/a/7", None).unwrap();
+        assert_eq!(matched.operation.template(), template);
+        assert!(matched.operation.check_parameters(&matched, None, &HeaderMap::new()).is_ok());
+        let matched = contract.route(&method, "/a/x", None).unwrap();
+        assert!(matched.operation.check_parameters(&matched, None, &HeaderMap::new()).is_err());
+    }
+}
+
+/// DigitalOcean's document has its operations in files of their own.
+#[test]
+fn operations_by_reference_are_one_problem_and_followed_by_name() {
+    let mut document = minimal(json!({}));
+    document["paths"]["/things"]["get"] = json!({"$ref": "#/components/x-get"});
+    document["components"] =
+        json!({"x-get": {"operationId": "referred", "responses": {"200": {"description": "ok"}}}});
+    let errors = load_value(&document, &[]).err().unwrap();
+    let kinds: Vec<_> = errors.iter().map(|error| error.problem.unenforced()).collect();
+    assert_eq!(kinds, [Some("operation-reference")], "{errors:?}");
+}
+
+/// Intercom's document has expressions that no parameter describes.
+#[test]
+fn expressions_without_a_parameter_pass_by_name_alone() {
+    let mut document = minimal(json!({}));
+    document["paths"] = json!({"/a/{id}": {"get": {"responses": {"200": {"description": "ok"}}}}});
+    let errors = load_value(&document, &[]).err().unwrap();
+    assert_eq!(errors[0].problem.unenforced(), Some("path-parameter"), "{errors:?}");
+    let contract = load_value(&document, &["path-parameter"]).unwrap().contract;
+    let matched = contract.route(&Method::GET, "/a/x%20y", None).unwrap();
+    assert_eq!(matched.path, "/a/x%20y");
+    assert!(contract.route(&Method::GET, "/a/", None).is_err(), "nothing is no value");
 }

@@ -5,8 +5,7 @@ use std::fmt;
 
 use Outcome::{Load, Refused};
 use Reason::{
-    FormatAsserted, FormatMissing, FormatUnknown, Metaschema, NumberPolicy, OtherDialect,
-    UnknownKeyword,
+    FormatAsserted, FormatUnknown, Metaschema, NumberPolicy, OtherDialect, UnknownKeyword,
 };
 
 /// Cases whose verdict differs from the suite's, and what it is.
@@ -32,7 +31,6 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 pub(super) enum Reason {
     FormatAsserted,
-    FormatMissing,
     FormatUnknown,
     Metaschema,
     NumberPolicy,
@@ -44,7 +42,6 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FormatAsserted => "formats are asserted by default",
-            Self::FormatMissing => "formats that are not enforced are refused at load",
             Self::FormatUnknown => "formats that nobody knows are refused at load",
             Self::Metaschema => "the metaschema is a reference to another host",
             Self::NumberPolicy => "numbers beyond 64 bits or a double's precision are refused",
@@ -79,28 +76,6 @@ const DIALECT: &[&str] = &["is not one of JSON Schema 2020-12 and OpenAPI's own"
 
 pub(super) const EXCLUSIONS: &[Exclusion] = &[
     case("format", "", "is only an annotation by default", UNLIKE, FormatAsserted),
-    load("format", "idn-email format", &["`format:idn-email` is not enforced"], FormatMissing),
-    load(
-        "format",
-        "idn-hostname format",
-        &["`format:idn-hostname` is not enforced"],
-        FormatMissing,
-    ),
-    load("format", "regex format", &["`format:regex` is not enforced"], FormatMissing),
-    load("optional/format/idn-email", "", &["`format:idn-email` is not enforced"], FormatMissing),
-    load(
-        "optional/format/idn-hostname",
-        "",
-        &["`format:idn-hostname` is not enforced"],
-        FormatMissing,
-    ),
-    load("optional/format/regex", "", &["`format:regex` is not enforced"], FormatMissing),
-    load(
-        "optional/format/ecmascript-regex",
-        "",
-        &["`format:regex` is not enforced"],
-        FormatMissing,
-    ),
     load("optional/format/unknown", "", &["`format:unknown` is not enforced"], FormatUnknown),
     load(
         "defs",
