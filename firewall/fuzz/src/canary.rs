@@ -7,13 +7,13 @@ pub(crate) const TARGET: Target =
     Target { name: "canary", run, seeds: || vec![b"....".to_vec()], words: &[] };
 
 fn run(data: &[u8]) {
-    // One octet at a time: each is a branch of its own.
-    let mut word = data.iter();
-    if word.next() == Some(&b'b')
-        && word.next() == Some(&b'i')
-        && word.next() == Some(&b'r')
-        && word.next() == Some(&b'd')
-    {
-        panic!("the canary is dead");
+    let mut rest = data;
+    // One letter at a time, however well it is compiled: each one found is a step that counts.
+    for letter in b"bird" {
+        match rest.split_first() {
+            Some((octet, behind)) if octet == letter => rest = std::hint::black_box(behind),
+            _ => return,
+        }
     }
+    panic!("the canary is dead");
 }

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use firewall::contract::Contract;
 use firewall::violation::Rule;
 use http::Method;
-use jsonschema::{Draft, Validator};
+use jsonschema::{Draft, Keyword, ValidationError, Validator};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value, json};
 
@@ -52,7 +52,12 @@ static SUBJECT: LazyLock<Subject> = LazyLock::new(|| {
     let info = json!({"title": "t", "version": "v"});
     let document = json!({"openapi": "3.0.3", "info": info, "paths": paths});
     let reference = |schema| {
-        jsonschema::options().with_draft(Draft::Draft202012).build(schema).expect("a schema")
+        let options = jsonschema::options().with_draft(Draft::Draft202012);
+        // Its own divides doubles: to that, 1.1e23 is a multiple of 3.
+        let options = options.with_keyword("multipleOf", |_, divisor: &Value, _| {
+            Ok(Box::new(MultipleOf::of(divisor)))
+        });
+        options.build(schema).expect("a schema")
     };
     Subject {
         contract: specimen::contract(&document.to_string()),
@@ -188,6 +193,47 @@ fn scientific(number: &str) -> (bool, String, i64) {
     )
 }
 
+/// `multipleOf` by long division of the digits as they are written in decimals.
+struct MultipleOf {
+    divisor: u64,
+    /// The place of the divisor's last digit.
+    exponent: i64,
+}
+
+impl MultipleOf {
+    fn of(divisor: &Value) -> Self {
+        let (_, digits, exponent) = scientific(&divisor.to_string());
+        let last = exponent - i64::try_from(digits.len()).expect("a short number");
+        Self { divisor: digits.parse().expect("a positive number"), exponent: last }
+    }
+
+    fn divides(&self, number: &Number) -> bool {
+        let (_, digits, exponent) = scientific(&number.to_string());
+        if digits.is_empty() {
+            return true;
+        }
+        // The digits end in no zero, so that nothing smaller than their last one is left.
+        let last = exponent - i64::try_from(digits.len()).unwrap_or(i64::MAX);
+        let Ok(zeros) = usize::try_from(last - self.exponent) else { return false };
+        let digits = digits.bytes().chain(std::iter::repeat_n(b'0', zeros));
+        digits.fold(0, |rest, digit| (rest * 10 + u64::from(digit - b'0')) % self.divisor) == 0
+    }
+}
+
+impl<'i> Keyword<'i> for MultipleOf {
+    fn validate(&self, instance: &'i Value) -> Result<(), ValidationError<'i>> {
+        if self.is_valid(instance) {
+            Ok(())
+        } else {
+            Err(ValidationError::custom("not a multiple"))
+        }
+    }
+
+    fn is_valid(&self, instance: &'i Value) -> bool {
+        instance.as_number().is_none_or(|number| self.divides(number))
+    }
+}
+
 /// A value whose objects name no member twice.
 struct Unique(Value);
 
@@ -295,3 +341,46 @@ const WORDS: &[&str] = &[
     "\u{feff}",
     "1E+2",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_are_exact() {
+        for (number, divisor, expected) in [
+            ("0", "3", true),
+            ("-0.0", "0.25", true),
+            ("9", "3", true),
+            ("-10", "3", false),
+            ("1.1e23", "3", false),
+            ("1.2e23", "3", true),
+            ("0.75", "0.25", true),
+            ("0.7", "0.25", false),
+            ("18446744073709551615", "3", true),
+            ("1e-300", "0.25", false),
+        ] {
+            let value = |text| serde_json::from_str::<Value>(text).unwrap();
+            let found = MultipleOf::of(&value(divisor)).divides(value(number).as_number().unwrap());
+            assert_eq!(found, expected, "{number} by {divisor}");
+        }
+    }
+
+    #[test]
+    fn exact_numbers() {
+        for (number, expected) in [
+            ("0.1", true),
+            ("1.10E+2", true),
+            ("11e-1", true),
+            ("0.1000000000000000055", false),
+            ("1e400", false),
+            ("1e-400", false),
+            ("0e-400", true),
+            ("18446744073709551615", true),
+            ("18446744073709551616", false),
+            ("-9223372036854775809", false),
+        ] {
+            assert_eq!(is_exact(number), expected, "{number}");
+        }
+    }
+}

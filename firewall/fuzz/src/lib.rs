@@ -79,7 +79,8 @@ fn dictionary(words: &[&str]) -> String {
         _ => format!("\\x{octet:02X}"),
     };
     let line = |word: &&str| format!("\"{}\"\n", word.bytes().map(escaped).collect::<String>());
-    words.iter().map(line).collect()
+    // An empty file is an error to libFuzzer.
+    std::iter::once("# words\n".to_owned()).chain(words.iter().map(line)).collect()
 }
 
 /// A panic that is caught on its way would be missed, so the hook ends the process; but those of the
@@ -129,9 +130,9 @@ mod tests {
     fn dictionaries_are_libfuzzers() {
         assert_eq!(
             dictionary(&["a b", "\"\\", "é\n"]),
-            "\"a b\"\n\"\\\"\\\\\"\n\"\\xC3\\xA9\\x0A\"\n"
+            "# words\n\"a b\"\n\"\\\"\\\\\"\n\"\\xC3\\xA9\\x0A\"\n"
         );
-        assert_eq!(dictionary(&[]), "");
+        assert_eq!(dictionary(&[]), "# words\n");
     }
 
     #[test]
