@@ -341,6 +341,11 @@ fn operations_by_reference_are_one_problem_and_followed_by_name() {
     let errors = load_value(&document, &[]).err().unwrap();
     let kinds: Vec<_> = errors.iter().map(|error| error.problem.unenforced()).collect();
     assert_eq!(kinds, [Some("operation-reference")], "{errors:?}");
+    for version in ["3.0.3", "3.1.0"] {
+        document["openapi"] = version.into();
+        let contract = load_value(&document, &["operation-reference"]).unwrap().contract;
+        assert_eq!(contract.operations()[0].id(), "referred");
+    }
 }
 
 /// Intercom's document has expressions that no parameter describes.
