@@ -195,7 +195,7 @@ fn a_semicolon_in_a_value_is_forwarded_as_data() {
     ] {
         assert_eq!(judged(&free, path), expected, "{path}");
     }
-    let mut document = super::super::documents::minimal(json!({}));
+    let mut document = minimal(json!({}));
     let parameter = |name: &str, style: &str| json!({"name": name, "in": "path", "required": true, "style": style, "schema": {"type": "string"}});
     document["paths"] = json!({"/t/{a}-{b}/{m}/{c}": {
         "get": {"responses": {"200": {"description": "ok"}}},
