@@ -127,7 +127,8 @@ fn contract() -> Contract {
 }
 
 fn content(contract: &Contract) -> &Content {
-    let operation = contract.route(&Method::POST, "/orders").expect("it is declared").operation;
+    let operation =
+        contract.route(&Method::POST, "/orders", None).expect("it is declared").operation;
     let json = HeaderValue::from_static("application/json");
     operation.body().expect("it has one").content(Some(&json)).expect("it is declared")
 }

@@ -90,7 +90,7 @@ fn check(firewall: &Path, document: &Path) -> anyhow::Result<Check> {
         .spawn()
         .with_context(|| format!("starting {}", firewall.display()))?;
     let (code, peak_rss_kib) = watched(&mut child)?;
-    let seconds = (clock::monotonic() - start).as_secs_f64();
+    let seconds = clock::monotonic().saturating_sub(start).as_secs_f64();
     let answer = match code {
         Some(0) => "enforceable",
         Some(1) => "refused",

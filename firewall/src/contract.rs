@@ -43,6 +43,7 @@ pub use response::ResponseRule;
 pub use security::{Credential, Presented, SecurityRule};
 
 use compile::Version;
+use compile::path_items::OPERATION_REFERENCE;
 use documents::{Documents, FileIndex, Place};
 use policy::Verdict;
 
@@ -131,6 +132,8 @@ fn load_here(path: &Path, options: &LoadOptions) -> Result<Loaded, Vec<ContractE
     if unread.is_empty()
         && version == Version::V3_0
         && problems.iter().all(|(_, problem)| is_warning(problem, options))
+        // The typed reading knows no such operation.
+        && !options.unenforced.contains(OPERATION_REFERENCE)
         && let Err(error) = structure::read(documents.root(FileIndex(0)))
     {
         problems.push((Place::root(), Problem::Structure(error.to_string().into())));

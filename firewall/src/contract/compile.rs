@@ -23,7 +23,7 @@ use servers::Servers;
 mod contents;
 mod description;
 mod parameters;
-mod path_items;
+pub(super) mod path_items;
 pub(super) mod reader;
 mod security;
 mod servers;

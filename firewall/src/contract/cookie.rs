@@ -64,13 +64,18 @@ impl CookieRules {
             if value.is_some_and(is_open_quote) {
                 return Err(any(Rule::ParameterEncoding));
             }
+            if hides(value.unwrap_or_default(), |name| self.declares(name)) {
+                return Err(any(Rule::ParameterEncoding));
+            }
             // Only the names of other sites' making are no text.
             let known = std::str::from_utf8(trim(name)).ok();
             let owner = known.and_then(|known| Some((known, self.pairs.owner(known)?)));
             let Some((known, owner)) = owner else {
                 let is_allowed = known
                     .is_some_and(|known| self.allowed.iter().any(|allowed| **allowed == *known));
-                if self.undeclared == Verdict::Refuse && !is_allowed {
+                // Case is left alone: whoever set the cookie may have meant another one.
+                let is_alias = || known.is_some_and(|known| self.pairs.is_alias(known, false));
+                if !is_allowed && (self.undeclared == Verdict::Refuse || is_alias()) {
                     return Err(any(Rule::ParameterUnknown));
                 }
                 continue;
@@ -83,6 +88,13 @@ impl CookieRules {
             sent.take(&owner, Cow::Borrowed(known), value).map_err(at)?;
         }
         sent.finish().map_err(|(rule, fault)| fault.at(Location::Cookie(self.name(rule))))
+    }
+
+    fn declares(&self, name: &[u8]) -> bool {
+        let name = std::str::from_utf8(name).ok();
+        name.is_some_and(|name| {
+            self.pairs.owner(name).is_some() || self.allowed.iter().any(|known| **known == *name)
+        })
     }
 
     fn name(&self, rule: usize) -> Arc<str> {
@@ -99,7 +111,17 @@ fn trim(octets: &[u8]) -> &[u8] {
 pub(crate) fn is_open_quote(value: &[u8]) -> bool {
     let Some(rest) = value.strip_prefix(b"\"") else { return false };
     let end = rest.iter().position(|octet| *octet == b'"');
-    end.is_none_or(|end| end + 1 != rest.len())
+    // Behind a backslash the quote is part of the value for some of them.
+    end.is_none_or(|end| end + 1 != rest.len()) || rest.ends_with(b"\\\"")
+}
+
+/// Whether readers that take a comma for the end of a cookie (RFC 2109 section 4.3.4) find another one
+/// within this value, and one that `is_known`.
+pub(crate) fn hides(value: &[u8], is_known: impl Fn(&[u8]) -> bool) -> bool {
+    value.split(|octet| *octet == b',').skip(1).any(|piece| {
+        let end = piece.iter().position(|octet| *octet == b'=');
+        end.and_then(|end| piece.get(..end)).is_some_and(|name| is_known(trim(name)))
+    })
 }
 
 /// The value of a declared cookie: `cookie-octet`s, quotes around them, and the comma by which a style

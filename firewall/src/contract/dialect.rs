@@ -41,6 +41,9 @@ struct Within {
     hidden: BTreeSet<Box<str>>,
     /// It is one of several that speak of the same instance, so that it alone closes no object.
     is_branch: bool,
+    /// It only decides what else is demanded, so that it keeps no member from a direction and closes
+    /// nothing: whoever sends such a member would otherwise choose the outcome.
+    is_condition: bool,
 }
 
 /// A schema resource in which names are looked up while an instance is checked (`$dynamicRef`).
@@ -70,6 +73,8 @@ pub(crate) struct Schemas<'d> {
     vocabulary: Vocabulary,
     /// Schemas that a discriminator names.
     alternatives: BTreeSet<usize>,
+    /// How many names are hidden from the schemas that are referred to.
+    hidden_names: usize,
     problems: Vec<(Place, Problem)>,
 }
 
@@ -93,6 +98,7 @@ impl<'d> Schemas<'d> {
             patterns: Patterns::new(),
             vocabulary: Vocabulary::default(),
             alternatives: BTreeSet::new(),
+            hidden_names: 0,
             problems: Vec::new(),
         }
     }
@@ -271,6 +277,7 @@ impl<'d> Schemas<'d> {
             base: &at.pointer,
             schemas: self,
             direction: variant.direction,
+            is_condition: variant.within.is_condition,
             references: BTreeSet::new(),
         };
         let schema = rewriting.definition(&at, &variant.within);

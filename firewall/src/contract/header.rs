@@ -26,9 +26,10 @@ const OVERRIDES: [&str; 11] = [
 ];
 
 /// Fields for which no other spelling may stand, whatever the contract declares.
-const UNIQUE: [&str; 7] = [
+const UNIQUE: [&str; 8] = [
     "authorization",
     "connection",
+    "content-encoding",
     "content-length",
     "content-type",
     "cookie",

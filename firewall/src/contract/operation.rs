@@ -45,12 +45,15 @@ impl Contract {
         authority: Option<&str>,
     ) -> Result<Matched<'_>, Violation> {
         let routed = self.paths.route(method, path, authority)?;
-        let Routed { operation: index, path, values } = routed;
+        let Routed { operation: index, mut path, mut values } = routed;
         let operation = usize::try_from(index.0)
             .ok()
             .and_then(|index| self.operations.get(index))
             // Every index in the table was given by the list.
             .ok_or_else(|| Violation::new(Rule::UnknownPath))?;
+        if path.contains(';') {
+            operation.seal(&mut path, &mut values);
+        }
         Ok(Matched { index, operation, path, values })
     }
 
@@ -207,6 +210,27 @@ impl Operation {
         let query = self.check_target(matched, query)?;
         self.headers.check_present(headers)?;
         Ok(query)
+    }
+
+    /// Escapes the semicolons in the values of the path, but for those that a style puts there: servlet
+    /// containers cut a segment off at one, and would route and read another path than was checked
+    /// (RFC 3986 section 3.3).
+    fn seal(&self, path: &mut String, values: &mut [(usize, usize)]) {
+        for index in 0..values.len() {
+            let rule = self.path.iter().find(|(place, _)| *place == index).map(|(_, rule)| rule);
+            let Some((start, end)) = values.get(index).copied() else { return };
+            if rule.is_some_and(ParameterRule::has_semicolons) {
+                continue;
+            }
+            let Some(value) = path.get(start..end) else { return };
+            let sealed = value.replace(';', "%3B");
+            let longer = sealed.len() - value.len();
+            path.replace_range(start..end, &sealed);
+            for (at, (from, to)) in values.iter_mut().enumerate().skip(index) {
+                *from += if at > index { longer } else { 0 };
+                *to += longer;
+            }
+        }
     }
 
     /// Checks path and query.

@@ -108,7 +108,12 @@ impl PairRules {
         if let Ok(place) = self.names.binary_search_by(|(known, _)| (**known).cmp(name)) {
             return self.names.get(place).map(|(_, owner)| owner.clone());
         }
-        self.bracketed(name).or_else(|| self.rest.map(|rule| Owner { rule, member: 0..name.len() }))
+        let rest = || {
+            // A member of the object to us alone is none.
+            let rule = self.rest.filter(|_| !self.is_alias(name, true))?;
+            Some(Owner { rule, member: 0..name.len() })
+        };
+        self.bracketed(name).or_else(rest)
     }
 
     /// `p[member]`, of one level: nothing else is defined.
@@ -129,13 +134,13 @@ impl PairRules {
         })
     }
 
-    /// Whether an undeclared name is that of a declared parameter with brackets behind it, or without
-    /// those that it needs: many readers take that for the parameter too.
-    pub(crate) fn is_alias(&self, name: &str) -> bool {
-        let base = name.split('[').next().unwrap_or(name);
-        let is_known = |known: &str| known.cmp(base);
-        self.names.binary_search_by(|(known, _)| is_known(known)).is_ok()
-            || self.brackets.binary_search_by(|(known, _)| is_known(known)).is_ok()
+    /// Whether many readers take an undeclared name for that of a declared parameter: with brackets
+    /// behind it, or without those that it needs; with what PHP makes an underscore of; or, where
+    /// `ignores_case`, in another case.
+    pub(crate) fn is_alias(&self, name: &str, ignores_case: bool) -> bool {
+        let names = self.names.iter().map(|(known, _)| known);
+        let mut names = names.chain(self.brackets.iter().map(|(known, _)| known));
+        names.any(|known| reads_as(stem(name), stem(known), ignores_case))
     }
 
     pub(crate) fn sent<'t>(&self) -> Sent<'_, 't> {
@@ -232,6 +237,23 @@ impl<'t> Sent<'_, 't> {
         }
         Ok(())
     }
+}
+
+/// A name without the brackets behind it.
+fn stem(name: &str) -> &str {
+    name.split_once('[').filter(|(_, rest)| rest.contains(']')).map_or(name, |(stem, _)| stem)
+}
+
+/// Whether two names are one to some reader. PHP drops spaces before a name, and makes underscores
+/// of spaces, full stops and an opening bracket that is not closed.
+fn reads_as(name: &str, known: &str, ignores_case: bool) -> bool {
+    let plain = |octet: u8| match octet {
+        b' ' | b'.' | b'[' => b'_',
+        octet if ignores_case => octet.to_ascii_lowercase(),
+        octet => octet,
+    };
+    let (name, known) = (name.trim_start_matches(' '), known.trim_start_matches(' '));
+    name.len() == known.len() && name.bytes().map(plain).eq(known.bytes().map(plain))
 }
 
 /// A property that the brackets of `deepObject` cannot name.

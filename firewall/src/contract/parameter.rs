@@ -13,7 +13,7 @@ use crate::json::{JsonRules, with_tape};
 use crate::violation::{Location, Rule, Violation};
 use scalar::Types;
 use shape::{Shape, check_scalar};
-use style::Split;
+use style::{Split, Style};
 
 pub(crate) mod scalar;
 pub(crate) mod shape;
@@ -136,6 +136,15 @@ impl ParameterRule {
     /// Whether any number of texts is a value, as they are not looked at.
     pub(crate) fn is_unchecked(&self) -> bool {
         matches!(self.reading, Reading::Unchecked)
+    }
+
+    /// Whether semicolons stand in the text by its style.
+    pub(crate) fn has_semicolons(&self) -> bool {
+        match &self.reading {
+            Reading::Styled(split, _) => split.style == Style::Matrix,
+            Reading::Unchecked => true,
+            Reading::Text(_) | Reading::Json { .. } => false,
+        }
     }
 
     /// Checks the whole of a text that stands once.

@@ -84,7 +84,8 @@ impl QueryRules {
             let (raw_name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(raw_name, Plus::Space).ok_or_else(unnamed)?;
             let owner = self.pairs.owner(&name);
-            let is_refused = || self.undeclared == Verdict::Refuse || self.pairs.is_alias(&name);
+            let is_refused =
+                || self.undeclared == Verdict::Refuse || self.pairs.is_alias(&name, true);
             if owner.is_none() && is_refused() {
                 // The name is the client's, so it is not told.
                 let at = Location::Query("*".into());

@@ -1,7 +1,7 @@
 //! `Schema`: a validator over the tape, and how its refusal is told without the sender's words.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-use std::fmt::Write;
 use std::sync::{Arc, OnceLock, Weak};
 
 use jsonschema::error::ValidationErrorKind;
@@ -11,6 +11,7 @@ use jsonschema::{Draft, Keyword, PatternOptions, ValidationError, Validator};
 use serde_json::Value;
 
 use super::LoadOptions;
+use super::document::escape;
 use super::format;
 use super::pattern::{Pattern, take_undecided};
 use super::policy::Strength;
@@ -168,7 +169,7 @@ impl Built {
             if scope.fuel() == Some(0) {
                 break;
             }
-            let pointer = format!("{}{}", told.pointer, self.pointer(&error));
+            let pointer = format!("{}{}", told.pointer, self.pointer(&error, instance));
             if pointer.len() > POINTER_LIMIT {
                 break;
             }
@@ -189,34 +190,29 @@ impl Built {
         let discriminator = self.vocabulary.discriminators.get(error.schema_path().as_str())?;
         let mut place = instance;
         for segment in error.instance_path().segments().skip(1) {
-            place = match segment {
-                LocationSegment::Property(name) => {
-                    place.members().find(|(known, _)| **known == *name)?.1
-                }
-                LocationSegment::Index(index) => place.elements().nth(index)?,
-            };
+            place = step(place, &segment)?;
         }
         let (_, value) = place.members().find(|(name, _)| **name == *discriminator.property)?;
         let branch = discriminator.branches.get(&*value.as_string()?)?;
         Some((branch, place))
     }
 
-    fn pointer(&self, error: &ValidationError<'_>) -> String {
+    fn pointer(&self, error: &ValidationError<'_>, instance: TapeNode<'_>) -> String {
         let mut pointer = String::new();
+        let mut place = Some(instance);
         // The first is the schema's key.
         for segment in error.instance_path().segments().skip(1) {
             let end = pointer.len();
-            match segment {
-                LocationSegment::Property(name) if self.vocabulary.names.contains(&*name) => {
-                    pointer.push('/');
-                    pointer.push_str(&name.replace('~', "~0").replace('/', "~1"));
-                }
-                LocationSegment::Property(_) => pointer.push_str("/*"),
-                // Writing to a String cannot fail.
-                LocationSegment::Index(index) => {
-                    write!(pointer, "/{index}").unwrap_or_default();
-                }
+            let is_item = place.is_some_and(|place| place.elements().next().is_some());
+            let text = segment.to_string();
+            // A member's name may look like an index, and is its sender's word all the same.
+            if is_item || self.vocabulary.names.contains(&*text) {
+                pointer.push('/');
+                pointer.push_str(&escape(&text));
+            } else {
+                pointer.push_str("/*");
             }
+            place = place.and_then(|place| step(place, &segment));
             if pointer.len() > POINTER_LIMIT {
                 pointer.truncate(end);
                 break;
@@ -224,6 +220,20 @@ impl Built {
         }
         pointer
     }
+}
+
+/// The member or element of `place` that the segment names.
+fn step<'i>(place: TapeNode<'i>, segment: &LocationSegment<'_>) -> Option<TapeNode<'i>> {
+    let name = match segment {
+        LocationSegment::Index(index) => {
+            if let Some(element) = place.elements().nth(*index) {
+                return Some(element);
+            }
+            Cow::Owned(index.to_string())
+        }
+        LocationSegment::Property(name) => Cow::Borrowed(&**name),
+    };
+    place.members().find(|(known, _)| **known == *name).map(|(_, value)| value)
 }
 
 fn keyword(error: &ValidationError<'_>) -> Box<str> {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
-use super::cookie::is_open_quote;
+use super::cookie::{hides, is_open_quote};
 use super::policy::Verdict;
 use super::uri::{Plus, decode};
 use crate::violation::{Rule, Violation};
@@ -273,8 +273,9 @@ fn cookie_values<'m>(headers: &'m HeaderMap, name: &str) -> impl Iterator<Item =
         let end = pair.iter().position(|octet| *octet == b'=').unwrap_or(pair.len());
         let (found, value) = pair.split_at_checked(end)?;
         let value = value.strip_prefix(b"=").unwrap_or_default().trim_ascii();
-        // To readers that honour quotes the next cookies belong to this value.
-        if is_open_quote(value) {
+        // To readers that honour quotes the next cookies belong to this value, and to readers that end
+        // a cookie at a comma another one stands in it.
+        if is_open_quote(value) || hides(value, |found| found == name.as_bytes()) {
             return Some(&b""[..]);
         }
         // White space before the equals sign belongs to the name for some readers, and not for others.

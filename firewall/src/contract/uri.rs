@@ -59,7 +59,8 @@ pub(crate) enum Part {
     /// A path segment: others are malformed.
     Segment,
     /// A name or value within a query: other ASCII characters are escaped, since many clients leave
-    /// brackets and bars as they are; a plus sign is written as the space it means.
+    /// brackets and bars as they are; so is a semicolon, at which some readers end a pair; a plus sign
+    /// is written as the space it means.
     Query,
 }
 
@@ -88,12 +89,15 @@ fn is_unreserved(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'.' | b'_' | b'~')
 }
 
-/// `pchar` without the unreserved; a query may hold `/` and `?` besides.
+/// `pchar` without the unreserved; a query may hold `/` and `?` besides, and here no semicolon.
 fn is_allowed(octet: u8, part: Part) -> bool {
     matches!(
         octet,
-        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=' | b':' | b'@'
-    ) || part == Part::Query && matches!(octet, b'/' | b'?')
+        b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
+    ) || match part {
+        Part::Segment => octet == b';',
+        Part::Query => matches!(octet, b'/' | b'?'),
+    }
 }
 
 /// Appends `text` with all but its unreserved characters escaped.
@@ -158,6 +162,7 @@ mod tests {
             ("a+b%2bc", Part::Query, Some("a%20b%2Bc")),
             ("a[b]|c", Part::Query, Some("a%5Bb%5D%7Cc")),
             ("a/b?c:d@e,f%2Cg", Part::Query, Some("a/b?c:d@e,f%2Cg")),
+            ("a;b=c", Part::Query, Some("a%3Bb=c")),
             ("%26%3D%23", Part::Query, Some("%26%3D%23")),
             ("a\u{7f}", Part::Query, None),
             ("é", Part::Query, None),

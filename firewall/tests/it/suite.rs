@@ -137,12 +137,12 @@ impl Run {
                 if response == Verdict::Passed && answer.body != test.data.as_bytes() {
                     response = Verdict::Other("200 with another body".to_owned());
                 }
-                self.judge(group, test, is_intact, [request, response]);
+                self.judge(group, test, is_intact, &[request, response]);
             }
         }
     }
 
-    fn judge(&mut self, group: &Group, test: &Test, is_intact: bool, found: [Verdict; 2]) {
+    fn judge(&mut self, group: &Group, test: &Test, is_intact: bool, found: &[Verdict; 2]) {
         let by_suite =
             Verdict::pair(if test.valid { None } else { Some(("body.schema", "response.schema")) });
         let entry = EXCLUSIONS.iter().position(|entry| {
@@ -158,9 +158,9 @@ impl Run {
         if !is_intact {
             self.failures.push(format!("{place}: the upstream saw other octets than were sent"));
         }
-        if found != expected {
+        if *found != expected {
             let stale =
-                if found == by_suite { ", as the suite has it: the entry is stale" } else { "" };
+                if *found == by_suite { ", as the suite has it: the entry is stale" } else { "" };
             self.failures.push(format!("{place}: expected {expected:?}, found {found:?}{stale}"));
         } else if entry.is_none() {
             self.agreed[usize::from(!test.valid)] += 1;

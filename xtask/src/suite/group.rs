@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn instances_are_kept_as_they_are_written() {
-        let text = r#"[{"description": "d", "comment": "c", "schema": {"const": 1.0e400},
+        let json = r#"[{"description": "d", "comment": "c", "schema": {"const": 1.0e400},
             "tests": [{"description": "t", "data": 12345678901234567890123, "valid": true},
                       {"description": "u", "data": {"a" : "\u0061"}, "valid": false}]}]"#;
         let test = |description: &str, data: &str, valid| Test {
@@ -119,7 +119,7 @@ mod tests {
                 test("u", r#"{"a" : "\u0061"}"#, false),
             ],
         };
-        assert_eq!(parse("f", text).unwrap(), [expected]);
+        assert_eq!(parse("f", json).unwrap(), [expected]);
         assert!(parse("f", r#"[{"description": "d", "tests": []}]"#).is_err());
     }
 

@@ -21,6 +21,9 @@ const METHOD_OCTETS: usize = 32;
 /// Whether a segment of the operation's path may hold an encoded slash.
 const ENCODED_SLASH: &str = "x-firewall-encoded-slash";
 
+/// The name by which operations by reference are accepted.
+pub(crate) const OPERATION_REFERENCE: &str = "operation-reference";
+
 impl<'d> Compiler<'d> {
     /// Follows the references from a Path Item Object. What a field means that stands on both sides
     /// is undefined, and some tools take those beside `$ref` alone for the whole; so none may.
@@ -115,9 +118,8 @@ impl<'d> Compiler<'d> {
         if at.value.get("$ref").is_none() {
             return Some(at.clone());
         }
-        const KIND: &str = "operation-reference";
-        self.not_enforced(at, KIND);
-        if self.options.unenforced.contains(KIND) { self.follow(at) } else { None }
+        self.not_enforced(at, OPERATION_REFERENCE);
+        if self.options.unenforced.contains(OPERATION_REFERENCE) { self.follow(at) } else { None }
     }
 
     /// What the extension says at `at`, if it stands there.

@@ -8,12 +8,17 @@ use serde_json::{Map, Value};
 use super::super::compile::reader::At;
 use super::super::documents::Place;
 use super::super::policy::{ClosedObjects, Verdict};
+use super::super::problem::Problem;
 use super::super::schema::Direction;
 use super::rewrite::Rewriting;
 
 /// Keywords whose schemas speak of the same instance.
 const BESIDE: [&str; 8] =
     ["allOf", "anyOf", "oneOf", "if", "then", "else", "dependentSchemas", "$ref"];
+
+/// Names hidden from schemas that stand elsewhere, counted for each: where members are required in
+/// many places and hidden in others, each combination is another schema.
+const HIDDEN_NAMES_LIMIT: usize = 100_000;
 
 impl<'d> Rewriting<'_, 'd> {
     /// The keyword that marks the members that this direction must not carry.
@@ -40,7 +45,7 @@ impl<'d> Rewriting<'_, 'd> {
             return;
         }
         for (name, property) in at.get("properties").iter().flat_map(At::members) {
-            if self.is_marked(&property) {
+            if self.is_marked(&property, &mut HashSet::new()) {
                 hidden.insert(name.into());
             }
         }
@@ -52,18 +57,58 @@ impl<'d> Rewriting<'_, 'd> {
         }
     }
 
-    /// Whether the schema, or what it refers to, has this direction's marker.
-    fn is_marked(&self, schema: &At<'d>) -> bool {
-        let mut at = schema.clone();
-        let mut seen = HashSet::new();
-        loop {
-            if at.value.get(self.marker()) == Some(&Value::Bool(true)) {
-                return true;
-            }
-            match self.target(&at) {
-                Some(target) if seen.insert(target.place()) => at = target,
-                _ => return false,
-            }
+    /// Whether the schema, a branch of its `allOf` or what it refers to has this direction's marker.
+    fn is_marked(&self, at: &At<'d>, seen: &mut HashSet<Place>) -> bool {
+        if !self.schemas.documents.is_directional(&at.place()) || !seen.insert(at.place()) {
+            return false;
+        }
+        at.value.get(self.marker()) == Some(&Value::Bool(true))
+            || at
+                .get("allOf")
+                .iter()
+                .flat_map(At::items)
+                .any(|branch| self.is_marked(&branch, seen))
+            || self.target(at).is_some_and(|target| self.is_marked(&target, seen))
+    }
+
+    /// Leaves of the names hidden beside a schema those alone that make another of it: those that it
+    /// demands, and does not hide itself in any case.
+    pub(super) fn keep_apart(&mut self, place: &Place, hidden: &mut BTreeSet<Box<str>>) {
+        if hidden.is_empty() {
+            return;
+        }
+        let value = self.schemas.documents.value(place).unwrap_or(&Value::Null);
+        let at = At { value, pointer: place.pointer.clone(), file: place.file };
+        let (mut own, mut demanded) = (BTreeSet::new(), HashSet::new());
+        self.hide(&at, &mut own, &mut HashSet::new());
+        self.demand(&at, &mut demanded, &mut HashSet::new());
+        hidden.retain(|name| demanded.contains(&**name) && !own.contains(name));
+        if hidden.is_empty() {
+            return;
+        }
+        self.schemas.hidden_names += hidden.len();
+        if self.schemas.hidden_names > HIDDEN_NAMES_LIMIT {
+            hidden.clear();
+            let message =
+                "too many members are required apart from where they are `readOnly` or `writeOnly`";
+            self.problem(&at, Problem::Schema(message.into()));
+        }
+    }
+
+    /// Adds the members that the schema, a branch of its `allOf` or what it refers to demands.
+    fn demand(&self, at: &At<'d>, names: &mut HashSet<&'d str>, seen: &mut HashSet<Place>) {
+        if !seen.insert(at.place()) {
+            return;
+        }
+        let required = at.value.get("required");
+        let dependent = at.value.get("dependentRequired").and_then(Value::as_object);
+        let lists = required.into_iter().chain(dependent.into_iter().flat_map(Map::values));
+        names.extend(lists.filter_map(Value::as_array).flatten().filter_map(Value::as_str));
+        for branch in at.get("allOf").iter().flat_map(At::items) {
+            self.demand(&branch, names, seen);
+        }
+        if let Some(target) = self.target(at) {
+            self.demand(&target, names, seen);
         }
     }
 

@@ -9,7 +9,7 @@ use super::super::compile::reader::At;
 use super::super::document::{escape, unescape};
 use super::super::documents::Place;
 use super::super::media_type::MediaType;
-use super::super::policy::Strength;
+use super::super::policy::{ClosedObjects, Strength};
 use super::super::problem::Problem;
 use super::super::schema::{Direction, Discriminator};
 use super::constraints::count;
@@ -22,6 +22,8 @@ pub(super) struct Rewriting<'s, 'd> {
     pub(super) base: &'s str,
     pub(super) schemas: &'s mut Schemas<'d>,
     pub(super) direction: Direction,
+    /// Whether the schemas in hand are conditions, as [`Within::is_condition`] has it.
+    pub(super) is_condition: bool,
     /// The keys of the definitions that it refers to.
     pub(super) references: BTreeSet<usize>,
 }
@@ -88,8 +90,10 @@ impl<'d> Rewriting<'_, 'd> {
             return self.reference(at, within);
         }
         let mut hidden = within.hidden.clone();
-        self.hide(at, &mut hidden, &mut HashSet::new());
-        let within = Within { hidden, is_branch: within.is_branch };
+        if !self.is_condition {
+            self.hide(at, &mut hidden, &mut HashSet::new());
+        }
+        let within = Within { hidden, ..*within };
         let mut out = Map::new();
         for (keyword, field) in at.members() {
             self.keyword(at, keyword, &field, &within, &mut out);
@@ -97,7 +101,7 @@ impl<'d> Rewriting<'_, 'd> {
         self.bounds(at, &mut out);
         self.types(at, &mut out);
         self.content(at, &mut out);
-        if !within.is_branch {
+        if !within.is_branch && !self.is_condition {
             self.close(at, &mut out);
         }
         Value::Object(out)
@@ -160,18 +164,21 @@ impl<'d> Rewriting<'_, 'd> {
         uri(container, key)
     }
 
-    fn variant(&self, place: Place, mut within: Within) -> Variant {
-        // A name that the target keeps to itself in any case makes no difference.
-        if !within.hidden.is_empty() && !self.schemas.documents.is_directional(&place) {
-            let value = self.schemas.documents.value(&place);
-            if value.is_some_and(|value| !requires(value, 0)) {
-                within.hidden.clear();
-            }
-        }
-        if self.schemas.options.policy.closed_objects == super::super::policy::ClosedObjects::Off {
-            within.is_branch = false;
-        }
+    fn variant(&mut self, place: Place, mut within: Within) -> Variant {
+        self.keep_apart(&place, &mut within.hidden);
+        let closes = self.schemas.options.policy.closed_objects != ClosedObjects::Off;
+        within.is_branch &= closes;
+        within.is_condition =
+            self.is_condition && (closes || self.schemas.documents.is_directional(&place));
         self.schemas.variant(place, self.direction, within)
+    }
+
+    /// A schema that an instance may fail without being refused for it.
+    fn condition(&mut self, at: &At<'d>, within: &Within) -> Value {
+        let is_within_one = std::mem::replace(&mut self.is_condition, true);
+        let schema = self.schema(at, within);
+        self.is_condition = is_within_one;
+        schema
     }
 
     fn keyword(
@@ -211,12 +218,12 @@ impl<'d> Rewriting<'_, 'd> {
             "properties" => self.properties(at, within),
             "allOf" => {
                 let hidden = within.hidden.clone();
-                self.branches(at, &Within { hidden, is_branch: true })
+                self.branches(at, &Within { hidden, ..beside })
             }
             "anyOf" | "oneOf" => self.branches(at, &beside),
             "additionalProperties" if at.value.is_boolean() => Some(at.value.clone()),
             "items" | "additionalProperties" => Some(self.schema(at, &alone)),
-            "not" => Some(self.schema(at, &beside)),
+            "not" => Some(self.condition(at, &beside)),
             "discriminator" => {
                 self.discriminator(parent, at);
                 None
@@ -247,7 +254,7 @@ impl<'d> Rewriting<'_, 'd> {
                     .members()
                     .all(|(name, _)| name == "$ref" || is_annotation(name, self.schemas.version));
                 let is_branch = within.is_branch || !is_alone;
-                let within = Within { hidden: within.hidden.clone(), is_branch };
+                let within = Within { is_branch, ..within.clone() };
                 self.referred(parent, "$ref", within).map(Value::from)
             }
             "$dynamicRef" => self.dynamic(parent, at),
@@ -267,10 +274,12 @@ impl<'d> Rewriting<'_, 'd> {
             "minContains" | "maxContains" => {
                 self.taken(at, "a whole number from 0", |value| Some(count(value)?.into()))
             }
-            "contains" | "propertyNames" | "unevaluatedItems" | "unevaluatedProperties" => {
+            "propertyNames" | "unevaluatedItems" | "unevaluatedProperties" => {
                 Some(self.schema(at, &alone))
             }
-            "if" | "then" | "else" => Some(self.schema(at, &beside)),
+            "contains" => Some(self.condition(at, &alone)),
+            "if" => Some(self.condition(at, &beside)),
+            "then" | "else" => Some(self.schema(at, &beside)),
             "prefixItems" => self.branches(at, &alone),
             "dependentSchemas" => {
                 let at = self.map(at)?;
@@ -375,9 +384,11 @@ impl<'d> Rewriting<'_, 'd> {
         for (source, property) in self.map(at)?.members() {
             let schema = self.schema(&property, &Within::default());
             match self.pattern(source, &property)?.linear_source() {
-                Some(translated) => {
-                    out.insert(translated.to_owned(), schema);
-                }
+                // Two patterns may be one once they are translated, and both schemas hold.
+                Some(translated) => match out.get_mut(translated) {
+                    Some(other) => *other = json!({"allOf": [other.take(), schema]}),
+                    None => drop(out.insert(translated.to_owned(), schema)),
+                },
                 None => {
                     self.unknown("patternProperties", &property);
                 }
@@ -525,19 +536,6 @@ impl<'d> Rewriting<'_, 'd> {
             .discriminators
             .insert(pointer, Discriminator { property, branches });
     }
-}
-
-/// Whether a schema demands members by name, itself or in a branch.
-fn requires(schema: &Value, depth: usize) -> bool {
-    const DEPTH: usize = 8;
-    let Some(object) = schema.as_object() else { return false };
-    object.contains_key("required")
-        || object.contains_key("$ref")
-        || depth >= DEPTH
-        || object
-            .get("allOf")
-            .and_then(Value::as_array)
-            .is_some_and(|branches| branches.iter().any(|branch| requires(branch, depth + 1)))
 }
 
 /// The dialects that this reader knows: JSON Schema 2020-12, and OpenAPI's vocabulary upon it.

@@ -198,3 +198,38 @@ fn a_document_may_name_itself() {
     let directory = Directory::new(&[("api/openapi.json", document.to_string())]);
     assert!(directory.load(&[]).is_err(), "3.1 has no $self");
 }
+
+/// What a reference leads to is a schema, also where data is expected: it was once passed over, and
+/// its `readOnly` members with it.
+#[test]
+fn schemas_in_places_of_data_are_read_as_schemas() {
+    let schema = json!({"type": "object", "properties": {
+        "id": {"type": "integer", "readOnly": true},
+        "next": {"$ref": "#/x-s/B"}, "far": {"$ref": "far.json#/default"}
+    }});
+    let other = json!({"properties": {"id": {"type": "integer", "readOnly": true}}});
+    for reference in
+        ["#/x-s/A", "#/components/examples/a/value", "other.json#/value", "#/x-s/enum/0"]
+    {
+        let mut document: serde_json::Value =
+            serde_json::from_str(&entry("3.1.0", reference)).unwrap();
+        document["x-s"] = json!({"A": schema, "B": other, "enum": [schema]});
+        document["components"] = json!({"examples": {"a": {"value": schema}}});
+        let directory = Directory::new(&[
+            ("api/openapi.json", document.to_string()),
+            ("api/other.json", json!({"value": schema, "x-s": {"B": other}}).to_string()),
+            ("api/far.json", json!({"default": other}).to_string()),
+        ]);
+        let loaded =
+            directory.load(&[]).unwrap_or_else(|errors| panic!("{reference}: {errors:#?}"));
+        for (body, place) in [
+            (r#"{"id":1}"#, "/id"),
+            (r#"{"next":{"id":1}}"#, "/next/id"),
+            (r#"{"far":{"id":1}}"#, "/far/id"),
+        ] {
+            let expected = format!("body.schema body:{place} readOnly");
+            assert_eq!(verdict(&loaded, body), expected, "{reference}");
+        }
+        assert_eq!(verdict(&loaded, "{}"), "ok");
+    }
+}

@@ -95,6 +95,18 @@ fn keywords_of_2020_12() {
         &json!({"propertyNames": {"pattern": "^[a-z]+$"}}),
         &[("{\"a\":1}", "ok"), ("{\"A\":1}", " propertyNames")],
     );
+    // What is one pattern to the engine is three keywords of the document.
+    check(
+        &json!({"patternProperties": {
+            "^x\\d$": {"type": "integer"}, "^x[0-9]$": {"maximum": 5}, "^x[\\d]$": {"minimum": 2},
+        }}),
+        &[
+            ("{\"x1\":\"x\"}", "/* type"),
+            ("{\"x1\":9}", "/* maximum"),
+            ("{\"x1\":1}", "/* minimum"),
+            ("{\"x1\":3}", "ok"),
+        ],
+    );
     check(
         &json!({"patternProperties": {"^x\\d$": {"type": "integer"}}, "additionalProperties": false}),
         &[

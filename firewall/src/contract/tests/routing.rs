@@ -309,7 +309,7 @@ fn preflights_for_methods_that_are_declared() {
     assert_eq!(told(&unknown), "parameter.unknown query:*");
 }
 
-/// GitHub's own document has `DELETE …/{attestation_id}` and `GET …/{subject_digest}`.
+// GitHub's own document has `DELETE …/{attestation_id}` and `GET …/{subject_digest}`.
 #[test]
 fn methods_of_one_hierarchy_may_be_told_apart_by_name() {
     let mut document = minimal(json!({}));
@@ -331,7 +331,7 @@ fn methods_of_one_hierarchy_may_be_told_apart_by_name() {
     }
 }
 
-/// DigitalOcean's document has its operations in files of their own.
+// DigitalOcean's document has its operations in files of their own.
 #[test]
 fn operations_by_reference_are_one_problem_and_followed_by_name() {
     let mut document = minimal(json!({}));
@@ -341,9 +341,14 @@ fn operations_by_reference_are_one_problem_and_followed_by_name() {
     let errors = load_value(&document, &[]).err().unwrap();
     let kinds: Vec<_> = errors.iter().map(|error| error.problem.unenforced()).collect();
     assert_eq!(kinds, [Some("operation-reference")], "{errors:?}");
+    for version in ["3.0.3", "3.1.0"] {
+        document["openapi"] = version.into();
+        let contract = load_value(&document, &["operation-reference"]).unwrap().contract;
+        assert_eq!(contract.operations()[0].id(), "referred");
+    }
 }
 
-/// Intercom's document has expressions that no parameter describes.
+// Intercom's document has expressions that no parameter describes.
 #[test]
 fn expressions_without_a_parameter_pass_by_name_alone() {
     let mut document = minimal(json!({}));

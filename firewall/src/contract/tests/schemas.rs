@@ -577,3 +577,103 @@ fn content_without_a_schema_is_still_json() {
     assert!(content.check(b"{\"a\":[1]}").is_ok());
     assert!(content.check(b"<html>").is_err());
 }
+
+/// Whoever sends a member that is not theirs to send, or that nobody knows, must not thereby be taken
+/// out of a condition.
+#[test]
+fn a_condition_is_not_escaped_by_members_that_are_refused_elsewhere() {
+    let admin = json!({"type": "object", "required": ["role"], "properties": {
+        "role": {"enum": ["admin"]}, "id": {"readOnly": true},
+    }});
+    let components =
+        json!({"Admin": admin, "User": {"allOf": [{"$ref": "#/components/schemas/Admin"}]}});
+    for target in ["Admin", "User"] {
+        let reference = json!({"$ref": format!("#/components/schemas/{target}")});
+        for (schema, keyword) in [
+            (json!({"not": reference}), " not"),
+            (json!({"not": {"not": {"not": reference}}}), " not"),
+            (json!({"not": {"properties": {"role": true}, "allOf": [reference]}}), " not"),
+            (json!({"if": reference, "then": {"required": ["token"]}}), " required"),
+        ] {
+            let mut document = document(&schema, &components);
+            document["openapi"] = "3.1.0".into();
+            for body in [r#"{"role":"admin"}"#, r#"{"role":"admin","id":1}"#] {
+                assert_eq!(verdict(&document, body), format!("schema body:{keyword}"), "{schema}");
+            }
+            assert_eq!(verdict(&document, r#"{"role":"user","id":1}"#), "ok", "{schema}");
+        }
+        let list = json!({"contains": reference, "minContains": 0, "maxContains": 1});
+        let mut document = document(&list, &components);
+        document["openapi"] = "3.1.0".into();
+        assert_eq!(verdict(&document, r#"[{"role":"admin"},{"role":"user","id":1}]"#), "ok");
+        let twice = r#"[{"role":"admin"},{"role":"admin","id":1}]"#;
+        assert!(verdict(&document, twice).starts_with("schema body:"), "{list}");
+    }
+    let inner = json!({"required": ["a"], "properties": {"a": {
+        "type": "object", "required": ["role"], "properties": {"role": {"const": "admin"}},
+    }}});
+    let mut document = document(&json!({"not": inner}), &json!({}));
+    document["openapi"] = "3.1.0".into();
+    let policy = super::super::Policy {
+        closed_objects: super::super::policy::ClosedObjects::Declared,
+        ..super::super::Policy::default()
+    };
+    let contract = super::documents::loaded_under(&document, policy);
+    let json = http::HeaderValue::from_static("application/json");
+    let content = contract.operations()[0].body().unwrap().content(Some(&json)).unwrap();
+    for (body, expected) in [
+        (r#"{"a":{"role":"admin"}}"#, false),
+        (r#"{"a":{"role":"admin","more":1}}"#, false),
+        (r#"{"a":{"role":"user"}}"#, true),
+    ] {
+        assert_eq!(content.check(body.as_bytes()).is_ok(), expected, "{body}");
+    }
+}
+
+#[test]
+fn read_only_said_in_a_branch_of_all_of() {
+    check_with(
+        &json!({"type": "object", "properties": {
+            "here": {"allOf": [{"$ref": "#/components/schemas/Id"}, {"readOnly": true}]},
+            "there": {"allOf": [{"$ref": "#/components/schemas/Own"}], "description": "d"},
+        }}),
+        &json!({"Id": {"type": "integer"}, "Own": {"type": "integer", "readOnly": true}}),
+        &[
+            (r#"{"here":1}"#, "schema body:/here readOnly | ok"),
+            (r#"{"there":1}"#, "schema body:/there readOnly | ok"),
+            ("{}", "ok"),
+        ],
+    );
+}
+
+#[test]
+fn hidden_members_do_not_multiply_schemas() {
+    let count = 200;
+    let mut components = serde_json::Map::new();
+    for i in 0..count {
+        let own = json!({"required": [format!("p{i}")], "properties": {format!("p{i}"): {"readOnly": true}}});
+        let next = json!({"$ref": format!("#/components/schemas/A{}", i + 1)});
+        components.insert(format!("A{i}"), json!({"allOf": [next, own]}));
+    }
+    components.insert(format!("A{count}"), json!({"type": "object", "required": ["p0"]}));
+    check_with(
+        &json!({"$ref": "#/components/schemas/A0"}),
+        &components.into(),
+        &[
+            ("{}", "ok | schema body: required"),
+            (r#"{"p7":1}"#, "schema body:/p7 readOnly | schema body: required"),
+        ],
+    );
+}
+
+#[test]
+fn a_name_of_digits_is_not_told_for_an_index() {
+    check(
+        &json!({"additionalProperties": {"type": "array", "items": {"type": "object", "additionalProperties": {"type": "integer"}}}}),
+        &[
+            (r#"{"4111111111111111":1}"#, "/* type"),
+            (r#"{"7":[{"1":1},{"4111":"x"}]}"#, "/*/1/* type"),
+            (r#"{"a":[[]]}"#, "/*/0 type"),
+        ],
+    );
+}

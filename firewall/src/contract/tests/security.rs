@@ -173,6 +173,8 @@ fn keys_in_header_query_and_cookie() {
             (None, &[("cookie", "a=\"b; session=s\"")], MALFORMED),
             (None, &[("cookie", "a=\"b\"; session= s ")], "ok cookie"),
             (None, &[("cookie", "session=s=t")], "ok cookie"),
+            (None, &[("cookie", "a=b,c=d; session=s,t=u")], "ok cookie"),
+            (None, &[("cookie", "session=s; a=b,session=t")], MALFORMED),
             (None, &[("cookie", "Session=s")], MISSING),
             (None, &[("cookie", "xsession=s; x")], MISSING),
             (None, &[("cookie", "session=")], MALFORMED),

@@ -90,7 +90,7 @@ fn values_are_split_first_decoded_once_and_then_checked() {
             "parameter.schema path:x maxLength",
         ),
         (json!({"type": "string", "maxLength": 1}), "/t/%F0%9F%98%80", "/t/%F0%9F%98%80"),
-        (json!({"type": "string", "pattern": "^a;b=c$"}), "/t/a;b=c", "/t/a;b=c"),
+        (json!({"type": "string", "pattern": "^a;b=c$"}), "/t/a;b=c", "/t/a%3Bb=c"),
         (json!({"type": "string"}), "/t/a%2Fb", "route.path"),
         (json!({"type": "string"}), "/t/a%2f..%2fadmin", "route.path"),
         (json!({"type": "string"}), "/t/%2e%2e", "route.path"),
@@ -180,4 +180,30 @@ fn a_base_path_that_takes_a_path_s_segment_is_refused() {
     let contract = contract(&document, Policy::default());
     assert_eq!(routed(&contract, "GET", "/France/Bourgogne", None), "region /France/Bourgogne");
     assert_eq!(routed(&contract, "GET", "/Spain/Bourgogne", None), "bourgogne /Spain/Bourgogne");
+}
+
+/// Servlet containers cut `;…` off a segment, and so would route `/t/admin;x` to `/t/admin`, or read
+/// another value than was checked.
+#[test]
+fn a_semicolon_in_a_value_is_forwarded_as_data() {
+    let free = of_schema(&json!({"type": "string"}));
+    for (path, expected) in [
+        ("/t/admin;x", "/t/admin%3Bx"),
+        ("/t/;", "/t/%3B"),
+        ("/t/a;b;c%3Bd", "/t/a%3Bb%3Bc%3Bd"),
+        ("/t/ab", "/t/ab"),
+    ] {
+        assert_eq!(judged(&free, path), expected, "{path}");
+    }
+    let mut document = minimal(json!({}));
+    let parameter = |name: &str, style: &str| json!({"name": name, "in": "path", "required": true, "style": style, "schema": {"type": "string"}});
+    document["paths"] = json!({"/t/{a}-{b}/{m}/{c}": {
+        "get": {"responses": {"200": {"description": "ok"}}},
+        "parameters": [parameter("a", "simple"), parameter("b", "simple"), parameter("m", "matrix"), parameter("c", "label")],
+    }});
+    let contract = super::super::documents::loaded(&document);
+    let matched = contract.route(&Method::GET, "/t/1;x-2;y/;m=3;z/.4;", None).unwrap();
+    assert_eq!(matched.path, "/t/1%3Bx-2%3By/;m=3;z/.4%3B");
+    let values: Vec<_> = (0..4).map(|index| matched.value(index).unwrap()).collect();
+    assert_eq!(values, ["1%3Bx", "2%3By", ";m=3;z", ".4%3B"]);
 }
