@@ -54,6 +54,8 @@ struct Resource {
 struct File {
     document: Document,
     path: PathBuf,
+    /// Under which it was asked for.
+    uri: Uri<String>,
     /// Those within the file, the whole first.
     resources: Vec<ResourceIndex>,
     /// Schemas that a direction does not see alike, and references to them: sorted.
@@ -228,6 +230,13 @@ fn absolute<'r>(base: &Uri<String>, reference: &'r str) -> Option<(Uri<String>, 
     Some((uri.normalize(), fragment))
 }
 
+/// What of a URI stands below a prefix, which ends where a part of it does.
+fn below<'u>(uri: &'u str, prefix: &str) -> Option<&'u str> {
+    let rest = uri.strip_prefix(prefix)?;
+    let is_whole = prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?']);
+    is_whole.then_some(rest)
+}
+
 /// The `file` URI of a path.
 fn file_uri(path: &Path) -> Option<Uri<String>> {
     let mut text = "file://".to_owned();
@@ -304,6 +313,11 @@ impl<'r> Reading<'r> {
 
     fn all(&mut self) {
         while let Some((from, uri)) = self.queue.pop_front() {
+            if self.is_disputed(from.file, &uri) {
+                let problem = Problem::IdentifierRepeated(uri.as_str().into());
+                self.errors.append(&mut self.documents.locate(vec![(from, problem)]));
+                continue;
+            }
             if self.documents.by_uri.contains_key(&uri)
                 || !self.documents.missing.insert(uri.clone())
             {
@@ -337,13 +351,27 @@ impl<'r> Reading<'r> {
         }
     }
 
+    /// Whether a third file claims the URI that `file` asks for, although there is a file of that name:
+    /// whichever came first would stand for the other.
+    fn is_disputed(&self, file: FileIndex, uri: &Uri<String>) -> bool {
+        let resource = self.documents.by_uri.get(uri);
+        let resource = resource.and_then(|index| self.documents.resources.get(index.0));
+        let Some(owner) = resource.map(|resource| resource.root.file) else { return false };
+        let Some(claimant) = self.documents.files.get(owner.0) else { return false };
+        let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+        let named = || self.path(uri).ok().and_then(|path| real(&path));
+        owner != file
+            && claimant.uri != *uri
+            && named().is_some_and(|named| real(&claimant.path) != Some(named))
+    }
+
     /// The file that a URI without a fragment stands for.
     fn path(&self, uri: &Uri<String>) -> Result<PathBuf, Problem> {
         let text = uri.as_str();
         let mapped = self
             .remotes
             .iter()
-            .filter_map(|(prefix, directory)| Some((text.strip_prefix(&**prefix)?, directory)))
+            .filter_map(|(prefix, directory)| Some((below(text, prefix)?, directory)))
             .min_by_key(|(rest, _)| rest.len());
         let (path, top) = match mapped {
             Some((rest, directory)) => {
@@ -352,7 +380,10 @@ impl<'r> Reading<'r> {
                 let rest = rest.ok_or_else(|| Problem::UnknownReference(text.into()))?;
                 (directory.join(rest.trim_start_matches('/')), directory.clone())
             }
-            None if uri.scheme().as_str() == "file" => {
+            // RFC 8089 section 2: a file of another host is not here.
+            None if uri.scheme().as_str() == "file"
+                && uri.authority().is_none_or(|at| matches!(at.as_str(), "" | "localhost")) =>
+            {
                 let path = decode(uri.path().as_str(), Plus::Literal)
                     .ok_or_else(|| Problem::UnknownReference(text.into()))?;
                 (PathBuf::from(&*path), self.top.clone())
@@ -436,11 +467,11 @@ impl<'r> Reading<'r> {
             self.documents.resources.push(resource);
         }
         if let Some(whole) = indices.first() {
-            self.documents.by_uri.entry(uri).or_insert(*whole);
+            self.documents.by_uri.entry(uri.clone()).or_insert(*whole);
         }
         let references = references.into_iter();
         self.queue.extend(references.map(|(pointer, uri)| (Place { file, pointer }, uri)));
-        self.documents.files.push(File { document, path, resources: indices, directional });
+        self.documents.files.push(File { document, path, uri, resources: indices, directional });
         self.errors.append(&mut self.documents.locate(problems));
     }
 
@@ -510,15 +541,17 @@ impl Walk {
             Value::Object(object) => {
                 let resource = if names { resource } else { self.schema(value, pointer, resource) };
                 for (name, member) in object {
-                    if !names && holds_data(name) {
-                        continue;
-                    }
+                    let is_data = !names && holds_data(name);
                     let end = pointer.len();
                     pointer.push('/');
                     pointer.push_str(&escape(name));
                     // `components` holds maps of names; so does `parameters` there.
                     let is_named = !names && (holds_names(name) || is_component_map(pointer));
-                    self.value(member, pointer, resource, is_named);
+                    if is_data {
+                        self.data(member, pointer);
+                    } else {
+                        self.value(member, pointer, resource, is_named);
+                    }
                     pointer.truncate(end);
                 }
             }
@@ -533,6 +566,36 @@ impl Walk {
             }
             _ => {}
         }
+    }
+
+    /// Notes of data what would be overlooked if a reference should lead there, and does no harm if
+    /// none does: `#/x-schemas/A` is a place like another.
+    fn data(&mut self, value: &Value, pointer: &mut String) {
+        if value.is_object() {
+            self.directions(value, pointer);
+        }
+        let members = value.as_object().into_iter().flatten();
+        let members = members.map(|(name, member)| (escape(name), member));
+        let items = value.as_array().into_iter().flatten().enumerate();
+        for (name, part) in members.chain(items.map(|(index, item)| (index.to_string(), item))) {
+            let end = pointer.len();
+            pointer.push('/');
+            pointer.push_str(&name);
+            self.data(part, pointer);
+            pointer.truncate(end);
+        }
+    }
+
+    /// Notes which directions see a schema, and what it refers to.
+    fn directions(&mut self, value: &Value, pointer: &str) {
+        let text = |name: &str| value.get(name).and_then(Value::as_str);
+        if ["readOnly", "writeOnly"].iter().any(|name| value.get(name) == Some(&Value::Bool(true)))
+        {
+            self.directional.push(pointer.to_owned());
+        }
+        self.has_dynamic_references |= text("$dynamicRef").is_some();
+        let references = ["$ref", "$dynamicRef"].into_iter().filter_map(text);
+        self.edges.extend(references.map(|text| (pointer.to_owned(), text.to_owned())));
     }
 
     /// Notes what an object says of itself; gives the resource that its members belong to.
@@ -561,13 +624,8 @@ impl Walk {
                 }
             }
         }
-        if ["readOnly", "writeOnly"].iter().any(|name| value.get(name) == Some(&Value::Bool(true)))
-        {
-            self.directional.push(pointer.to_owned());
-        }
-        self.has_dynamic_references |= text("$dynamicRef").is_some();
+        self.directions(value, pointer);
         for name in ["$ref", "$dynamicRef"] {
-            self.edges.extend(text(name).map(|text| (pointer.to_owned(), text.to_owned())));
             self.reference(text(name), || format!("{pointer}/{name}"), resource);
         }
         // Names are more usual here, so that only what can be no name is taken for a file's.
