@@ -648,20 +648,28 @@ fn read_only_said_in_a_branch_of_all_of() {
 
 #[test]
 fn hidden_members_do_not_multiply_schemas() {
-    let count = 200;
+    const COUNT: usize = 30;
     let mut components = serde_json::Map::new();
-    for i in 0..count {
-        let own = json!({"required": [format!("p{i}")], "properties": {format!("p{i}"): {"readOnly": true}}});
+    for i in 0..COUNT {
+        let names: Vec<_> = (0..10).map(|k| format!("p{i}-{k}")).collect();
+        let hidden = names.iter().map(|name| (name.clone(), json!({"readOnly": true})));
+        let hidden = Value::Object(hidden.collect());
         let next = json!({"$ref": format!("#/components/schemas/A{}", i + 1)});
+        let own = json!({"required": names, "properties": hidden});
         components.insert(format!("A{i}"), json!({"allOf": [next, own]}));
     }
-    components.insert(format!("A{count}"), json!({"type": "object", "required": ["p0"]}));
+    let last = json!({"type": "object", "required": ["p0-0"]});
+    components.insert(format!("A{COUNT}"), last);
+    let all: Vec<_> = (1..COUNT).flat_map(|i| (0..10).map(move |k| format!("p{i}-{k}"))).collect();
+    let all: serde_json::Map<_, _> = all.into_iter().map(|name| (name, json!(1))).collect();
+    let all = Value::Object(all).to_string();
     check_with(
         &json!({"$ref": "#/components/schemas/A0"}),
         &components.into(),
         &[
             ("{}", "ok | schema body: required"),
-            (r#"{"p7":1}"#, "schema body:/p7 readOnly | schema body: required"),
+            (r#"{"p7-3":1}"#, "schema body:/p7-3 readOnly | schema body: required"),
+            (&all, "schema body:/p29-0 readOnly | schema body: required"),
         ],
     );
 }
@@ -676,4 +684,55 @@ fn a_name_of_digits_is_not_told_for_an_index() {
             (r#"{"a":[[]]}"#, "/*/0 type"),
         ],
     );
+}
+
+/// Checking recurses as deep as schemas that speak of one value stand within one another, at each
+/// level of the body: without a bound a body could exhaust a worker's stack, or its time.
+#[test]
+fn schemas_that_speak_of_one_value_are_bounded() {
+    let chain = |count: usize| {
+        let mut components = serde_json::Map::new();
+        for i in 0..count {
+            let next = json!({"$ref": format!("#/components/schemas/A{}", i + 1)});
+            components.insert(format!("A{i}"), json!({"allOf": [next]}));
+        }
+        let back = json!({"$ref": "#/components/schemas/A0"});
+        components
+            .insert(format!("A{count}"), json!({"type": "object", "properties": {"c": back}}));
+        components.into()
+    };
+    let doubling = |count: usize| {
+        let mut components = serde_json::Map::new();
+        for i in 0..count {
+            let next = json!({"$ref": format!("#/components/schemas/A{}", i + 1)});
+            components.insert(format!("A{i}"), json!({"anyOf": [next, next]}));
+        }
+        components.insert(format!("A{count}"), json!({"type": "string"}));
+        components.into()
+    };
+    let start = json!({"$ref": "#/components/schemas/A0"});
+    let within = json!({"type": "object", "properties": {"a": start}});
+    for (components, is_taken) in [
+        (chain(31), true),
+        (chain(32), false),
+        (chain(5_000), false),
+        (doubling(11), true),
+        (doubling(12), false),
+        (doubling(31), false),
+    ] as [(Value, bool); 6]
+    {
+        for schema in [&start, &within] {
+            let loaded = load_value(&document(schema, &components), &[]);
+            let told = loaded.err().map(|errors| errors[0].problem.to_string());
+            let is_told = told.as_deref().is_some_and(|told| told.contains("speaks of one value"));
+            assert_eq!(!is_told, is_taken, "{told:?}");
+        }
+    }
+    // At the limit, and as deep as a body may be, on the stack that a worker has.
+    let document = document(&start, &chain(31));
+    let body = format!("{}1{}", "{\"c\":".repeat(63), "}".repeat(63));
+    let stack = super::super::check_stack(64);
+    let checking = move || verdict(&document, &body);
+    let thread = std::thread::Builder::new().stack_size(stack).spawn(checking).unwrap();
+    assert!(thread.join().unwrap().ends_with("/c type"));
 }
