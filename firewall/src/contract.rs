@@ -109,6 +109,15 @@ pub struct Loaded {
     pub digest: String,
 }
 
+/// Levels of arrays and objects that [`LoadOptions::depth_limit`] may be.
+pub const DEPTH_MAX: usize = 1024;
+
+/// Octets of stack for checking bodies of so many levels: at each, the schemas that speak of one value
+/// may stand [`dialect::LEVELS_LIMIT`] deep, and none takes more than a kibibyte.
+pub const fn check_stack(depth_limit: usize) -> usize {
+    (2 << 20) + depth_limit * dialect::LEVELS_LIMIT * 1024
+}
+
 /// Reads and compiles a document, which is JSON or YAML 1.2, of OpenAPI 3.0.
 ///
 /// # Errors

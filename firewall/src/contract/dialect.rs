@@ -19,8 +19,10 @@ use rewrite::Rewriting;
 
 mod closed;
 mod constraints;
+mod nesting;
 mod rewrite;
 
+pub(crate) use nesting::LEVELS_LIMIT;
 pub(crate) use rewrite::is_known_dialect;
 
 /// The identifier of the one schema that holds all others.
@@ -162,6 +164,16 @@ impl<'d> Schemas<'d> {
             self.define(&variant);
         }
         if self.problems.iter().any(|(_, problem)| is_grave(problem)) {
+            return self.problems;
+        }
+        if let Some(key) = nesting::beyond_limits(&self.definitions) {
+            let place = self.places.get(key).cloned().unwrap_or_else(Place::root);
+            let message = format!(
+                "what speaks of one value here is more than {} schemas, or {} within one another",
+                nesting::COUNT_LIMIT,
+                LEVELS_LIMIT,
+            );
+            self.problems.push((place, Problem::Schema(message.into())));
             return self.problems;
         }
         let entries: BTreeSet<usize> = self

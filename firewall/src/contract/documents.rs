@@ -53,6 +53,8 @@ struct Resource {
 struct File {
     document: Document,
     path: PathBuf,
+    /// Under which it was asked for.
+    uri: Uri<String>,
     /// Those within the file, the whole first.
     resources: Vec<ResourceIndex>,
     /// Schemas that a direction does not see alike, and references to them: sorted.

@@ -9,6 +9,7 @@ use super::*;
 use crate::violation::{Rule, Violation};
 
 mod bodies;
+mod differential;
 pub(super) mod documents;
 mod files;
 mod modern;
@@ -16,6 +17,7 @@ mod parameters;
 mod responses;
 mod routing;
 mod schemas;
+
 mod security;
 
 fn shop() -> Contract {

@@ -13,6 +13,7 @@ use crate::ban::exempt::Exempt;
 use crate::ban::keeper::BanMode;
 use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
+use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
 use crate::kernel::Reason;
@@ -243,7 +244,7 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
     let leak_ms = usize::try_from(bans.leak_interval.0.as_millis()).unwrap_or(most);
     let mut bounds = vec![
         ("listen.workers", "1 to 256", workers, 1, WORKERS_MAX),
-        ("limits.json_depth", "1 to 1024", limits.json_depth, 1, 1024),
+        ("limits.json_depth", "1 to 1024", limits.json_depth, 1, DEPTH_MAX),
         ("limits.head_octets", "256 to 1048576", limits.head_octets, 256, 1 << 20),
         ("limits.head_fields", "1 to 1000", limits.head_fields, 1, 1000),
         ("limits.target_octets", "1 to head_octets", limits.target_octets, 1, limits.head_octets),

@@ -19,6 +19,7 @@ use crate::audit_log::AuditLog;
 use crate::ban::keeper::{KeeperHandle, Unwelcome, WorkerLink};
 use crate::ban::view::BanView;
 use crate::clock::Monotonic;
+use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::settings::Settings;
 use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
@@ -74,7 +75,10 @@ pub fn spawn(parts: WorkerParts) -> anyhow::Result<JoinHandle<()>> {
             tracing::error!("worker: {error:#}");
         }
     };
-    std::thread::Builder::new().name(name).spawn(work).context("starting a worker")
+    // The depth of bodies may change while it runs; what is not used takes no memory.
+    let stack = check_stack(DEPTH_MAX);
+    let thread = std::thread::Builder::new().name(name).stack_size(stack);
+    thread.spawn(work).context("starting a worker")
 }
 
 async fn work(parts: WorkerParts) -> anyhow::Result<()> {

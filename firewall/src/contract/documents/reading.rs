@@ -94,6 +94,11 @@ impl<'r> Reading<'r> {
 
     fn files(&mut self) {
         while let Some((from, uri)) = self.queue.pop_front() {
+            if self.is_disputed(from.file, &uri) {
+                let problem = Problem::IdentifierRepeated(uri.as_str().into());
+                self.errors.append(&mut self.documents.locate(vec![(from, problem)]));
+                continue;
+            }
             if self.documents.by_uri.contains_key(&uri)
                 || !self.documents.missing.insert(uri.clone())
             {
@@ -127,13 +132,27 @@ impl<'r> Reading<'r> {
         }
     }
 
+    /// Whether a third file claims the URI that `file` asks for, although there is a file of that name:
+    /// whichever came first would stand for the other.
+    fn is_disputed(&self, file: FileIndex, uri: &Uri<String>) -> bool {
+        let resource = self.documents.by_uri.get(uri);
+        let resource = resource.and_then(|index| self.documents.resources.get(index.0));
+        let Some(owner) = resource.map(|resource| resource.root.file) else { return false };
+        let Some(claimant) = self.documents.files.get(owner.0) else { return false };
+        let real = |path: &Path| path.canonicalize().ok().filter(|path| path.is_file());
+        let named = || self.path(uri).ok().and_then(|path| real(&path));
+        owner != file
+            && claimant.uri != *uri
+            && named().is_some_and(|named| real(&claimant.path) != Some(named))
+    }
+
     /// The file that a URI without a fragment stands for.
     fn path(&self, uri: &Uri<String>) -> Result<PathBuf, Problem> {
         let text = uri.as_str();
         let mapped = self
             .remotes
             .iter()
-            .filter_map(|(prefix, directory)| Some((text.strip_prefix(&**prefix)?, directory)))
+            .filter_map(|(prefix, directory)| Some((below(text, prefix)?, directory)))
             .min_by_key(|(rest, _)| rest.len());
         let (path, top) = match mapped {
             Some((rest, directory)) => {
@@ -142,7 +161,10 @@ impl<'r> Reading<'r> {
                 let rest = rest.ok_or_else(|| Problem::UnknownReference(text.into()))?;
                 (directory.join(rest.trim_start_matches('/')), directory.clone())
             }
-            None if uri.scheme().as_str() == "file" => {
+            // RFC 8089 section 2: a file of another host is not here.
+            None if uri.scheme().as_str() == "file"
+                && uri.authority().is_none_or(|at| matches!(at.as_str(), "" | "localhost")) =>
+            {
                 let path = decode(uri.path().as_str(), Plus::Literal)
                     .ok_or_else(|| Problem::UnknownReference(text.into()))?;
                 (PathBuf::from(&*path), self.top.clone())
@@ -187,7 +209,9 @@ impl<'r> Reading<'r> {
         let root = Place { file, pointer: String::new() };
         let walk = Walk::through(&document.root, &root, base);
         let resources = Vec::new();
-        self.documents.files.push(File { document, path, resources, directional: Vec::new() });
+        let name = uri.clone();
+        let directional = Vec::new();
+        self.documents.files.push(File { document, path, uri: name, resources, directional });
         self.take(file, walk, None);
         if let Some(whole) = self.documents.files.get(file.0).and_then(|f| f.resources.first()) {
             self.documents.by_uri.entry(uri).or_insert(*whole);
@@ -293,6 +317,13 @@ impl<'r> Reading<'r> {
             edges = rest;
         }
     }
+}
+
+/// What of a URI stands below a prefix, which ends where a part of it does.
+fn below<'u>(uri: &'u str, prefix: &str) -> Option<&'u str> {
+    let rest = uri.strip_prefix(prefix)?;
+    let is_whole = prefix.ends_with('/') || rest.is_empty() || rest.starts_with(['/', '?']);
+    is_whole.then_some(rest)
 }
 
 /// The `file` URI of a path.

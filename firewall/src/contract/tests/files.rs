@@ -233,3 +233,90 @@ fn schemas_in_places_of_data_are_read_as_schemas() {
         assert_eq!(verdict(&loaded, "{}"), "ok");
     }
 }
+
+/// A place that holds data as a rule is one that a reference may lead to all the same.
+#[test]
+fn directions_are_seen_wherever_a_reference_leads() {
+    let schemas = json!({
+        "x-schemas": {"A": {"properties": {"id": {"readOnly": true}}}},
+        "default": {"allOf": [{"$ref": "#/x-schemas/A"}]},
+        "value": [{"properties": {"a": {"$ref": "#/default"}}}],
+    });
+    for version in ["3.0.3", "3.1.0"] {
+        for (pointer, body, place) in [
+            ("/x-schemas/A", r#"{"id":1}"#, "/id"),
+            ("/default", r#"{"id":1}"#, "/id"),
+            ("/value/0", r#"{"a":{"id":1}}"#, "/a/id"),
+        ] {
+            let directory = Directory::new(&[
+                ("api/openapi.json", entry(version, &format!("schemas.json#{pointer}"))),
+                ("api/schemas.json", schemas.to_string()),
+            ]);
+            let loaded = directory.load(&[]).unwrap_or_else(|errors| panic!("{errors:#?}"));
+            let expected = format!("body.schema body:{place} readOnly");
+            assert_eq!(verdict(&loaded, body), expected, "{version} {pointer}");
+        }
+    }
+}
+
+/// A file must not stand for another by claiming its name before that is read.
+#[test]
+fn a_file_cannot_claim_the_name_of_another() {
+    let strict = r#"{"type": "integer"}"#;
+    let entry = |second: &str| {
+        let mut document = minimal(json!({}));
+        document["openapi"] = "3.1.0".into();
+        let schema = json!({"allOf": [{"$ref": "first.json"}, {"$ref": second}]});
+        document["paths"]["/things"] = json!({"post": {
+            "requestBody": {"content": {"application/json": {"schema": schema}}},
+            "responses": {"200": {"description": "ok"}},
+        }});
+        document.to_string()
+    };
+    let claim = |id: &str| json!({"$id": id}).to_string();
+    let embedded = |id: &str| json!({"$defs": {"a": {"$id": id}}}).to_string();
+    for (first, second, is_taken) in [
+        (claim("second.json"), "second.json", false),
+        (embedded("second.json"), "second.json", false),
+        (claim("openapi.json"), "second.json", false),
+        (claim("first.json"), "second.json", true),
+        // Nobody else has that name.
+        (claim("third.json"), "third.json", true),
+        (claim("https://schemas.example/third"), "https://schemas.example/third", true),
+    ] {
+        let directory = Directory::new(&[
+            ("api/openapi.json", entry(second)),
+            ("api/first.json", first.clone()),
+            ("api/second.json", strict.to_owned()),
+        ]);
+        let loaded = directory.load(&[]);
+        assert_eq!(loaded.is_ok(), is_taken, "{first} {second}: {:?}", loaded.err());
+    }
+}
+
+#[test]
+fn files_of_other_hosts_and_of_prefixes_that_end_within_a_name_are_not_here() {
+    let directory = Directory::new(&[
+        ("api/openapi.json", String::new()),
+        ("api/schema.json", r#"{"type": "integer"}"#.to_owned()),
+        ("pinned/schema.json", r#"{"type": "integer"}"#.to_owned()),
+        ("pinned/.evil/schema.json", r#"{"type": "integer"}"#.to_owned()),
+    ]);
+    let path = directory.0.canonicalize().unwrap().join("api/schema.json");
+    let path = path.to_str().unwrap();
+    for (reference, is_here) in [
+        (format!("file://{path}"), true),
+        (format!("file://localhost{path}"), true),
+        (format!("FILE://{path}"), true),
+        (format!("file://elsewhere{path}"), false),
+        ("https://schemas.example/schema.json".to_owned(), true),
+        ("HTTPS://SCHEMAS.example/schema.json".to_owned(), true),
+        ("https://schemas.example.evil/schema.json".to_owned(), false),
+        ("https://schemas.example@evil/schema.json".to_owned(), false),
+        ("https://schemas.example/..%2f..%2fapi/schema.json".to_owned(), false),
+    ] {
+        std::fs::write(directory.0.join("api/openapi.json"), entry("3.0.3", &reference)).unwrap();
+        let loaded = directory.load(&[("https://schemas.example", "pinned")]);
+        assert_eq!(loaded.is_ok(), is_here, "{reference}: {:?}", loaded.err());
+    }
+}
