@@ -9,6 +9,7 @@ use super::*;
 use crate::violation::{Rule, Violation};
 
 mod bodies;
+mod descriptions;
 mod differential;
 pub(super) mod documents;
 mod files;
