@@ -172,6 +172,11 @@ impl<'r> Reading<'r> {
             None => return Err(Problem::RemoteReference(text.into())),
         };
         let Ok(real) = path.canonicalize() else { return Ok(path) };
+        // Whoever opens a pipe waits for its other end.
+        if !real.is_file() {
+            let (file, reason) = (path.display().to_string().into(), "it is no file".into());
+            return Err(Problem::UnreadableReference { file, reason });
+        }
         let top = top.canonicalize().unwrap_or(top);
         if real.starts_with(&top) {
             Ok(path)

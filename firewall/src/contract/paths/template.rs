@@ -145,6 +145,12 @@ impl Pattern {
 
     /// Whether some text matches both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
+        // What begins or ends with both literals does so with the longer one: few patterns come further.
+        let (prefix, suffix) = (&*other.prefix, &*other.suffix);
+        let may_begin = self.prefix.starts_with(prefix) || prefix.starts_with(&*self.prefix);
+        if !may_begin || !(self.suffix.ends_with(suffix) || suffix.ends_with(&*self.suffix)) {
+            return false;
+        }
         let (left, right) = (self.tokens(), other.tokens());
         let mut seen = HashSet::new();
         let mut open = vec![(0, 0)];

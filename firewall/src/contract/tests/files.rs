@@ -320,3 +320,12 @@ fn files_of_other_hosts_and_of_prefixes_that_end_within_a_name_are_not_here() {
         assert_eq!(loaded.is_ok(), is_here, "{reference}: {:?}", loaded.err());
     }
 }
+
+#[test]
+fn what_is_no_file_is_not_opened() {
+    let directory = Directory::new(&[("api/openapi.json", entry("3.0.3", "pipe.json"))]);
+    let pipe = directory.0.join("api/pipe.json");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let errors = directory.load(&[]).err().unwrap();
+    assert!(errors[0].problem.to_string().contains("it is no file"), "{errors:?}");
+}
