@@ -18,8 +18,8 @@ pub(crate) const TARGET: Target = Target { name: "json_tape", run, seeds, words:
 /// Levels of arrays and objects that a contract accepts by default.
 const DEPTH_LIMIT: usize = 64;
 
-/// Schemas that mean the same in every version of OpenAPI.
-const SCHEMAS: [&str; 10] = [
+/// Among them, every kind of assertion and applicator that looks at numbers, names and places.
+const SCHEMAS: [&str; 14] = [
     "{}",
     r#"{"type":"integer","minimum":-9007199254740993,"maximum":18446744073709551614}"#,
     r#"{"type":"number","multipleOf":0.25}"#,
@@ -30,6 +30,10 @@ const SCHEMAS: [&str; 10] = [
     r#"{"not":{"anyOf":[{"type":"integer","multipleOf":3},{"type":"object","minProperties":2}]}}"#,
     r#"{"enum":[1,"1",[1],{"a":1,"b":[true,false]},18446744073709551615,-9223372036854775808,1.5]}"#,
     r#"{"type":"array","uniqueItems":true,"items":{"allOf":[{"maxLength":2},{"maxProperties":1},{"maximum":5}]}}"#,
+    r#"{"type":"object","propertyNames":{"maxLength":2},"dependentRequired":{"a":["b"]},"properties":{"a":true},"patternProperties":{"^c":{"type":"integer"}},"unevaluatedProperties":{"type":"string"}}"#,
+    r#"{"type":"array","prefixItems":[{"type":"integer"},{"const":"x"}],"contains":{"type":"null"},"minContains":0,"maxContains":1,"unevaluatedItems":{"type":["boolean","null"]}}"#,
+    r#"{"if":{"type":"object","required":["a"]},"then":{"minProperties":2},"else":{"not":{"type":"object"},"type":["integer","null","array"],"exclusiveMinimum":0,"exclusiveMaximum":1e2,"maxItems":2}}"#,
+    r#"{"anyOf":[{"properties":{"a":{"const":1}},"required":["a"]},{"properties":{"b":{"const":[1.5,null]}},"required":["b"]}],"unevaluatedProperties":false,"dependentSchemas":{"c":false}}"#,
 ];
 
 struct Subject {
@@ -50,7 +54,7 @@ static SUBJECT: LazyLock<Subject> = LazyLock::new(|| {
         );
     }
     let info = json!({"title": "t", "version": "v"});
-    let document = json!({"openapi": "3.0.3", "info": info, "paths": paths});
+    let document = json!({"openapi": "3.1.1", "info": info, "paths": paths});
     let reference = |schema| {
         let options = jsonschema::options().with_draft(Draft::Draft202012);
         // Its own divides doubles: to that, 1.1e23 is a multiple of 3.
@@ -305,7 +309,11 @@ fn seeds() -> Vec<Vec<u8>> {
         .collect()
 }
 
-const TEXTS: [&str; 16] = [
+const TEXTS: [&str; 20] = [
+    r#"{"a":1,"b":"x","c1":2,"c":3}"#,
+    r#"[1,"x",null,true]"#,
+    r#"{"a":1.0,"b":[15e-1,null]}"#,
+    "99.99999999999999",
     "null",
     "-9007199254740993",
     "18446744073709551615",
