@@ -167,6 +167,7 @@ fn is_warning(problem: &Problem, options: &LoadOptions) -> bool {
         | Problem::CredentialsUnverified
         | Problem::Ineffective(_)
         | Problem::NoOperations
+        | Problem::CyclicSchema
         | Problem::Discriminator(_) => true,
         _ => problem.unenforced().is_some_and(|kind| options.unenforced.contains(kind)),
     }

@@ -166,7 +166,10 @@ impl<'d> Schemas<'d> {
         if self.problems.iter().any(|(_, problem)| is_grave(problem)) {
             return self.problems;
         }
-        if let Some(key) = nesting::beyond_limits(&self.definitions) {
+        let surveyed = nesting::survey(&self.definitions);
+        let places = surveyed.cyclic.iter().filter_map(|key| self.places.get(*key)).cloned();
+        self.problems.extend(places.map(|place| (place, Problem::CyclicSchema)));
+        if let Some(key) = surveyed.beyond_limits {
             let place = self.places.get(key).cloned().unwrap_or_else(Place::root);
             let message = format!(
                 "what speaks of one value here is more than {} schemas, or {} within one another",

@@ -117,6 +117,10 @@ pub enum Problem {
     Pattern(Box<str>),
     #[error("{0}")]
     Schema(Box<str>),
+    /// Always a warning: base schemas that name their heirs do so, and the library that checks takes
+    /// the schema to hold where it comes back.
+    #[error("the schema leads back to itself for the same value, where it is taken to hold")]
+    CyclicSchema,
     #[error("the discriminator's `{0}` leads to nothing; messages are checked without it")]
     Discriminator(Box<str>),
     /// Something that the document demands and this version does not enforce. The configuration may

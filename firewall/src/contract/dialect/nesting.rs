@@ -1,7 +1,7 @@
 //! How deep the schemas that speak of one value stand within one another, and how many they are:
 //! bounded, since checking a value recurses as deep, and takes as long, at each level of a body.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::Value;
 
@@ -19,30 +19,48 @@ struct Extent {
     count: usize,
 }
 
-/// One of the definitions from which too many others speak of the same value, if there is one.
-pub(super) fn beyond_limits(definitions: &BTreeMap<usize, Definition>) -> Option<usize> {
-    let mut survey = Survey { definitions, known: HashMap::new() };
-    definitions.iter().find_map(|(key, definition)| {
+/// What a survey of all definitions finds.
+pub(super) struct Found {
+    /// One from which too many others speak of the same value.
+    pub(super) beyond_limits: Option<usize>,
+    /// Those that lead back to themselves without a step into the value.
+    pub(super) cyclic: BTreeSet<usize>,
+}
+
+/// Looks through all definitions, or up to the first that is beyond the limits.
+pub(super) fn survey(definitions: &BTreeMap<usize, Definition>) -> Found {
+    let known = HashMap::new();
+    let mut survey =
+        Survey { definitions, known, in_hand: BTreeSet::new(), cyclic: BTreeSet::new() };
+    let beyond_limits = definitions.iter().find_map(|(key, definition)| {
         let is_within = survey.definition(*key, 0).is_some() && survey.below(&definition.schema);
         (!is_within).then_some(*key)
-    })
+    });
+    Found { beyond_limits, cyclic: survey.cyclic }
 }
 
 struct Survey<'d> {
     definitions: &'d BTreeMap<usize, Definition>,
     /// Nothing yet for those in hand: a cycle ends where it comes back.
     known: HashMap<usize, Extent>,
+    in_hand: BTreeSet<usize>,
+    cyclic: BTreeSet<usize>,
 }
 
 impl Survey<'_> {
     /// The extent of a definition that stands `level` levels deep; none beyond the limits.
     fn definition(&mut self, key: usize, level: usize) -> Option<Extent> {
+        if self.in_hand.contains(&key) {
+            self.cyclic.insert(key);
+        }
         if let Some(known) = self.known.get(&key) {
             return Some(*known).filter(|known| level + known.levels <= LEVELS_LIMIT);
         }
         self.known.insert(key, Extent::default());
+        self.in_hand.insert(key);
         let definitions = self.definitions;
         let extent = self.schema(&definitions.get(&key)?.schema, level)?;
+        self.in_hand.remove(&key);
         self.known.insert(key, extent);
         Some(extent)
     }

@@ -411,3 +411,28 @@ fn the_content_of_texts_where_the_policy_asserts_it() {
         assert!(load_with(&document("3.1.0", &schema, &none), asserting()).is_err(), "{schema}");
     }
 }
+
+/// jsonschema takes a schema to hold where it comes back for the same value; whoever relies on more
+/// is told.
+#[test]
+fn schemas_that_lead_back_to_themselves_are_told() {
+    let components = json!({
+        "Pet": {"oneOf": [{"$ref": "#/components/schemas/Cat"}], "required": ["kind"]},
+        "Cat": {"allOf": [{"$ref": "#/components/schemas/Pet"}], "required": ["claws"]},
+        "Tree": {"properties": {"left": {"$ref": "#/components/schemas/Tree"}}}
+    });
+    for (name, is_told) in [("Pet", true), ("Tree", false)] {
+        let schema = json!({"$ref": format!("#/components/schemas/{name}")});
+        let mut document = document("3.1.0", &schema, &components);
+        if !is_told {
+            document["components"]["schemas"].as_object_mut().unwrap().retain(|key, _| key == name);
+        }
+        let loaded = load_with(&document, Policy::default()).unwrap();
+        let told = loaded.warnings.iter().any(|warning| warning.problem == Problem::CyclicSchema);
+        assert_eq!(told, is_told, "{name}: {:?}", loaded.warnings);
+        if is_told {
+            assert_eq!(verdict(&loaded.contract, r#"{"kind":1,"claws":1}"#), "ok");
+            assert_ne!(verdict(&loaded.contract, r#"{"kind":1}"#), "ok");
+        }
+    }
+}
