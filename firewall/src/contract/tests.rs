@@ -446,6 +446,7 @@ fn nothing_that_the_client_chose_is_told() {
     check(product(Value::Object(many)), Err("body.schema body:/attributes maxProperties"), "31");
 }
 
+// kin-openapi#733: decimals are compared as they are written, not as doubles.
 #[test]
 fn prices_are_exact() {
     let shop = shop();

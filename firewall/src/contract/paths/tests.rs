@@ -86,6 +86,7 @@ fn literals_come_first_from_left_to_right_in_any_order() {
     }
 }
 
+// mockforge#775: an empty segment is no value of an expression.
 #[test]
 fn paths_outside_the_contract_are_unknown() {
     let table = table(ROUTES);

@@ -65,6 +65,7 @@ fn look_around_and_back_references_fall_back() {
     }
 }
 
+// libopenapi-validator#292, kin-openapi#985: what cannot be compiled must not let every value pass.
 #[test]
 fn what_cannot_be_enforced_is_refused() {
     for pattern in [

@@ -157,6 +157,7 @@ fn undeclared_names_pass_where_the_policy_says_so() {
     );
 }
 
+// apikit#219, aas-specs-api#313: servers differ in which of two values they take.
 #[test]
 fn repeated_parameters_are_each_checked_where_they_may_be() {
     let parameters = json!([
@@ -347,6 +348,7 @@ fn empty_values_where_they_are_allowed() {
     );
 }
 
+// kin-openapi#624 and #631: a text is tried as each type that its schema allows.
 #[test]
 fn parts_that_may_be_of_several_types_are_chosen_each_for_itself() {
     let either =

@@ -61,6 +61,7 @@ fn check_with(schema: &Value, components: &Value, cases: &[(&str, &str)]) {
     }
 }
 
+// python-openapi#130: an enum without null refuses null, `nullable` beside it or not.
 #[test]
 fn nullable_adds_null_to_the_type_beside_it() {
     check(
