@@ -71,6 +71,17 @@ fn requests_by_their_contract() {
         (post("{"), 400, "body.malformed", ""),
         (post(&deep), 400, "body.too-deep", ""),
         (with_body("POST /notes", "text/plain", "a"), 415, "body.media-type", ""),
+        // mojolicious#261: of two types each reader picks its own.
+        (
+            with_body(
+                "POST /notes",
+                "application/json\r\nContent-Type: text/plain",
+                r#"{"text":"a"}"#,
+            ),
+            415,
+            "body.media-type",
+            "",
+        ),
         (
             with_body("POST /notes", "Application/JSON; charset=UTF-8", r#"{"text":"a"}"#),
             201,
