@@ -118,7 +118,8 @@ pub const fn check_stack(depth_limit: usize) -> usize {
     (2 << 20) + depth_limit * dialect::LEVELS_LIMIT * 1024
 }
 
-/// Reads and compiles a document, which is JSON or YAML 1.2, of OpenAPI 3.0.
+/// Reads and compiles a document of OpenAPI 3.0, 3.1 or 3.2, which is JSON or YAML 1.2, and whatever
+/// files it refers to.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Document to `Contract`: every Object of OpenAPI 3.0 read, every problem found, not the first.
+//! Document to `Contract`: every Object of OpenAPI 3.0, 3.1 and 3.2 read, every problem found, not
+//! the first.
 
 use std::collections::HashSet;
 use std::sync::Arc;
