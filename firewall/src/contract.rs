@@ -113,7 +113,7 @@ pub struct Loaded {
 pub const DEPTH_MAX: usize = 1024;
 
 /// Octets of stack for checking bodies of so many levels: at each, the schemas that speak of one value
-/// may stand [`dialect::LEVELS_LIMIT`] deep, and none takes more than a kibibyte.
+/// may stand as deep as their own limit lets them, and none takes more than a kibibyte.
 pub const fn check_stack(depth_limit: usize) -> usize {
     (2 << 20) + depth_limit * dialect::LEVELS_LIMIT * 1024
 }
