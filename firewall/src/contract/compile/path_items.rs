@@ -1,6 +1,5 @@
 //! Path Item Objects: references to them, their methods, and where their operations are found.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use http::Method;
@@ -28,33 +27,9 @@ impl<'d> Compiler<'d> {
     /// Follows the references from a Path Item Object. What a field means that stands on both sides
     /// is undefined, and some tools take those beside `$ref` alone for the whole; so none may.
     pub(super) fn follow_path_item(&mut self, at: &At<'d>) -> Option<At<'d>> {
-        let mut at = at.clone();
-        let mut seen = BTreeSet::new();
-        while let Some(reference) = at.value.get("$ref") {
-            let place = at.below(reference, "$ref");
-            let Some(text) = reference.as_str() else {
-                self.unexpected(&place, "a string");
-                return None;
-            };
-            for (name, beside) in at.members() {
-                if !matches!(name, "$ref" | "summary" | "description") && !name.starts_with("x-") {
-                    let message = format!("what `{name}` means beside `$ref` is undefined");
-                    self.problem(&beside, Problem::Path(message.into()));
-                }
-            }
-            if !seen.insert(at.place()) {
-                self.problem(&place, Problem::ReferenceCycle);
-                return None;
-            }
-            match self.documents.resolve(&at, text) {
-                Ok(target) => at = target,
-                Err(problem) => {
-                    self.problem(&place, problem);
-                    return None;
-                }
-            }
-        }
-        Some(at)
+        self.follow_telling(at, |name| {
+            Problem::Path(format!("what `{name}` means beside `$ref` is undefined").into())
+        })
     }
 
     /// Reads a path item that no path may refer to.

@@ -131,8 +131,17 @@ impl<'d> Compiler<'d> {
         None
     }
 
-    /// Follows Reference Objects.
+    /// Follows Reference Objects; what stands beside one is told to have no effect.
     pub(super) fn follow(&mut self, at: &At<'d>) -> Option<At<'d>> {
+        self.follow_telling(at, |sibling| Problem::BesideReference(sibling.into()))
+    }
+
+    /// Follows references; `beside` is what there is to tell of a field that stands beside one.
+    pub(super) fn follow_telling(
+        &mut self,
+        at: &At<'d>,
+        beside: impl Fn(&str) -> Problem,
+    ) -> Option<At<'d>> {
         let mut at = at.clone();
         let mut seen = BTreeSet::new();
         while let Some(reference) = at.value.get("$ref") {
@@ -141,11 +150,9 @@ impl<'d> Compiler<'d> {
                 self.unexpected(&place, "a string");
                 return None;
             };
-            for (sibling, beside) in at.members() {
-                if !matches!(sibling, "$ref" | "description" | "summary")
-                    && !sibling.starts_with("x-")
-                {
-                    self.problem(&beside, Problem::BesideReference(sibling.into()));
+            for (name, field) in at.members() {
+                if !matches!(name, "$ref" | "description" | "summary") && !name.starts_with("x-") {
+                    self.problem(&field, beside(name));
                 }
             }
             if !seen.insert(at.place()) {
