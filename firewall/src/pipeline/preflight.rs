@@ -2,8 +2,8 @@
 //! knows whom it trusts.
 //!
 //! Path, query and whichever header fields are there are those of the request that is asked for, and
-//! are checked as its operation's; nothing else is demanded of a preflight. Its answer speaks in status and fields: a body,
-//! which no browser reads, is not passed.
+//! are checked as its operation's; nothing else is demanded of a preflight. Its answer speaks in status
+//! and fields: a body, which no browser reads, is not passed.
 
 use http::{HeaderName, Method, Response};
 use http_body::Body as _;
