@@ -15,6 +15,10 @@ use crate::report::{Stopwatch, say};
 
 /// What the fuzzer's program calls its targets; `canary` is run beside them, and must crash.
 const TARGETS: [&str; 5] = ["document", "json_tape", "parameters", "pattern", "router"];
+/// Inputs of a repeatable run, about ten seconds of one core for each target.
+const INPUTS: [u64; TARGETS.len()] = [4_000, 40_000, 60_000, 1_200, 60_000];
+/// Where libFuzzer's random numbers start in such a run.
+const SEED: u32 = 1;
 const CANARY: &str = "canary";
 /// The canary is found within a second; a machine may be busy.
 const CANARY_SECONDS: u64 = 60;
@@ -47,6 +51,10 @@ pub struct Options {
     /// How long each target runs
     #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// The same inputs in every run instead, a few thousand of each target: a change is judged by
+    /// what it does and not by luck
+    #[arg(long, conflicts_with_all = ["seconds", "input"])]
+    repeatable: bool,
     /// Only this input, as it was written when it was found
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
@@ -67,11 +75,19 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     canary(&program)?;
-    let targets =
-        TARGETS.iter().filter(|name| options.target.as_deref().is_none_or(|it| it == **name));
-    for target in targets {
-        let place = Place::of(target)?;
-        let log = fuzz(&program, target, &place, options.seconds)?;
+    for (target, inputs) in TARGETS.iter().zip(INPUTS) {
+        if options.target.as_deref().is_some_and(|wanted| wanted != *target) {
+            continue;
+        }
+        let (place, bounds) = if options.repeatable {
+            let place = Place::of(&format!("repeatable/{target}"))?;
+            // What an earlier run kept would lead this one elsewhere.
+            place.forget()?;
+            (place, vec![format!("-seed={SEED}"), format!("-runs={inputs}")])
+        } else {
+            (Place::of(target)?, vec![format!("-max_total_time={}", options.seconds)])
+        };
+        let log = fuzz(&program, target, &place, &bounds)?;
         match Outcome::read(&log.text) {
             Outcome::Quiet(figures) if log.succeeded => {
                 say(format_args!("passed  {target:<12} {figures}"));
@@ -94,7 +110,7 @@ fn canary(program: &Path) -> Result<()> {
     let place = Place::of(CANARY)?;
     // What an earlier run found would be no proof.
     place.forget()?;
-    let log = fuzz(program, CANARY, &Place::of(CANARY)?, CANARY_SECONDS)?;
+    let log = fuzz(program, CANARY, &place, &[format!("-max_total_time={CANARY_SECONDS}")])?;
     let is_found = !log.succeeded && log.text.contains("the canary is dead");
     if !is_found {
         show(&log.text);
@@ -120,9 +136,12 @@ impl Place {
         Ok(place)
     }
 
+    /// Empties the folders.
     fn forget(&self) -> Result<()> {
         for folder in [&self.corpus, &self.found] {
-            fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
+            fs::remove_dir_all(folder)
+                .and_then(|()| fs::create_dir(folder))
+                .with_context(|| format!("emptying {}", folder.display()))?;
         }
         Ok(())
     }
@@ -169,11 +188,12 @@ struct Log {
     succeeded: bool,
 }
 
-fn fuzz(program: &Path, target: &str, place: &Place, seconds: u64) -> Result<Log> {
+fn fuzz(program: &Path, target: &str, place: &Place, bounds: &[String]) -> Result<Log> {
     let prefix = format!("-artifact_prefix={}/", place.found.display());
     let output = command(program, target)
         .env("FIREWALL_FUZZ_SEEDS", &place.corpus)
-        .args([prefix, format!("-max_total_time={seconds}"), format!("-max_len={INPUT_LIMIT}")])
+        .args([prefix, format!("-max_len={INPUT_LIMIT}")])
+        .args(bounds)
         .arg("-print_final_stats=1")
         .arg(format!("-dict={}", place.corpus.with_file_name("dictionary").display()))
         .arg(&place.corpus)

@@ -76,6 +76,19 @@ fn what_cannot_be_enforced_is_refused() {
     }
 }
 
+// fancy-regex 0.19 merges repetitions of one class, and loses those that must match.
+#[test]
+fn the_fallback_counts_every_repetition() {
+    for (pattern, accepted, refused) in [
+        (r"^(?=.)[a-z]+[a-z]*[a-z]+[a-z]*[a-z]+$", "abc", "ab"),
+        (r"^(?!0)\w+\S*\w+\S*\w+$", "abc", "zb"),
+        (r"^(?=a)(?:a?b?a?)+$", "ab", "ac"),
+        (r"^(?=\s)(?:\s*\w?\s*)+$", " a b ", " ab-"),
+    ] {
+        check(pattern, &[accepted], &[refused]);
+    }
+}
+
 #[test]
 fn an_exhausted_fallback_is_undecided() {
     let pattern = Pattern::new(r"^(?:(?=a)(?:a|aa))+c$").unwrap();
