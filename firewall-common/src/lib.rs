@@ -6,9 +6,11 @@
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
 #![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
+mod budget;
 pub mod maps;
 mod reason;
 
+pub use budget::{BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Tally, WAYS};
 pub use reason::{Mode, Reason, Reasons, Role, UnknownReason};
 
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned

@@ -30,6 +30,17 @@ pub const POLICIES: Map = Map { name: "POLICIES", entries: crate::POLICIES };
 pub const COUNTERS: Map = Map { name: "COUNTERS", entries: crate::COUNTERS };
 /// The ring buffer of [`DropEvent`](crate::DropEvent)s; its capacity is in octets.
 pub const EVENTS: Map = Map { name: "EVENTS", entries: 1 << 18 };
+/// One [`Budgets`](crate::Budgets).
+pub const BUDGETS: Map = Map { name: "BUDGETS", entries: 1 };
+/// [`BucketSet`](crate::BucketSet)s of each CPU.
+pub const BUCKETS: Map = Map { name: "BUCKETS", entries: crate::BUCKET_SETS };
+/// One [`Tally`](crate::Tally) of each CPU.
+pub const TALLY: Map = Map { name: "TALLY", entries: 1 };
+/// Networks of many hosts behind one address, as [`Payer::mapped`](crate::Payer::mapped), and by how
+/// much their budgets are multiplied.
+pub const MULTIPLIERS: Map = Map { name: "MULTIPLIERS", entries: 1_024 };
+/// [`Payer`](crate::Payer)s in good standing, pre-allocated: about 100 B an entry.
+pub const STANDING: Map = Map { name: "STANDING", entries: 65_536 };
 
 /// The maps that outlive the daemon when they can be pinned: what is banned, what was
 /// counted, and for which interface.

@@ -93,6 +93,21 @@ reasons! {
     T4 = 13, "T4", Drop;
     /// SYN with RST (RFC 9293 3.10.7).
     T5 = 14, "T5", Drop;
+    /// More new connections than the source's budget (RFC 4987 3.1).
+    T15 = 15, "T15", Observe;
+    /// A new connection that was asked for a SYN cookie instead (RFC 4987 3.6).
+    T16 = 16, "T16", Off;
+    /// More ICMP echo requests than the source's budget, or everybody's.
+    C1 = 17, "C1", Observe;
+    /// More ICMP errors than everybody's budget (RFC 4443 2.4); below it they always pass, for paths
+    /// are found by them (RFC 4890 4.3.1).
+    C2 = 18, "C2", Drop;
+    /// More UDP datagrams than the source's budget.
+    B1 = 19, "B1", Observe;
+    /// More packets than the source's budget.
+    B2 = 20, "B2", Off;
+    /// A new connection shed under pressure, its source not being in good standing.
+    S1 = 21, "S1", Drop;
 }
 
 impl Reason {
@@ -151,6 +166,12 @@ impl Reasons {
     #[inline(always)]
     pub const fn bits(self) -> u64 {
         self.0
+    }
+
+    /// The set that has these bits.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
     }
 }
 

@@ -2,19 +2,27 @@
 //! and the kernel through `BPF_PROG_TEST_RUN`.
 #![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "compiled for tests alone")]
 
+mod budgets;
 mod frame;
+mod purse;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
 
-use firewall_common::{Ban, Config, FOREVER, Mode, Policy, Reason, Role, table};
+use firewall_common::{
+    Ban, Budget, Budgeted, Config, FOREVER, Mode, Payer, Policy, Reason, Reasons, Role, table,
+};
 
+use crate::budget::{self, Class};
 use crate::source::{Family, Source};
 use crate::verdict::{Exact, Tables};
 use frame::{
     ACK, FIN, PSH, RST, SYN, TCP, URG, authentication, ethernet, extension, fragment6, ipv4, ipv6,
     tcp, udp, vlan,
 };
+
+pub use purse::HostPurse;
 
 pub const CLEAN4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const BANNED4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -37,6 +45,11 @@ pub struct Case {
     pub bans: Vec<(Prefix, u64)>,
     pub allow: Vec<Prefix>,
     pub modes: Vec<(Reason, Mode)>,
+    /// All others are unlimited.
+    pub budgets: Vec<(Budgeted, Budget)>,
+    /// Whether all new connections are shed of sources that are not in good standing.
+    pub sheds: bool,
+    pub standing: Vec<IpAddr>,
     pub reason: Reason,
     pub observed: Vec<Reason>,
 }
@@ -45,7 +58,8 @@ impl Case {
     fn new(name: &'static str, frame: Vec<u8>, reason: Reason) -> Self {
         let known = frame::known(&frame);
         let (bans, allow, modes, observed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { name, frame, known, bans, allow, modes, reason, observed }
+        let (budgets, sheds, standing) = (Vec::new(), false, Vec::new());
+        Self { name, frame, known, bans, allow, modes, budgets, sheds, standing, reason, observed }
     }
 
     fn ban(mut self, prefix: impl Into<IpAddr>, length: u8, until_ns: u64) -> Self {
@@ -63,6 +77,21 @@ impl Case {
         self
     }
 
+    fn budget(mut self, budgeted: Budgeted, budget: Budget) -> Self {
+        self.budgets.push((budgeted, budget));
+        self
+    }
+
+    fn shed(mut self) -> Self {
+        self.sheds = true;
+        self
+    }
+
+    fn in_standing(mut self, source: impl Into<IpAddr>) -> Self {
+        self.standing.push(source.into());
+        self
+    }
+
     fn observes(mut self, reason: Reason) -> Self {
         self.observed.push(reason);
         self
@@ -75,7 +104,9 @@ impl Case {
             policy = policy.with(reason, mode);
         }
         let config = Config::new();
-        let mut tables = HostTables { config, policy, bans: Vec::new(), allow: self.allow.clone() };
+        let purse = RefCell::new(self.purse());
+        let (bans, allow) = (Vec::new(), self.allow.clone());
+        let mut tables = HostTables { config, policy, bans, allow, purse };
         for &(prefix, until_mono_ns) in &self.bans {
             tables.config.tables |= match prefix {
                 (IpAddr::V4(_), 32) => table::BAN4,
@@ -92,6 +123,19 @@ impl Case {
         }
         tables
     }
+
+    fn purse(&self) -> HostPurse {
+        let mut purse = HostPurse { now_ns: NOW_NS, ..HostPurse::default() };
+        for &(budgeted, budget) in &self.budgets {
+            purse.budgets = purse.budgets.with(budgeted, budget);
+        }
+        if self.sheds {
+            purse.budgets.shed_until_mono_ns = FOREVER;
+            purse.budgets.shed = u32::MAX;
+        }
+        purse.standing = self.standing.iter().map(|source| payer(*source)).collect();
+        purse
+    }
 }
 
 /// What the maps are to the kernel's program.
@@ -101,6 +145,18 @@ pub struct HostTables {
     pub policy: Policy,
     bans: Vec<(Prefix, Ban)>,
     allow: Vec<Prefix>,
+    purse: RefCell<HostPurse>,
+}
+
+const NOW_NS: u64 = 1_000_000_000;
+
+/// Who pays for what comes from an address.
+pub fn payer(address: IpAddr) -> Payer {
+    let source = match address {
+        IpAddr::V4(address) => Source::v4(address.octets()),
+        IpAddr::V6(address) => Source::v6(address.octets()),
+    };
+    budget::payer(source).unwrap()
 }
 
 impl Tables for HostTables {
@@ -115,7 +171,7 @@ impl Tables for HostTables {
     }
 
     fn now_ns(&self) -> u64 {
-        1_000_000_000
+        NOW_NS
     }
 
     fn exact(&self, table: Exact, source: Source) -> Option<u64> {
@@ -149,6 +205,11 @@ impl Tables for HostTables {
     }
 
     fn count_drop(&self, _: u64) {}
+
+    fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
+        let charge = |payer| budget::charge(&mut *self.purse.borrow_mut(), class, payer, asked);
+        budget::payer(source).map_or(Reasons::NONE, charge)
+    }
 }
 
 fn contains((network, bits): Prefix, source: Source) -> bool {
@@ -173,6 +234,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(bans());
     cases.extend(allowlist());
     cases.extend(modes());
+    cases.extend(budgets::all());
     cases.extend(bypasses());
     cases
 }

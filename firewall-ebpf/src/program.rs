@@ -15,7 +15,9 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     bindings::xdp_md,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    helpers::{
+        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    },
     macros::{map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -23,9 +25,10 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Policy, Reason, counter,
-    maps, policy_index,
+    Ban, BucketSet, Budgets, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Payer,
+    Policy, Reason, Reasons, Tally, counter, maps, policy_index,
 };
+use firewall_ebpf::budget::{self, Class, Purse};
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Exact, Tables, verdict};
@@ -58,6 +61,18 @@ static POLICIES: Array<Policy> = Array::with_max_entries(maps::POLICIES.entries,
 static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(maps::COUNTERS.entries, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
+
+#[map]
+static BUDGETS: Array<Budgets> = Array::with_max_entries(maps::BUDGETS.entries, 0);
+#[map]
+static BUCKETS: PerCpuArray<BucketSet> = PerCpuArray::with_max_entries(maps::BUCKETS.entries, 0);
+#[map]
+static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(maps::TALLY.entries, 0);
+#[map]
+static MULTIPLIERS: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(maps::MULTIPLIERS.entries, 0);
+#[map]
+static STANDING: HashMap<Payer, u32> = HashMap::with_max_entries(maps::STANDING.entries, 0);
 
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
@@ -378,6 +393,77 @@ impl Tables for Maps {
                 options(nostack),
             );
         }
+    }
+
+    #[inline(always)]
+    fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
+        match budget::payer(source) {
+            Some(Payer { word, family }) => {
+                Reasons::from_bits(charge(class as u32, family, word, asked.bits()))
+            }
+            None => Reasons::NONE,
+        }
+    }
+}
+
+/// Charges a packet to its payer; gives the bits of the reasons that object.
+///
+/// Exported, because the verifier walks a global function once, whatever led to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn charge(class: u32, family: u64, word: u64, asked: u64) -> u64 {
+    let Some(&class) = Class::ALL.iter().find(|known| **known as u32 == class) else {
+        return 0;
+    };
+    budget::charge(&mut PurseMaps, class, Payer { word, family }, Reasons::from_bits(asked)).bits()
+}
+
+/// The program's maps as purse: of this CPU, on which nothing interrupts the program.
+struct PurseMaps;
+
+impl Purse for PurseMaps {
+    #[inline(always)]
+    fn budgets(&self) -> Budgets {
+        match BUDGETS.get_ptr(0) {
+            // SAFETY: a map's value stays valid while the program runs; what is written meanwhile
+            // is seen in parts, each of which is a budget.
+            Some(budgets) => unsafe { *budgets },
+            None => Budgets::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes nothing and gives a number.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn multiplier(&self, payer: Payer) -> u32 {
+        let key = RangeKey { reserved: 0, prefix_length: 128, words: payer.mapped() };
+        MULTIPLIERS.get(key.v6()).copied().unwrap_or(1)
+    }
+
+    #[inline(always)]
+    fn is_in_standing(&self, payer: Payer) -> bool {
+        STANDING.get_ptr(&payer).is_some()
+    }
+
+    #[inline(always)]
+    fn set(&mut self, index: u32) -> Option<&mut BucketSet> {
+        // SAFETY: the value is this CPU's own, and nobody else's while the program runs.
+        BUCKETS.get_ptr_mut(index).map(|set| unsafe { &mut *set })
+    }
+
+    #[inline(always)]
+    fn tally(&mut self) -> Option<&mut Tally> {
+        // SAFETY: as above.
+        TALLY.get_ptr_mut(0).map(|tally| unsafe { &mut *tally })
     }
 }
 

@@ -18,6 +18,9 @@ const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8;
 pub(crate) const IPV4_LENGTH: usize = 20;
 pub(crate) const IPV6_LENGTH: usize = 40;
 pub(crate) const PROTOCOL_TCP: u8 = 6;
+pub(crate) const PROTOCOL_UDP: u8 = 17;
+pub(crate) const PROTOCOL_ICMP: u8 = 1;
+pub(crate) const PROTOCOL_ICMPV6: u8 = 58;
 
 /// The address that a packet says it comes from.
 ///

@@ -2,6 +2,7 @@
 
 use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
+use crate::budget::{self, Class};
 use crate::packet::{Packet, field};
 use crate::source::{
     Family, IPV4_LENGTH, IPV6_LENGTH, PROTOCOL_TCP, Payload, Source, Transport, payload,
@@ -44,6 +45,9 @@ pub trait Tables {
 
     /// Counts one packet dropped by the ban.
     fn count_drop(&self, hit: Self::Hit);
+
+    /// Charges a packet to its source's budgets; see [`budget::charge`].
+    fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons;
 }
 
 /// What becomes of a packet, and why.
@@ -72,6 +76,7 @@ struct Inspection<H> {
     policy: Policy,
     observed: Reasons,
     source: Source,
+    class: Class,
     /// The ban that drops the packet.
     hit: Option<H>,
 }
@@ -88,10 +93,14 @@ pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
         policy: tables.policy(),
         observed: Reasons::NONE,
         source: Source::NONE,
+        class: Class::Other,
         hit: None,
     };
-    let found = inspection.frame(packet, tables);
-    let Inspection { config, policy, observed, source, hit } = inspection;
+    let mut found = inspection.frame(packet, tables);
+    if found.is_ok() {
+        found = inspection.budgets(tables);
+    }
+    let Inspection { config, policy, observed, source, hit, .. } = inspection;
     let slot = policy.slot;
     if found.is_ok() && observed.is_empty() {
         return Verdict { reason: Reason::Passed, observed, source, slot };
@@ -244,7 +253,11 @@ impl<H: Copy> Inspection<H> {
     ) -> Result<(), Reason> {
         match transport {
             Some(transport) if transport.protocol == PROTOCOL_TCP => self.tcp(packet, transport),
-            _ => Ok(()),
+            Some(transport) => {
+                self.class = budget::class(packet, transport);
+                Ok(())
+            }
+            None => Ok(()),
         }
     }
 
@@ -285,6 +298,28 @@ impl<H: Copy> Inspection<H> {
         }
         if flags & (SYN | RST) == SYN | RST {
             self.object(Reason::T5)?;
+        }
+        if flags & (SYN | ACK) == SYN {
+            self.class = Class::Syn;
+        }
+        Ok(())
+    }
+
+    /// The budgets that a packet of this class has; none of them is asked for where all are off.
+    #[inline(always)]
+    fn budgets<T: Tables<Hit = H>>(&mut self, tables: &T) -> Result<(), Reason> {
+        let asked = self.class.asked(&self.policy);
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let objecting = tables.charge(self.class, self.source, asked);
+        if objecting.is_empty() {
+            return Ok(());
+        }
+        for reason in budget::ORDER {
+            if objecting.holds(reason) {
+                self.object(reason)?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod budgets;
 mod events;
 mod log;
 mod maps;
@@ -13,6 +14,7 @@ mod pin;
 
 use std::error::Error;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,8 +27,10 @@ use ipnet::IpNet;
 
 use crate::clock::Monotonic;
 pub use attach::{InterfaceReport, Mode};
+use budgets::BudgetMaps;
+pub use budgets::Limits;
 pub use events::Events;
-pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
+pub use firewall_common::{Ban, Budget, Budgeted, DropEvent, Mode as Check, Reason, Tally};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
@@ -71,6 +75,7 @@ pub struct Options {
     pub checks: Vec<(Reason, Check)>,
     /// Sources that nothing drops; at most 1,024 networks of each family.
     pub allow: Vec<IpNet>,
+    pub limits: Limits,
     /// What the program itself logs; nothing by default, at which it costs nothing.
     pub log: Option<LogLevel>,
 }
@@ -83,6 +88,7 @@ impl Default for Options {
             bans: BanMode::default(),
             checks: Vec::new(),
             allow: Vec::new(),
+            limits: Limits::default(),
             log: None,
         }
     }
@@ -135,6 +141,7 @@ impl KernelError {
 pub struct Kernel {
     program: Ebpf,
     tables: Tables,
+    budgets: BudgetMaps,
     interfaces: Vec<InterfaceReport>,
     pinning: Pinning,
     events: Option<Events>,
@@ -167,6 +174,7 @@ impl Kernel {
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
         let policy = policy(options, Role::default());
         let mut tables = Tables::open(&mut program, policy, &options.allow)?;
+        let budgets = BudgetMaps::open(&mut program, &options.limits)?;
         for name in &options.interfaces {
             let index = netlink::interface_index(name);
             if let Some(index) = index.map_err(|source| KernelError::Netlink { source })? {
@@ -181,7 +189,7 @@ impl Kernel {
         let attached = attach::attach(xdp(&mut program)?, &options.interfaces, pins.as_ref())?;
         let (interfaces, links) = attached;
         let events = Some(events);
-        Ok(Self { program, tables, interfaces, pinning, events, log, _links: links })
+        Ok(Self { program, tables, budgets, interfaces, pinning, events, log, _links: links })
     }
 
     /// Every interface that was asked for, and those adopted that were not.
@@ -216,6 +224,36 @@ impl Kernel {
     /// Every ban in the kernel, those past their deadline included; also those adopted.
     pub fn bans(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
         self.tables.bans()
+    }
+
+    /// Budgets and multipliers from now on. What was spent of earlier ones is forgotten.
+    pub fn limit(&mut self, limits: &Limits) -> Result<(), KernelError> {
+        self.budgets.limit(limits)
+    }
+
+    /// Sheds new connections of sources that are not in good standing: so many of 2^32, the highest
+    /// value all of them. It ends at that moment unless it is said again.
+    pub fn shed(&mut self, share: u32, until: Monotonic) -> Result<(), KernelError> {
+        self.budgets.shed(share, until)
+    }
+
+    /// Puts an address, or the /64 of an IPv6 address, into good standing.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::Full`] when 65,536 are.
+    pub fn stand(&mut self, source: IpAddr) -> Result<(), KernelError> {
+        self.budgets.stand(source)
+    }
+
+    /// Takes it out of good standing; false if it was not in.
+    pub fn fall(&mut self, source: IpAddr) -> Result<bool, KernelError> {
+        self.budgets.fall(source)
+    }
+
+    /// New connections that came as far as the budgets, since the program was loaded.
+    pub fn tally(&self) -> Result<Tally, KernelError> {
+        self.budgets.tally()
     }
 
     /// What was counted since the maps were made, which is before this daemon if they were adopted.

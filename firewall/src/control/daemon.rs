@@ -267,6 +267,7 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
+    control.enforcement.borrow_mut().limit(&loaded.settings);
     control.rulesets.store(Arc::new(loaded.ruleset));
     *watched = Watched::new(loaded.files);
     control.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));

@@ -101,6 +101,15 @@ impl Enforcement {
         }
     }
 
+    /// Budgets as these settings have them, from now on.
+    pub fn limit(&mut self, settings: &Settings) {
+        if let Some(kernel) = &mut self.kernel
+            && let Err(error) = kernel.limit(&settings.limits_of_packets)
+        {
+            tracing::error!(error = %Causes(&error), "the kernel's budgets cannot be written");
+        }
+    }
+
     pub fn reasons(&self) -> &[String] {
         &self.reasons
     }
@@ -214,6 +223,7 @@ fn options(settings: &Settings) -> kernel::Options {
             .collect(),
         // A ban of a range must not take a proxy's other clients with it.
         allow: settings.exempt().collect(),
+        limits: settings.limits_of_packets.clone(),
         log: match settings.kernel_log {
             KernelLog::Off => None,
             KernelLog::Error => Some(LogLevel::Error),

@@ -15,8 +15,10 @@ use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
-use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
-use crate::kernel::Reason;
+use crate::control::config::{
+    Api, Bans, Budgets, ConfigFile, Limits, Management, Pressure, Rate, Standing,
+};
+use crate::kernel::{self, Budget, Budgeted, Reason};
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
@@ -55,6 +57,9 @@ pub struct Settings {
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
     pub kernel_checks: Vec<(Reason, Mode)>,
+    pub limits_of_packets: kernel::Limits,
+    pub pressure: Pressure,
+    pub standing: Standing,
     pub state_dir: Option<PathBuf>,
     pub admin_socket: PathBuf,
     pub metrics: Option<SocketAddr>,
@@ -92,6 +97,12 @@ pub enum SettingsError {
     Durations { source: ThresholdError },
     #[error("kernel.checks: {found:?} is no check: expected one of {}", known_checks())]
     Check { found: String },
+    #[error("kernel.budgets.cgnat: expected no more than {MULTIPLIERS} networks, found {found}")]
+    Multipliers { found: usize },
+    #[error("kernel.budgets.cgnat: expected no longer prefix than a /64, found {network}")]
+    LongMultiplier { network: IpNet },
+    #[error("kernel.pressure.{key}: expected {expected}")]
+    Levels { key: &'static str, expected: &'static str },
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -125,12 +136,16 @@ impl Settings {
         let mut problems = out_of_bounds(&file, workers);
         let mut or_problem = |problem: SettingsError| problems.push(problem);
         let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
+        let limits_of_packets = packets(&file.kernel.budgets).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let management = management(file.management).map_err(&mut or_problem).ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
-        let (Some(kernel_checks), Some(threshold), Some(management), Some(api), true) =
-            (kernel_checks, threshold, management, api, problems.is_empty())
+        let (Some(kernel_checks), Some(limits_of_packets), Some(threshold)) =
+            (kernel_checks, limits_of_packets, threshold)
         else {
+            return Err(SettingsErrors(problems));
+        };
+        let (Some(management), Some(api), true) = (management, api, problems.is_empty()) else {
             return Err(SettingsErrors(problems));
         };
         Ok(Self {
@@ -147,6 +162,9 @@ impl Settings {
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
             kernel_checks,
+            limits_of_packets,
+            pressure: file.kernel.pressure,
+            standing: file.kernel.standing,
             state_dir: file.state.dir,
             admin_socket: file.admin.socket,
             metrics: file.metrics.listen,
@@ -193,6 +211,8 @@ impl Settings {
             ("kernel.pin_dir", self.pin_dir != other.pin_dir),
             ("kernel.log", self.kernel_log != other.kernel_log),
             ("kernel.checks", self.kernel_checks != other.kernel_checks),
+            ("kernel.pressure", self.pressure != other.pressure),
+            ("kernel.standing", self.standing != other.standing),
             ("state.dir", self.state_dir != other.state_dir),
             ("admin.socket", self.admin_socket != other.admin_socket),
             ("metrics.listen", self.metrics != other.metrics),
@@ -238,6 +258,62 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
     written.iter().map(check).collect()
 }
 
+/// Networks that the kernel's table has room for.
+const MULTIPLIERS: usize = 1_024;
+/// No interface receives more packets in a second.
+const RATE_MAX: usize = 1_000_000_000;
+
+fn packets(budgets: &Budgets) -> Result<kernel::Limits, SettingsError> {
+    if budgets.cgnat.len() > MULTIPLIERS {
+        return Err(SettingsError::Multipliers { found: budgets.cgnat.len() });
+    }
+    let is_long = |network: &&IpNet| network.addr().is_ipv6() && network.prefix_len() > 64;
+    if let Some(&network) = budgets.cgnat.keys().find(is_long) {
+        return Err(SettingsError::LongMultiplier { network });
+    }
+    let limits = rates(budgets)
+        .map(|(budgeted, _, Rate { rate, burst })| (budgeted, Budget::per_second(rate, burst)));
+    Ok(kernel::Limits {
+        budgets: limits.to_vec(),
+        multipliers: budgets.cgnat.iter().map(|(net, times)| (net.trunc(), *times)).collect(),
+    })
+}
+
+fn rates(budgets: &Budgets) -> [(Budgeted, &'static str, Rate); 6] {
+    [
+        (Budgeted::Syn, "kernel.budgets.syn", budgets.syn),
+        (Budgeted::Udp, "kernel.budgets.udp", budgets.udp),
+        (Budgeted::Echo, "kernel.budgets.echo", budgets.echo),
+        (Budgeted::Packets, "kernel.budgets.packets", budgets.packets),
+        (Budgeted::EveryEcho, "kernel.budgets.every_echo", budgets.every_echo),
+        (Budgeted::EveryError, "kernel.budgets.every_error", budgets.every_error),
+    ]
+}
+
+/// What of the levels cannot be meant.
+fn levels(pressure: &Pressure) -> Vec<SettingsError> {
+    let Pressure { seats, lag, overflows, shed, .. } = pressure;
+    let is_share = |share: &f64| (0.0..=1.0).contains(share);
+    [
+        (
+            "seats",
+            "three shares from 0 to 1 that rise",
+            seats.is_sorted() && seats.iter().all(is_share),
+        ),
+        (
+            "shed",
+            "three shares from 0 to 1 that rise",
+            shed.is_sorted() && shed.iter().all(is_share),
+        ),
+        ("lag", "three durations that rise", lag.is_sorted_by_key(|span| span.0)),
+        ("overflows", "three numbers that rise", overflows.is_sorted()),
+    ]
+    .into_iter()
+    .filter(|(.., is_sound)| !is_sound)
+    .map(|(key, expected, _)| SettingsError::Levels { key, expected })
+    .collect()
+}
+
 /// The numbers that are out of their bounds.
 fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
     let (limits, bans, most) = (&file.limits, &file.bans, usize::MAX);
@@ -264,10 +340,23 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         let connections = api.upstream_limits.connections;
         bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
     }
+    for (_, key, Rate { rate, burst }) in rates(&file.kernel.budgets) {
+        bounds.push((key, "a rate of 1 to 1000000000", rate as usize, 1, RATE_MAX));
+        bounds.push((key, "a burst of 1 to 1000000000", burst as usize, 1, RATE_MAX));
+    }
+    for times in file.kernel.budgets.cgnat.values() {
+        bounds.push(("kernel.budgets.cgnat", "1 to 1000000", *times as usize, 1, 1_000_000));
+    }
+    let requests = file.kernel.standing.requests as usize;
+    bounds.push(("kernel.standing.requests", "at least 1", requests, 1, most));
+    let decay_ms = usize::try_from(file.kernel.standing.decay.0.as_millis()).unwrap_or(most);
+    bounds.push(("kernel.standing.decay", "at least 1 ms", decay_ms, 1, most));
+    let levels = levels(&file.kernel.pressure);
     bounds
         .into_iter()
         .filter(|(_, _, found, least, most)| !(least..=most).contains(&found))
         .map(|(key, expected, found, ..)| SettingsError::Bound { key, expected, found })
+        .chain(levels)
         .collect()
 }
 
@@ -374,6 +463,65 @@ mod tests {
         for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
+    }
+
+    #[test]
+    fn budgets_and_levels_at_their_bounds() {
+        for (accepted, refused, part) in [
+            (
+                "[kernel.budgets]\nsyn = { rate = 1, burst = 1 }\n",
+                "[kernel.budgets]\nsyn = { rate = 0, burst = 1 }\n",
+                "kernel.budgets.syn",
+            ),
+            (
+                "[kernel.budgets]\nudp = { rate = 1000000000, burst = 1000000000 }\n",
+                "[kernel.budgets]\nudp = { rate = 1, burst = 1000000001 }\n",
+                "kernel.budgets.udp",
+            ),
+            (
+                "[kernel.budgets.cgnat]\n\"2001:db8::/64\" = 1\n",
+                "[kernel.budgets.cgnat]\n\"2001:db8::/65\" = 1\n",
+                "no longer prefix than a /64",
+            ),
+            (
+                "[kernel.budgets.cgnat]\n\"192.0.2.0/32\" = 1000000\n",
+                "[kernel.budgets.cgnat]\n\"192.0.2.0/32\" = 0\n",
+                "kernel.budgets.cgnat",
+            ),
+            (
+                "[kernel.pressure]\nshed = [0.0, 0.5, 1.0]\n",
+                "[kernel.pressure]\nshed = [0.0, 0.5, 1.1]\n",
+                "kernel.pressure.shed",
+            ),
+            (
+                "[kernel.pressure]\nlag = [\"1s\", \"1s\", \"2s\"]\n",
+                "[kernel.pressure]\nlag = [\"2s\", \"1s\", \"2s\"]\n",
+                "kernel.pressure.lag",
+            ),
+            (
+                "[kernel.standing]\nrequests = 1\n",
+                "[kernel.standing]\nrequests = 0\n",
+                "kernel.standing.requests",
+            ),
+        ] {
+            assert_eq!(problems(&format!("{SOUND}{accepted}")), Vec::<String>::new(), "{accepted}");
+            let found = problems(&format!("{SOUND}{refused}"));
+            assert!(found.iter().any(|problem| problem.contains(part)), "{refused}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_may_change_while_it_runs_and_the_levels_may_not() {
+        let settings = |text: &str| {
+            let file = ConfigFile::parse(Path::new("f.toml"), &format!("{SOUND}{text}")).unwrap();
+            Settings::of(file).unwrap()
+        };
+        let plain = settings("");
+        let budget = settings("[kernel.budgets]\nsyn = { rate = 1, burst = 1 }\n");
+        assert_eq!(plain.fixed_difference(&budget), None);
+        assert_ne!(plain.limits_of_packets, budget.limits_of_packets);
+        let levels = settings("[kernel.pressure]\nsyns = 1\n");
+        assert_eq!(plain.fixed_difference(&levels), Some("kernel.pressure"));
     }
 
     #[test]

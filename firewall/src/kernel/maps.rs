@@ -219,7 +219,7 @@ pub(super) fn take(program: &mut Ebpf, map: &'static str) -> Result<Map, KernelE
     program.take_map(map).ok_or(KernelError::NoMap { map })
 }
 
-fn open<M>(program: &mut Ebpf, declared: Declared) -> Result<M, KernelError>
+pub(super) fn open<M>(program: &mut Ebpf, declared: Declared) -> Result<M, KernelError>
 where
     M: TryFrom<Map, Error = MapError>,
 {
@@ -256,7 +256,7 @@ pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), Kernel
     if is_ours { Ok(()) } else { Err(KernelError::ForeignMap { path: path.to_owned() }) }
 }
 
-fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelError {
+pub(super) fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelError {
     const E2BIG: i32 = 7;
     const ENOSPC: i32 = 28;
     if let MapError::SyscallError(error) = &source
@@ -267,6 +267,6 @@ fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelErr
     failed(declared, "take a value", source)
 }
 
-fn failed(declared: Declared, action: &'static str, source: MapError) -> KernelError {
+pub(super) fn failed(declared: Declared, action: &'static str, source: MapError) -> KernelError {
     KernelError::Map { map: declared.name, action, source }
 }

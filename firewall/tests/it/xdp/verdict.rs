@@ -27,6 +27,7 @@ fn unpinned() -> Options {
 fn options(case: &Case) -> Options {
     let mut options = unpinned();
     options.allow = case.allow.iter().copied().map(net).collect();
+    options.limits.budgets.clone_from(&case.budgets);
     for &(reason, mode) in &case.modes {
         match (reason, mode) {
             (Reason::Ban | Reason::BanRange, Check::Observe) => options.bans = BanMode::Observe,
@@ -107,7 +108,17 @@ fn check_bans(kernel: &mut Kernel, case: &Case) {
     for &(prefix, until_ns) in &case.bans {
         kernel.ban(net(prefix), Monotonic::from_ns(until_ns)).unwrap();
     }
+    if case.sheds {
+        kernel.shed(u32::MAX, Monotonic::NEVER).unwrap();
+    }
+    for &source in &case.standing {
+        kernel.stand(source).unwrap();
+    }
     check(kernel, case);
+    for &source in &case.standing {
+        assert!(kernel.fall(source).unwrap() && !kernel.fall(source).unwrap());
+    }
+    kernel.shed(0, Monotonic::from_ns(0)).unwrap();
     let targets = case.bans.iter().map(|&(prefix, _)| net(prefix));
     let drops: u64 = targets.clone().map(|net| kernel.drops(net).unwrap().unwrap()).sum();
     assert_eq!(drops, banned(kernel) - before, "drops of the bans of {}", case.name);
@@ -153,6 +164,9 @@ fn headers_outside_of_the_linear_buffer_are_read() {
                 continue;
             }
             let linear = u32::try_from(linear).unwrap();
+            if case.sheds {
+                continue;
+            }
             let probe = kernel.probe_split(&case.frame, linear).unwrap();
             let expected = verdict(case.frame.as_slice(), &case.tables()).drops();
             assert_eq!(probe.is_dropped, expected, "{}, {linear} octets linear", case.name);

@@ -1,0 +1,288 @@
+//! Whether a packet is still within its source's budget, and within everybody's.
+//!
+//! Buckets lie in an array of fixed size, on each CPU one of its own: a flood makes no state, takes
+//! no lock, and can make nobody else's bucket emptier. What it can do is to take the place of a
+//! bucket that owes little, whose owner then starts with a full one.
+
+use firewall_common::{
+    BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Policy, Reason, Reasons, Tally,
+};
+
+use crate::packet::Packet;
+use crate::source::{Family, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP, Source, Transport};
+
+/// What a packet is to the budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Class {
+    Other = 0,
+    /// A new TCP connection.
+    Syn = 1,
+    Udp = 2,
+    /// An ICMP echo request.
+    Echo = 3,
+    /// An ICMP error message.
+    Error = 4,
+}
+
+impl Class {
+    pub const ALL: [Self; 5] = [Self::Other, Self::Syn, Self::Udp, Self::Echo, Self::Error];
+
+    /// The reasons for which a packet of this class may be refused here.
+    #[inline(always)]
+    const fn reasons(self) -> Reasons {
+        let reasons = Reasons::NONE.with(Reason::B2);
+        match self {
+            Self::Other => reasons,
+            Self::Syn => reasons.with(Reason::S1).with(Reason::T15),
+            Self::Udp => reasons.with(Reason::B1),
+            Self::Echo => reasons.with(Reason::C1),
+            Self::Error => reasons.with(Reason::C2),
+        }
+    }
+
+    /// Those of them that are not off.
+    #[inline(always)]
+    pub const fn asked(self, policy: &Policy) -> Reasons {
+        let on = policy.drop.bits() | policy.observe.bits();
+        Reasons::from_bits(on & self.reasons().bits())
+    }
+}
+
+/// The class of a packet that is not TCP. Neighbour discovery (RFC 4861) is in none that has a budget.
+#[inline(always)]
+pub(crate) fn class<P: Packet + ?Sized>(packet: &P, transport: Transport) -> Class {
+    let Transport { protocol, offset, is_far, .. } = transport;
+    if protocol == PROTOCOL_UDP {
+        return Class::Udp;
+    }
+    if protocol != PROTOCOL_ICMP && protocol != PROTOCOL_ICMPV6 {
+        return Class::Other;
+    }
+    let read = if is_far { packet.read_far::<1>(offset) } else { packet.read::<1>(offset) };
+    match (protocol, read) {
+        (PROTOCOL_ICMP, Some([8])) | (PROTOCOL_ICMPV6, Some([128])) => Class::Echo,
+        // Unreachable (with "fragmentation needed"), time exceeded, parameter problem (RFC 792);
+        // those and "packet too big" (RFC 4443 3).
+        (PROTOCOL_ICMP, Some([3 | 11 | 12])) | (PROTOCOL_ICMPV6, Some([1..=4])) => Class::Error,
+        _ => Class::Other,
+    }
+}
+
+/// The reasons that may object here, in the order in which they are heard.
+pub const ORDER: [Reason; 6] =
+    [Reason::S1, Reason::T15, Reason::B1, Reason::C1, Reason::C2, Reason::B2];
+
+/// Who pays for what comes from `source`; nobody if it is none.
+#[inline(always)]
+pub const fn payer(source: Source) -> Option<Payer> {
+    let [word, _] = source.words();
+    match source.family {
+        Family::V4 => Some(Payer { word, family: 4 }),
+        Family::V6 => Some(Payer { word, family: 6 }),
+        Family::None => None,
+    }
+}
+
+/// Where budgets, and what was spent of them, are kept.
+pub trait Purse {
+    fn budgets(&self) -> Budgets;
+
+    /// The time in nanoseconds on `CLOCK_MONOTONIC`, as of the last tick.
+    fn now_ns(&self) -> u64;
+
+    /// A number that nobody can foresee.
+    fn random(&self) -> u32;
+
+    /// By how much the payer's budgets are multiplied, at least 1.
+    fn multiplier(&self, payer: Payer) -> u32;
+
+    /// Whether the payer is in good standing.
+    fn is_in_standing(&self, payer: Payer) -> bool;
+
+    /// The set of buckets at an index below [`BUCKET_SETS`].
+    fn set(&mut self, index: u32) -> Option<&mut BucketSet>;
+
+    fn tally(&mut self) -> Option<&mut Tally>;
+}
+
+/// Charges a packet of this class to its payer, and gives those of the reasons `asked` that object.
+/// What is refused is not paid for.
+#[inline(always)]
+pub fn charge<P: Purse>(purse: &mut P, class: Class, payer: Payer, asked: Reasons) -> Reasons {
+    let budgets = purse.budgets();
+    let now_ns = purse.now_ns();
+    let mut objecting = Reasons::NONE;
+    let mut account = Account { purse, budgets: &budgets, payer, now_ns };
+    let own = match class {
+        Class::Syn => {
+            if account.is_shed(asked.holds(Reason::S1)) {
+                objecting = objecting.with(Reason::S1);
+            }
+            Some((Reason::T15, Budgeted::Syn))
+        }
+        Class::Udp => Some((Reason::B1, Budgeted::Udp)),
+        Class::Echo => Some((Reason::C1, Budgeted::Echo)),
+        Class::Error | Class::Other => None,
+    };
+    if let Some((reason, budgeted)) = own
+        && asked.holds(reason)
+        && !account.pays(budgeted)
+    {
+        objecting = objecting.with(reason);
+    }
+    let (everybodys, budgeted) = match class {
+        Class::Echo => (Reason::C1, Budgeted::EveryEcho),
+        _ => (Reason::C2, Budgeted::EveryError),
+    };
+    // What a source may not send must not be taken from the others.
+    if asked.holds(everybodys) && objecting.is_empty() && !account.all_pay(budgeted) {
+        objecting = objecting.with(everybodys);
+    }
+    if asked.holds(Reason::B2) && !account.pays(Budgeted::Packets) {
+        objecting = objecting.with(Reason::B2);
+    }
+    objecting
+}
+
+struct Account<'a, P> {
+    purse: &'a mut P,
+    budgets: &'a Budgets,
+    payer: Payer,
+    now_ns: u64,
+}
+
+impl<P: Purse> Account<'_, P> {
+    /// Whether this new connection is one of those that are shed.
+    #[inline(always)]
+    fn is_shed(&mut self, is_asked: bool) -> bool {
+        let is_pressed = is_asked && self.now_ns < self.budgets.shed_until_mono_ns;
+        let is_drawn = is_pressed && self.purse.random() <= self.budgets.shed;
+        let is_spared = is_drawn && self.purse.is_in_standing(self.payer);
+        if let Some(tally) = self.purse.tally() {
+            tally.syns = tally.syns.wrapping_add(1);
+            tally.spared = tally.spared.wrapping_add(u64::from(is_spared));
+        }
+        is_drawn && !is_spared
+    }
+
+    /// Pays from the payer's own bucket; false if it cannot.
+    #[inline(always)]
+    fn pays(&mut self, budgeted: Budgeted) -> bool {
+        let budget = self.budgets.of(budgeted);
+        let owner = owner(self.payer, budgeted, self.budgets.seeds);
+        let (payer, now_ns) = (self.payer, self.now_ns);
+        // The low bits choose the set, all of them the bucket.
+        #[expect(clippy::cast_possible_truncation, reason = "masked")]
+        let index = owner as u32 & (BUCKET_SETS - 1);
+        let Some(set) = self.purse.set(index) else {
+            return true;
+        };
+        let (way, settled_ns) = bucket(set, owner);
+        if let Some(paid_ns) = spend(settled_ns, now_ns, budget) {
+            put(set, way, owner, paid_ns);
+            return true;
+        }
+        // Only a source that has used up its own budget is sought among networks.
+        if self.budgets.has_multipliers == 0 {
+            return false;
+        }
+        let multiplier = self.purse.multiplier(payer);
+        let Some(paid_ns) = spend_more(settled_ns, now_ns, budget, multiplier) else {
+            return false;
+        };
+        if let Some(set) = self.purse.set(index) {
+            put(set, way, owner, paid_ns);
+        }
+        true
+    }
+
+    /// Pays from everybody's bucket.
+    #[inline(always)]
+    fn all_pay(&mut self, budgeted: Budgeted) -> bool {
+        let (budget, now_ns) = (self.budgets.of(budgeted), self.now_ns);
+        let Some(tally) = self.purse.tally() else {
+            return true;
+        };
+        let settled_ns = match budgeted {
+            Budgeted::EveryEcho => &mut tally.echo_settled_mono_ns,
+            _ => &mut tally.error_settled_mono_ns,
+        };
+        match spend(*settled_ns, now_ns, budget) {
+            Some(paid) => {
+                *settled_ns = paid;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// When what is spent is earned again after one more packet; none if that is more than may be owed.
+#[inline(always)]
+const fn spend(settled_ns: u64, now_ns: u64, budget: Budget) -> Option<u64> {
+    if budget.interval_ns == 0 {
+        return Some(settled_ns);
+    }
+    let from_ns = if settled_ns > now_ns { settled_ns } else { now_ns };
+    let paid_ns = from_ns.saturating_add(budget.interval_ns);
+    if paid_ns.saturating_sub(now_ns) <= budget.burst_ns { Some(paid_ns) } else { None }
+}
+
+/// The same of a source whose own budget is used up: beyond it packets cost a `multiplier`th, and
+/// may be owed until all that was sent is so many times the burst.
+#[inline(always)]
+const fn spend_more(settled_ns: u64, now_ns: u64, budget: Budget, multiplier: u32) -> Option<u64> {
+    if multiplier <= 1 {
+        return None;
+    }
+    let multiplier = multiplier as u64;
+    let interval_ns = budget.interval_ns / multiplier;
+    let burst_ns = budget.burst_ns + (budget.burst_ns - budget.burst_ns / multiplier);
+    // Nothing is for nothing: at an interval of zero nothing would ever be refused.
+    let interval_ns = if interval_ns == 0 { 1 } else { interval_ns };
+    spend(settled_ns, now_ns, Budget { interval_ns, burst_ns })
+}
+
+/// The place of the owner's bucket in its set, and what stands in it. An owner without one gets the
+/// place of the bucket that owes least, full.
+#[inline(always)]
+fn bucket(set: &BucketSet, owner: u64) -> (usize, u64) {
+    let (mut place, mut least_ns) = (0, u64::MAX);
+    for (way, (&found, &settled_ns)) in set.owners.iter().zip(&set.settled_mono_ns).enumerate() {
+        if found == owner {
+            return (way, settled_ns);
+        }
+        if settled_ns < least_ns {
+            (place, least_ns) = (way, settled_ns);
+        }
+    }
+    (place, 0)
+}
+
+#[inline(always)]
+fn put(set: &mut BucketSet, way: usize, owner: u64, settled_ns: u64) {
+    if let (Some(place), Some(settled)) =
+        (set.owners.get_mut(way), set.settled_mono_ns.get_mut(way))
+    {
+        (*place, *settled) = (owner, settled_ns);
+    }
+}
+
+/// The mark of a payer's bucket for one budget. Of one family and budget no two payers have the same,
+/// for every step can be undone; where they lie is not to be foreseen without the seeds.
+#[inline(always)]
+const fn owner(payer: Payer, budgeted: Budgeted, seeds: [u64; 2]) -> u64 {
+    const ODD: u64 = 0xd6e8_feb8_6659_fd93;
+    let [first, second] = seeds;
+    let mut hash = (payer.word ^ first).wrapping_mul(ODD);
+    hash ^= hash >> 32;
+    let kind = (payer.family << 32) | (budgeted as u64) << 40;
+    hash = (hash ^ second).wrapping_add(kind).wrapping_mul(ODD);
+    hash ^= hash >> 32;
+    hash = hash.wrapping_mul(ODD);
+    hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+mod tests;
