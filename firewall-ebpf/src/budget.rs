@@ -5,73 +5,121 @@
 //! bucket that owes little, whose owner then starts with a full one.
 
 use firewall_common::{
-    BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Policy, Reason, Reasons, Tally,
+    BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Reason, Reasons, Tally,
 };
 
 use crate::packet::Packet;
 use crate::source::{Family, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP, Source, Transport};
 
-/// What a packet is to the budgets.
+/// What is known of a packet when it has been inspected, from which its [`Class`] follows.
+///
+/// Bits that are put together without a branch: each branch that the inspection takes is one that
+/// the verifier follows to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Class {
-    Other = 0,
-    /// A new TCP connection.
-    Syn = 1,
-    Udp = 2,
-    /// An ICMP echo request.
-    Echo = 3,
-    /// An ICMP error message.
-    Error = 4,
-}
+pub struct Kind(u32);
 
-impl Class {
-    pub const ALL: [Self; 5] = [Self::Other, Self::Syn, Self::Udp, Self::Echo, Self::Error];
+impl Kind {
+    /// The packet has no budget.
+    pub const NONE: Self = Self(0);
+    const SYN: u32 = 1;
+    const UDP: u32 = 1 << 1;
+    const ICMP: u32 = 1 << 2;
+    const ICMPV6: u32 = 1 << 3;
+    /// Packets of every kind have a budget.
+    const PACKETS: u32 = 1 << 4;
+    /// Where the type of an ICMP message stands.
+    const TYPE_SHIFT: u32 = 8;
 
-    /// The reasons for which a packet of this class may be refused here.
+    /// A TCP segment with these flags.
     #[inline(always)]
-    const fn reasons(self) -> Reasons {
-        let reasons = Reasons::NONE.with(Reason::B2);
-        match self {
-            Self::Other => reasons,
-            Self::Syn => reasons.with(Reason::S1).with(Reason::T15),
-            Self::Udp => reasons.with(Reason::B1),
-            Self::Echo => reasons.with(Reason::C1),
-            Self::Error => reasons.with(Reason::C2),
+    pub(crate) const fn tcp(flags: u8) -> Self {
+        let (syn, ack) = (flags as u32 >> 1, flags as u32 >> 4);
+        Self(syn & (ack ^ 1) & Self::SYN)
+    }
+
+    /// A packet that is not TCP.
+    #[inline(always)]
+    pub(crate) fn other<P: Packet + ?Sized>(packet: &P, transport: Transport) -> Self {
+        let kind = match transport.protocol {
+            PROTOCOL_UDP => return Self(Self::UDP),
+            PROTOCOL_ICMP => Self::ICMP,
+            PROTOCOL_ICMPV6 => Self::ICMPV6,
+            _ => return Self::NONE,
+        };
+        // Rare enough to be read in the way that the verifier need not follow.
+        match packet.read_far::<1>(transport.offset) {
+            Some([message]) => Self(kind | u32::from(message) << Self::TYPE_SHIFT),
+            None => Self::NONE,
         }
     }
 
-    /// Those of them that are not off.
+    /// The same where these reasons are not off.
     #[inline(always)]
-    pub const fn asked(self, policy: &Policy) -> Reasons {
-        let on = policy.drop.bits() | policy.observe.bits();
-        Reasons::from_bits(on & self.reasons().bits())
+    pub(crate) const fn where_on(self, on: Reasons) -> Self {
+        let packets = on.bits() >> (Reason::B2 as u32) & 1;
+        Self(self.0 | packets as u32 * Self::PACKETS)
+    }
+
+    #[inline(always)]
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// Neighbour discovery (RFC 4861) is in no class that has a budget of its own.
+    #[inline(always)]
+    pub(crate) const fn class(self) -> Class {
+        let message = self.0 >> Self::TYPE_SHIFT;
+        if self.0 & Self::SYN != 0 {
+            return Class::Syn;
+        }
+        if self.0 & Self::UDP != 0 {
+            return Class::Udp;
+        }
+        let (is_v4, is_v6) = (self.0 & Self::ICMP != 0, self.0 & Self::ICMPV6 != 0);
+        match message {
+            8 if is_v4 => Class::Echo,
+            128 if is_v6 => Class::Echo,
+            // Unreachable (with "fragmentation needed"), time exceeded, parameter problem (RFC 792).
+            3 | 11 | 12 if is_v4 => Class::Error,
+            // Those and "packet too big" (RFC 4443 3).
+            1..=4 if is_v6 => Class::Error,
+            _ => Class::Other,
+        }
     }
 }
 
-/// The class of a packet that is not TCP. Neighbour discovery (RFC 4861) is in none that has a budget.
+/// What a packet is to the budgets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Other,
+    /// A new TCP connection.
+    Syn,
+    Udp,
+    /// An ICMP echo request.
+    Echo,
+    /// An ICMP error message.
+    Error,
+}
+
+/// The reason that is told of those that object.
 #[inline(always)]
-pub(crate) fn class<P: Packet + ?Sized>(packet: &P, transport: Transport) -> Class {
-    let Transport { protocol, offset, is_far, .. } = transport;
-    if protocol == PROTOCOL_UDP {
-        return Class::Udp;
+pub(crate) fn first(objecting: Reasons) -> Option<Reason> {
+    if objecting.is_empty() {
+        return None;
     }
-    if protocol != PROTOCOL_ICMP && protocol != PROTOCOL_ICMPV6 {
-        return Class::Other;
-    }
-    let read = if is_far { packet.read_far::<1>(offset) } else { packet.read::<1>(offset) };
-    match (protocol, read) {
-        (PROTOCOL_ICMP, Some([8])) | (PROTOCOL_ICMPV6, Some([128])) => Class::Echo,
-        // Unreachable (with "fragmentation needed"), time exceeded, parameter problem (RFC 792);
-        // those and "packet too big" (RFC 4443 3).
-        (PROTOCOL_ICMP, Some([3 | 11 | 12])) | (PROTOCOL_ICMPV6, Some([1..=4])) => Class::Error,
-        _ => Class::Other,
-    }
+    const ORDER: [Reason; 5] = [Reason::S1, Reason::T15, Reason::B1, Reason::C1, Reason::C2];
+    Some(ORDER.into_iter().find(|reason| objecting.holds(*reason)).unwrap_or(Reason::B2))
 }
-
-/// The reasons that may object here, in the order in which they are heard.
-pub const ORDER: [Reason; 6] =
-    [Reason::S1, Reason::T15, Reason::B1, Reason::C1, Reason::C2, Reason::B2];
 
 /// Who pays for what comes from `source`; nobody if it is none.
 #[inline(always)]
@@ -131,13 +179,18 @@ pub fn charge<P: Purse>(purse: &mut P, class: Class, payer: Payer, asked: Reason
     {
         objecting = objecting.with(reason);
     }
-    let (everybodys, budgeted) = match class {
-        Class::Echo => (Reason::C1, Budgeted::EveryEcho),
-        _ => (Reason::C2, Budgeted::EveryError),
+    let everybodys = match class {
+        Class::Echo => Some((Reason::C1, Budgeted::EveryEcho)),
+        Class::Error => Some((Reason::C2, Budgeted::EveryError)),
+        Class::Syn | Class::Udp | Class::Other => None,
     };
     // What a source may not send must not be taken from the others.
-    if asked.holds(everybodys) && objecting.is_empty() && !account.all_pay(budgeted) {
-        objecting = objecting.with(everybodys);
+    if let Some((reason, budgeted)) = everybodys
+        && asked.holds(reason)
+        && objecting.is_empty()
+        && !account.all_pay(budgeted)
+    {
+        objecting = objecting.with(reason);
     }
     if asked.holds(Reason::B2) && !account.pays(Budgeted::Packets) {
         objecting = objecting.with(Reason::B2);

@@ -28,10 +28,10 @@ use firewall_common::{
     Ban, BucketSet, Budgets, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Payer,
     Policy, Reason, Reasons, Tally, counter, maps, policy_index,
 };
-use firewall_ebpf::budget::{self, Class, Purse};
+use firewall_ebpf::budget::{self, Class, Kind, Purse};
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
-use firewall_ebpf::verdict::{Exact, Tables, verdict};
+use firewall_ebpf::verdict::{Exact, Tables, Verdict, budgets, inspect};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -77,9 +77,10 @@ static STANDING: HashMap<Payer, u32> = HashMap::with_max_entries(maps::STANDING.
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
     let frame = Frame::new(context.ctx);
-    let verdict = verdict(&frame, &Maps { interface: frame.interface() });
+    let verdict = inspect(&frame, &Maps { interface: frame.interface() });
     let is_ipv6 = matches!(verdict.source.family, Family::V6);
-    if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
+    let is_clean = matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty();
+    if is_clean && verdict.due.is_none() {
         if let Some(passed) =
             COUNTERS.get_ptr_mut(counter(verdict.slot, Reason::Passed as u32, is_ipv6, false))
         {
@@ -88,7 +89,7 @@ fn firewall(context: XdpContext) -> u32 {
         }
         return XDP_PASS;
     }
-    let objection = Objection {
+    let mut objection = Objection {
         length: frame.length as u64,
         source: verdict.source.words(),
         observed: verdict.observed.bits(),
@@ -96,12 +97,13 @@ fn firewall(context: XdpContext) -> u32 {
         interface: frame.interface(),
         family: verdict.source.family as u32,
         slot: verdict.slot,
+        due: verdict.due.bits(),
+        reserved: 0,
     };
-    settle(&raw const objection);
-    if verdict.drops() { XDP_DROP } else { XDP_PASS }
+    if settle(&raw mut objection) == 0 { XDP_PASS } else { XDP_DROP }
 }
 
-/// A packet that something objected to.
+/// A packet that something objected to, or that has a budget.
 #[repr(C)]
 struct Objection {
     length: u64,
@@ -111,20 +113,27 @@ struct Objection {
     interface: u32,
     family: u32,
     slot: u32,
+    /// A [`Kind`].
+    due: u32,
+    reserved: u32,
 }
 
-/// The exit of every packet that something objected to: counts it once by what became of it, and
-/// once for each check that only observed.
+/// The exit of every packet but those that nothing objected to and that have no budget: asks the
+/// budgets, counts it once by what became of it, and
+/// once for each check that only observed. Gives 1 if the packet is dropped.
 ///
 /// Exported, because the verifier walks a global function once, and not again for each way that
 /// leads here; it wants to see the null check.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn settle(objection: *const Objection) -> u32 {
+extern "C" fn settle(objection: *mut Objection) -> u32 {
     // SAFETY: the only caller passes a reference.
-    let Some(objection) = (unsafe { objection.as_ref() }) else {
+    let Some(objection) = (unsafe { objection.as_mut() }) else {
         return 0;
     };
+    if objection.due != 0 {
+        charge(objection);
+    }
     count(objection, objection.reason, false);
     let (reason, length) = (objection.reason, objection.length);
     let [high, low] = objection.source.map(u64::to_be);
@@ -134,15 +143,34 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
         let words = [high, low].map(u64::to_be_bytes);
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
-    if objection.observed == 0 {
-        return 0;
-    }
-    for reason in 0..Reason::COUNT {
-        if objection.observed & (1 << reason) != 0 {
-            count(objection, reason, true);
+    if objection.observed != 0 {
+        for reason in 0..Reason::COUNT {
+            if objection.observed & (1 << reason) != 0 {
+                count(objection, reason, true);
+            }
         }
     }
-    0
+    u32::from(objection.reason > Reason::Allowed as u32)
+}
+
+/// Asks the budgets about a packet that passed so far.
+#[inline(always)]
+fn charge(objection: &mut Objection) {
+    let family = match objection.family {
+        4 => Family::V4,
+        6 => Family::V6,
+        _ => return,
+    };
+    let passed = Verdict {
+        reason: Reason::Passed,
+        observed: Reasons::from_bits(objection.observed),
+        source: Source::from_words(family, objection.source),
+        slot: objection.slot,
+        due: Kind::from_bits(objection.due),
+    };
+    let verdict = budgets(passed, &Maps { interface: objection.interface });
+    objection.reason = verdict.reason as u32;
+    objection.observed = verdict.observed.bits();
 }
 
 #[inline(always)]
@@ -397,25 +425,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
-        match budget::payer(source) {
-            Some(Payer { word, family }) => {
-                Reasons::from_bits(charge(class as u32, family, word, asked.bits()))
-            }
-            None => Reasons::NONE,
-        }
+        let charge = |payer| budget::charge(&mut PurseMaps, class, payer, asked);
+        budget::payer(source).map_or(Reasons::NONE, charge)
     }
-}
-
-/// Charges a packet to its payer; gives the bits of the reasons that object.
-///
-/// Exported, because the verifier walks a global function once, whatever led to it.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn charge(class: u32, family: u64, word: u64, asked: u64) -> u64 {
-    let Some(&class) = Class::ALL.iter().find(|known| **known as u32 == class) else {
-        return 0;
-    };
-    budget::charge(&mut PurseMaps, class, Payer { word, family }, Reasons::from_bits(asked)).bits()
 }
 
 /// The program's maps as purse: of this CPU, on which nothing interrupts the program.

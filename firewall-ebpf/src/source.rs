@@ -58,6 +58,12 @@ impl Source {
         Self { family: Family::V6, words }
     }
 
+    /// The source of these words, as [`Source::words`] gives them.
+    #[inline(always)]
+    pub const fn from_words(family: Family, words: [u64; 2]) -> Self {
+        Self { family, words }
+    }
+
     #[inline(always)]
     pub const fn words(self) -> [u64; 2] {
         self.words

@@ -2,7 +2,7 @@
 
 use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
-use crate::budget::{self, Class};
+use crate::budget::{self, Class, Kind};
 use crate::packet::{Packet, field};
 use crate::source::{
     Family, IPV4_LENGTH, IPV6_LENGTH, PROTOCOL_TCP, Payload, Source, Transport, payload,
@@ -61,6 +61,8 @@ pub struct Verdict {
     pub source: Source,
     /// Whose counters it is counted in.
     pub slot: u32,
+    /// What the packet is to the [`budgets`], which have not been asked yet.
+    pub due: Kind,
 }
 
 impl Verdict {
@@ -76,49 +78,83 @@ struct Inspection<H> {
     policy: Policy,
     observed: Reasons,
     source: Source,
-    class: Class,
+    kind: Kind,
     /// The ban that drops the packet.
     hit: Option<H>,
 }
 
-/// Judges a frame.
+/// Judges a frame: first by itself, then by the budgets.
+#[inline(always)]
+pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    budgets(inspect(packet, tables), tables)
+}
+
+/// Judges a frame by itself.
 ///
 /// The ban is looked up as soon as the fixed IP header is there, so that neither options, fragments
 /// nor extension headers evade it. The allowlist wins over everything, but only a packet that
 /// something objected to asks it.
 #[inline(always)]
-pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
+pub fn inspect<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let mut inspection = Inspection {
         config: tables.config(),
         policy: tables.policy(),
         observed: Reasons::NONE,
         source: Source::NONE,
-        class: Class::Other,
+        kind: Kind::NONE,
         hit: None,
     };
-    let mut found = inspection.frame(packet, tables);
-    if found.is_ok() {
-        found = inspection.budgets(tables);
-    }
-    let Inspection { config, policy, observed, source, hit, .. } = inspection;
+    let found = inspection.frame(packet, tables);
+    let Inspection { config, policy, observed, source, kind, hit } = inspection;
     let slot = policy.slot;
+    let due = kind.where_on(Reasons::from_bits(policy.drop.bits() | policy.observe.bits()));
     if found.is_ok() && observed.is_empty() {
-        return Verdict { reason: Reason::Passed, observed, source, slot };
+        return Verdict { reason: Reason::Passed, observed, source, slot, due };
     }
     let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
     if asks_allowlist && allows(tables, config, source) {
-        return Verdict { reason: Reason::Allowed, observed: Reasons::NONE, source, slot };
+        let observed = Reasons::NONE;
+        return Verdict { reason: Reason::Allowed, observed, source, slot, due: Kind::NONE };
     }
-    let reason = match found {
-        Ok(()) => Reason::Passed,
+    match found {
+        Ok(()) => Verdict { reason: Reason::Passed, observed, source, slot, due },
         Err(reason) => {
             if let Some(hit) = hit {
                 tables.count_drop(hit);
             }
-            reason
+            Verdict { reason, observed, source, slot, due: Kind::NONE }
         }
-    };
-    Verdict { reason, observed, source, slot }
+    }
+}
+
+/// Judges a packet that passed by the budgets of its source, and of all.
+///
+/// A step of its own, because the kernel's verifier is to walk it once, and not again for each way
+/// in which a packet passes.
+#[inline(always)]
+pub fn budgets<T: Tables>(verdict: Verdict, tables: &T) -> Verdict {
+    if verdict.due.is_none() {
+        return verdict;
+    }
+    let Policy { drop, observe, .. } = tables.policy();
+    let on = Reasons::from_bits(drop.bits() | observe.bits());
+    let objecting = tables.charge(verdict.due.class(), verdict.source, on).bits();
+    let observed = objecting & observe.bits();
+    let dropping = Reasons::from_bits(objecting & drop.bits());
+    if observed == 0 && dropping.is_empty() {
+        return Verdict { due: Kind::NONE, ..verdict };
+    }
+    if allows(tables, tables.config(), verdict.source) {
+        return Verdict {
+            reason: Reason::Allowed,
+            observed: Reasons::NONE,
+            due: Kind::NONE,
+            ..verdict
+        };
+    }
+    let observed = Reasons::from_bits(observed | verdict.observed.bits());
+    let reason = budget::first(dropping).unwrap_or(Reason::Passed);
+    Verdict { reason, observed, due: Kind::NONE, ..verdict }
 }
 
 #[inline(always)]
@@ -137,9 +173,10 @@ impl<H: Copy> Inspection<H> {
         if self.policy.drop.holds(reason) {
             return Err(reason);
         }
-        if self.policy.observe.holds(reason) {
-            self.observed = self.observed.with(reason);
-        }
+        // Without a branch: the verifier would follow both ways, from here to the end.
+        let bit = Reasons::NONE.with(reason).bits();
+        let observed = self.policy.observe.bits() & bit | self.observed.bits();
+        self.observed = Reasons::from_bits(observed);
         Ok(())
     }
 
@@ -254,7 +291,7 @@ impl<H: Copy> Inspection<H> {
         match transport {
             Some(transport) if transport.protocol == PROTOCOL_TCP => self.tcp(packet, transport),
             Some(transport) => {
-                self.class = budget::class(packet, transport);
+                self.kind = Kind::other(packet, transport);
                 Ok(())
             }
             None => Ok(()),
@@ -299,28 +336,7 @@ impl<H: Copy> Inspection<H> {
         if flags & (SYN | RST) == SYN | RST {
             self.object(Reason::T5)?;
         }
-        if flags & (SYN | ACK) == SYN {
-            self.class = Class::Syn;
-        }
-        Ok(())
-    }
-
-    /// The budgets that a packet of this class has; none of them is asked for where all are off.
-    #[inline(always)]
-    fn budgets<T: Tables<Hit = H>>(&mut self, tables: &T) -> Result<(), Reason> {
-        let asked = self.class.asked(&self.policy);
-        if asked.is_empty() {
-            return Ok(());
-        }
-        let objecting = tables.charge(self.class, self.source, asked);
-        if objecting.is_empty() {
-            return Ok(());
-        }
-        for reason in budget::ORDER {
-            if objecting.holds(reason) {
-                self.object(reason)?;
-            }
-        }
+        self.kind = Kind::tcp(flags);
         Ok(())
     }
 }

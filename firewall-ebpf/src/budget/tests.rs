@@ -110,7 +110,7 @@ fn what_one_source_may_not_send_is_not_taken_from_all() {
 #[test]
 fn nothing_is_looked_up_for_what_is_not_asked() {
     let mut purse = purse(Budgeted::Syn, Budget::per_second(1, 0));
-    for class in Class::ALL {
+    for class in [Class::Other, Class::Syn, Class::Udp, Class::Echo, Class::Error] {
         assert!(charge(&mut purse, class, someone(), Reasons::NONE).is_empty());
     }
     assert!(purse.sets.is_empty(), "{:?}", purse.sets);

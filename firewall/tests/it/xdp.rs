@@ -6,6 +6,7 @@
 )]
 
 mod attach;
+mod budgets;
 mod net;
 mod verdict;
 
