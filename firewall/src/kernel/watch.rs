@@ -38,7 +38,12 @@ enum Socket {
 
 impl Watch {
     pub(super) fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::Idle(netlink::listen_for_links(ROOM_OCTETS)?) })
+        Self::with_room(ROOM_OCTETS)
+    }
+
+    /// With room for `octets` of messages; the kernel has a minimum of its own.
+    pub(super) fn with_room(octets: usize) -> io::Result<Self> {
+        Ok(Self { socket: Socket::Idle(netlink::listen_for_links(octets)?) })
     }
 
     /// Waits until something changed. Dropping the future loses nothing.

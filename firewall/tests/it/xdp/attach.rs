@@ -14,7 +14,7 @@ use super::{permitted, skipped};
 
 const CLIENT_NET: IpAddr = IpAddr::V4(CLIENT);
 
-fn network(test: &str) -> Option<Network> {
+pub(super) fn network(test: &str) -> Option<Network> {
     match Network::new() {
         Ok(network) => Some(network),
         Err(error) if error.is_unavailable() => {
@@ -43,13 +43,13 @@ fn start(test: &str, network: &Network, options: &Options) -> Option<Kernel> {
 
 /// Whether a datagram of the client's arrives. A second socket pair would be no proof of a loss: the
 /// marker is sent until it arrives or the kernel has counted it as dropped.
-struct Path {
+pub(super) struct Path {
     receiver: UdpSocket,
     sender: UdpSocket,
 }
 
 impl Path {
-    fn new(network: &Network) -> Self {
+    pub(super) fn new(network: &Network) -> Self {
         let receiver = network.gateway.run(|| UdpSocket::bind((GATEWAY, 0)).unwrap()).unwrap();
         let sender = network.client.run(|| UdpSocket::bind((CLIENT, 0)).unwrap()).unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
@@ -74,7 +74,7 @@ impl Path {
 
     /// Sends datagrams, of which none may arrive.
     #[track_caller]
-    fn is_shut(&self, datagrams: u64) {
+    pub(super) fn is_shut(&self, datagrams: u64) {
         self.receiver.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         for _ in 0..datagrams {
             self.sender.send(b"shut?").unwrap();
