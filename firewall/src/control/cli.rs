@@ -152,7 +152,8 @@ pub struct RunOptions {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     listen: Option<SocketAddr>,
-    /// Attach the XDP program to this interface; may be given several times
+    /// Attach the XDP program to this interface, or to those of a pattern ("eth*"), and to no other;
+    /// may be given several times
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
     /// Where bans are kept over a restart
@@ -194,6 +195,7 @@ impl RunOptions {
         }
         if !self.interface.is_empty() {
             file.kernel.interfaces.clone_from(&self.interface);
+            file.kernel.interface.clear();
         }
         if self.state_dir.is_some() {
             file.state.dir.clone_from(&self.state_dir);
