@@ -25,8 +25,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, BucketSet, Budgets, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Payer,
-    Policy, Reason, Reasons, Tally, counter, maps, policy_index,
+    Ban, BucketSet, Budgets, COUNTER_LOST, Config, Counter, DropEvent, Payer, Policy, Reason,
+    Reasons, SAMPLE_OCTETS, Tally, counter, maps, policy_index,
 };
 use firewall_ebpf::budget::{self, Class, Kind, Purse};
 use firewall_ebpf::packet::Packet;
@@ -97,10 +97,17 @@ fn firewall(context: XdpContext) -> u32 {
         interface: frame.interface(),
         family: verdict.source.family as u32,
         slot: verdict.slot,
-        due: verdict.due.bits(),
+        kind: verdict.due.bits(),
         reserved: 0,
     };
-    if settle(&raw mut objection) == 0 { XDP_PASS } else { XDP_DROP }
+    if !verdict.due.is_none() {
+        charge(&raw mut objection);
+    }
+    let due = settle(&raw const objection);
+    if due != 0 {
+        send(context.ctx, &raw const objection, due);
+    }
+    if objection.reason > Reason::Allowed as u32 { XDP_DROP } else { XDP_PASS }
 }
 
 /// A packet that something objected to, or that has a budget.
@@ -114,27 +121,51 @@ struct Objection {
     family: u32,
     slot: u32,
     /// A [`Kind`].
-    due: u32,
+    kind: u32,
     reserved: u32,
 }
 
-/// The exit of every packet but those that nothing objected to and that have no budget: asks the
-/// budgets, counts it once by what became of it, and
-/// once for each check that only observed. Gives 1 if the packet is dropped.
+/// Asks the budgets about a packet that passed so far, and notes what they say.
 ///
 /// Exported, because the verifier walks a global function once, and not again for each way that
 /// leads here; it wants to see the null check.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn settle(objection: *mut Objection) -> u32 {
+extern "C" fn charge(objection: *mut Objection) -> u32 {
     // SAFETY: the only caller passes a reference.
     let Some(objection) = (unsafe { objection.as_mut() }) else {
         return 0;
     };
-    if objection.due != 0 {
-        charge(objection);
-    }
-    count(objection, objection.reason, false);
+    let family = match objection.family {
+        4 => Family::V4,
+        6 => Family::V6,
+        _ => return 0,
+    };
+    let passed = Verdict {
+        reason: Reason::Passed,
+        observed: Reasons::from_bits(objection.observed),
+        source: Source::from_words(family, objection.source),
+        slot: objection.slot,
+        due: Kind::from_bits(objection.kind),
+    };
+    let verdict = budgets(passed, &Maps { interface: objection.interface });
+    objection.reason = verdict.reason as u32;
+    objection.observed = verdict.observed.bits();
+    0
+}
+
+/// The exit of every packet that something objected to: counts it once by what became of it, and
+/// once for each check that only observed. Gives what [`count`] gives of the first that is due.
+///
+/// Exported like [`charge`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn settle(objection: *const Objection) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
+    let mut due = count(objection, objection.reason, 0);
     let (reason, length) = (objection.reason, objection.length);
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
@@ -143,76 +174,92 @@ extern "C" fn settle(objection: *mut Objection) -> u32 {
         let words = [high, low].map(u64::to_be_bytes);
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
-    if objection.observed != 0 {
-        for reason in 0..Reason::COUNT {
-            if objection.observed & (1 << reason) != 0 {
-                count(objection, reason, true);
+    if objection.observed == 0 {
+        return due;
+    }
+    for reason in 0..Reason::COUNT {
+        if objection.observed & (1 << reason) != 0 {
+            let found = count(objection, reason, 1);
+            if due == 0 {
+                due = found;
             }
         }
     }
-    u32::from(objection.reason > Reason::Allowed as u32)
+    due
 }
 
-/// Asks the budgets about a packet that passed so far.
-#[inline(always)]
-fn charge(objection: &mut Objection) {
-    let family = match objection.family {
-        4 => Family::V4,
-        6 => Family::V6,
-        _ => return,
+/// Counts a packet under the reason with this number. Gives 0, or where an event of it is due
+/// `reason * 2 + observed`, which is never 0 since what passed is no event.
+///
+/// Exported like [`settle`], whose loop would else multiply it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count(objection: *const Objection, reason: u32, observed: u32) -> u32 {
+    // SAFETY: the only callers pass a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
     };
-    let passed = Verdict {
-        reason: Reason::Passed,
-        observed: Reasons::from_bits(objection.observed),
-        source: Source::from_words(family, objection.source),
-        slot: objection.slot,
-        due: Kind::from_bits(objection.due),
-    };
-    let verdict = budgets(passed, &Maps { interface: objection.interface });
-    objection.reason = verdict.reason as u32;
-    objection.observed = verdict.observed.bits();
-}
-
-#[inline(always)]
-fn count(objection: &Objection, reason: u32, observed: bool) {
     let is_ipv6 = objection.family == Family::V6 as u32;
-    let index = counter(objection.slot, reason, is_ipv6, observed);
+    let index = counter(objection.slot, reason, is_ipv6, observed != 0);
     let Some(counter) = COUNTERS.get_ptr_mut(index) else {
-        return;
+        return 0;
+    };
+    // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+    unsafe { add(counter, objection.length) };
+    let Some(config) = CONFIG.get_ptr(0) else {
+        return 0;
     };
     let now_ns = now_ns();
-    // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+    // SAFETY: as above, and a map's value stays valid while the program runs.
     unsafe {
-        add(counter, objection.length);
         if now_ns < (*counter).event_mono_ns {
-            return;
+            return 0;
         }
-        (*counter).event_mono_ns = now_ns + EVENT_INTERVAL_NS;
+        let is_captured = (*config).captured.bits() & (1 << (reason & (Reasons::BITS - 1))) != 0;
+        let interval_ns =
+            if is_captured { (*config).capture_interval_ns } else { (*config).event_interval_ns };
+        (*counter).event_mono_ns = now_ns + interval_ns;
     }
-    if reason != Reason::Passed as u32 {
-        send(objection, reason, observed, now_ns);
-    }
+    if reason == Reason::Passed as u32 { 0 } else { reason * 2 + u32::from(observed != 0) }
 }
 
-#[inline(always)]
-fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
+/// Sends a sample of the frame up, `due` being what [`count`] gave. Exported like [`settle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send(context: *mut xdp_md, objection: *const Objection, due: u32) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
         if let Some(lost) = COUNTERS.get_ptr_mut(COUNTER_LOST) {
-            // SAFETY: as above.
+            // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
             unsafe { (*lost).packets += 1 };
         }
-        return;
+        return 0;
     };
-    entry.write(DropEvent {
-        mono_ns,
-        source: octets(objection.source.map(u64::to_ne_bytes)),
-        length: objection.length as u32,
-        interface: objection.interface,
-        reason,
-        family: objection.family as u16,
-        observed: u16::from(observed),
-    });
+    let event = entry.as_mut_ptr();
+    // SAFETY: the record is reserved, as large as an event, and written field by field; the helper
+    // writes at most the octets that the frame's field has, or fails.
+    unsafe {
+        (*event).mono_ns = now_ns();
+        (*event).source = octets(objection.source.map(u64::to_ne_bytes));
+        (*event).length = objection.length as u32;
+        (*event).interface = objection.interface;
+        (*event).reason = due / 2;
+        (*event).family = objection.family as u16;
+        (*event).observed = (due & 1) as u16;
+        let sampled = (objection.length as usize).min(SAMPLE_OCTETS);
+        (*event).sampled = 0;
+        if sampled > 0 {
+            let target = (&raw mut (*event).frame).cast();
+            if bpf_xdp_load_bytes(context, 0, target, sampled as u32) == 0 {
+                (*event).sampled = sampled as u32;
+            }
+        }
+    }
     entry.submit(0);
+    0
 }
 
 #[inline(always)]

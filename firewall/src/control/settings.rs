@@ -1,5 +1,7 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
+mod packets;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,9 +18,9 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, Budgets, ConfigFile, Limits, Management, Pressure, Rate, Standing,
+    Api, Bans, ConfigFile, InterfaceRole, Kernel, Limits, Management, Pressure, Standing,
 };
-use crate::kernel::{self, Budget, Budgeted, Reason};
+use crate::kernel::{self, InterfaceOptions, PatternError, Reason, Role};
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
@@ -53,11 +55,11 @@ pub struct Settings {
     pub threshold: Threshold,
     /// Never banned, never dropped: configured, loopback and the host's own addresses.
     pub management: Vec<IpNet>,
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<InterfaceOptions>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
     pub kernel_checks: Vec<(Reason, Mode)>,
-    pub limits_of_packets: kernel::Limits,
+    pub packets: kernel::Limits,
     pub pressure: Pressure,
     pub standing: Standing,
     pub state_dir: Option<PathBuf>,
@@ -97,12 +99,19 @@ pub enum SettingsError {
     Durations { source: ThresholdError },
     #[error("kernel.checks: {found:?} is no check: expected one of {}", known_checks())]
     Check { found: String },
-    #[error("kernel.budgets.cgnat: expected no more than {MULTIPLIERS} networks, found {found}")]
+    #[error(
+        "kernel.budgets.cgnat: expected no more than {} networks, found {found}",
+        packets::MULTIPLIERS
+    )]
     Multipliers { found: usize },
     #[error("kernel.budgets.cgnat: expected no longer prefix than a /64, found {network}")]
     LongMultiplier { network: IpNet },
     #[error("kernel.pressure.{key}: expected {expected}")]
     Levels { key: &'static str, expected: &'static str },
+    #[error("kernel.interfaces")]
+    Interface { source: PatternError },
+    #[error("kernel.interfaces: {name:?} is there twice")]
+    InterfaceTwice { name: String },
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -136,12 +145,13 @@ impl Settings {
         let mut problems = out_of_bounds(&file, workers);
         let mut or_problem = |problem: SettingsError| problems.push(problem);
         let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
-        let limits_of_packets = packets(&file.kernel.budgets).map_err(&mut or_problem).ok();
+        let packets = packets::limits(&file.kernel.budgets).map_err(&mut or_problem).ok();
+        let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let management = management(file.management).map_err(&mut or_problem).ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
-        let (Some(kernel_checks), Some(limits_of_packets), Some(threshold)) =
-            (kernel_checks, limits_of_packets, threshold)
+        let (Some(kernel_checks), Some(packets), Some(interfaces), Some(threshold)) =
+            (kernel_checks, packets, interfaces, threshold)
         else {
             return Err(SettingsErrors(problems));
         };
@@ -158,11 +168,11 @@ impl Settings {
             bans: file.bans,
             threshold,
             management,
-            interfaces: file.kernel.interfaces,
+            interfaces,
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
             kernel_checks,
-            limits_of_packets,
+            packets,
             pressure: file.kernel.pressure,
             standing: file.kernel.standing,
             state_dir: file.state.dir,
@@ -258,60 +268,30 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
     written.iter().map(check).collect()
 }
 
-/// Networks that the kernel's table has room for.
-const MULTIPLIERS: usize = 1_024;
-/// No interface receives more packets in a second.
-const RATE_MAX: usize = 1_000_000_000;
-
-fn packets(budgets: &Budgets) -> Result<kernel::Limits, SettingsError> {
-    if budgets.cgnat.len() > MULTIPLIERS {
-        return Err(SettingsError::Multipliers { found: budgets.cgnat.len() });
+/// The interfaces, those with a table of their own first.
+fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
+    let parse = |name: &str| {
+        let pattern = name.parse().map_err(|source| SettingsError::Interface { source })?;
+        Ok(InterfaceOptions::of(pattern))
+    };
+    let mut interfaces: Vec<InterfaceOptions> = Vec::new();
+    for interface in &kernel.interface {
+        let role = match interface.role {
+            InterfaceRole::Internet => Role::Internet,
+            InterfaceRole::Lan => Role::Lan,
+        };
+        let (is_required, beneath) = (interface.required, interface.beneath);
+        interfaces.push(InterfaceOptions { role, is_required, beneath, ..parse(&interface.name)? });
     }
-    let is_long = |network: &&IpNet| network.addr().is_ipv6() && network.prefix_len() > 64;
-    if let Some(&network) = budgets.cgnat.keys().find(is_long) {
-        return Err(SettingsError::LongMultiplier { network });
+    for name in &kernel.interfaces {
+        interfaces.push(parse(name)?);
     }
-    let limits = rates(budgets)
-        .map(|(budgeted, _, Rate { rate, burst })| (budgeted, Budget::per_second(rate, burst)));
-    Ok(kernel::Limits {
-        budgets: limits.to_vec(),
-        multipliers: budgets.cgnat.iter().map(|(net, times)| (net.trunc(), *times)).collect(),
-    })
-}
-
-fn rates(budgets: &Budgets) -> [(Budgeted, &'static str, Rate); 6] {
-    [
-        (Budgeted::Syn, "kernel.budgets.syn", budgets.syn),
-        (Budgeted::Udp, "kernel.budgets.udp", budgets.udp),
-        (Budgeted::Echo, "kernel.budgets.echo", budgets.echo),
-        (Budgeted::Packets, "kernel.budgets.packets", budgets.packets),
-        (Budgeted::EveryEcho, "kernel.budgets.every_echo", budgets.every_echo),
-        (Budgeted::EveryError, "kernel.budgets.every_error", budgets.every_error),
-    ]
-}
-
-/// What of the levels cannot be meant.
-fn levels(pressure: &Pressure) -> Vec<SettingsError> {
-    let Pressure { seats, lag, overflows, shed, .. } = pressure;
-    let is_share = |share: &f64| (0.0..=1.0).contains(share);
-    [
-        (
-            "seats",
-            "three shares from 0 to 1 that rise",
-            seats.is_sorted() && seats.iter().all(is_share),
-        ),
-        (
-            "shed",
-            "three shares from 0 to 1 that rise",
-            shed.is_sorted() && shed.iter().all(is_share),
-        ),
-        ("lag", "three durations that rise", lag.is_sorted_by_key(|span| span.0)),
-        ("overflows", "three numbers that rise", overflows.is_sorted()),
-    ]
-    .into_iter()
-    .filter(|(.., is_sound)| !is_sound)
-    .map(|(key, expected, _)| SettingsError::Levels { key, expected })
-    .collect()
+    for (place, interface) in interfaces.iter().enumerate() {
+        if interfaces.iter().take(place).any(|earlier| earlier.pattern == interface.pattern) {
+            return Err(SettingsError::InterfaceTwice { name: interface.pattern.to_string() });
+        }
+    }
+    Ok(interfaces)
 }
 
 /// The numbers that are out of their bounds.
@@ -340,18 +320,12 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         let connections = api.upstream_limits.connections;
         bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
     }
-    for (_, key, Rate { rate, burst }) in rates(&file.kernel.budgets) {
-        bounds.push((key, "a rate of 1 to 1000000000", rate as usize, 1, RATE_MAX));
-        bounds.push((key, "a burst of 1 to 1000000000", burst as usize, 1, RATE_MAX));
-    }
-    for times in file.kernel.budgets.cgnat.values() {
-        bounds.push(("kernel.budgets.cgnat", "1 to 1000000", *times as usize, 1, 1_000_000));
-    }
+    bounds.extend(packets::bounds(&file.kernel.budgets));
     let requests = file.kernel.standing.requests as usize;
     bounds.push(("kernel.standing.requests", "at least 1", requests, 1, most));
     let decay_ms = usize::try_from(file.kernel.standing.decay.0.as_millis()).unwrap_or(most);
     bounds.push(("kernel.standing.decay", "at least 1 ms", decay_ms, 1, most));
-    let levels = levels(&file.kernel.pressure);
+    let levels = packets::levels(&file.kernel.pressure);
     bounds
         .into_iter()
         .filter(|(_, _, found, least, most)| !(least..=most).contains(&found))
@@ -440,7 +414,7 @@ mod tests {
 
     use super::*;
 
-    fn problems(text: &str) -> Vec<String> {
+    pub(super) fn problems(text: &str) -> Vec<String> {
         let file = ConfigFile::parse(Path::new("f.toml"), text).unwrap();
         match Settings::of(file) {
             Ok(_) => Vec::new(),
@@ -450,7 +424,7 @@ mod tests {
         }
     }
 
-    const SOUND: &str = "[listen]\naddress = \"127.0.0.1:0\"\n[[api]]\nname = \"a\"\n\
+    pub(super) const SOUND: &str = "[listen]\naddress = \"127.0.0.1:0\"\n[[api]]\nname = \"a\"\n\
                          spec = \"a.yaml\"\nupstream = \"http://127.0.0.1:1\"\n";
 
     #[test]
@@ -466,62 +440,28 @@ mod tests {
     }
 
     #[test]
-    fn budgets_and_levels_at_their_bounds() {
-        for (accepted, refused, part) in [
-            (
-                "[kernel.budgets]\nsyn = { rate = 1, burst = 1 }\n",
-                "[kernel.budgets]\nsyn = { rate = 0, burst = 1 }\n",
-                "kernel.budgets.syn",
-            ),
-            (
-                "[kernel.budgets]\nudp = { rate = 1000000000, burst = 1000000000 }\n",
-                "[kernel.budgets]\nudp = { rate = 1, burst = 1000000001 }\n",
-                "kernel.budgets.udp",
-            ),
-            (
-                "[kernel.budgets.cgnat]\n\"2001:db8::/64\" = 1\n",
-                "[kernel.budgets.cgnat]\n\"2001:db8::/65\" = 1\n",
-                "no longer prefix than a /64",
-            ),
-            (
-                "[kernel.budgets.cgnat]\n\"192.0.2.0/32\" = 1000000\n",
-                "[kernel.budgets.cgnat]\n\"192.0.2.0/32\" = 0\n",
-                "kernel.budgets.cgnat",
-            ),
-            (
-                "[kernel.pressure]\nshed = [0.0, 0.5, 1.0]\n",
-                "[kernel.pressure]\nshed = [0.0, 0.5, 1.1]\n",
-                "kernel.pressure.shed",
-            ),
-            (
-                "[kernel.pressure]\nlag = [\"1s\", \"1s\", \"2s\"]\n",
-                "[kernel.pressure]\nlag = [\"2s\", \"1s\", \"2s\"]\n",
-                "kernel.pressure.lag",
-            ),
-            (
-                "[kernel.standing]\nrequests = 1\n",
-                "[kernel.standing]\nrequests = 0\n",
-                "kernel.standing.requests",
-            ),
+    fn interfaces_are_patterns() {
+        let table = |keys: &str| format!("{SOUND}[[kernel.interface]]\n{keys}\n");
+        for sound in [
+            format!("{SOUND}[kernel]\ninterfaces = [\"eth*\", \"eth0\"]\n"),
+            table("name = \"eth*\"\nrole = \"internet\"\nrequired = true\nbeneath = true"),
         ] {
-            assert_eq!(problems(&format!("{SOUND}{accepted}")), Vec::<String>::new(), "{accepted}");
-            let found = problems(&format!("{SOUND}{refused}"));
-            assert!(found.iter().any(|problem| problem.contains(part)), "{refused}: {found:?}");
+            assert_eq!(problems(&sound), Vec::<String>::new());
         }
-    }
-
-    #[test]
-    fn a_budget_may_change_while_it_runs_and_the_levels_may_not() {
-        let settings = |text: &str| {
-            let file = ConfigFile::parse(Path::new("f.toml"), &format!("{SOUND}{text}")).unwrap();
-            Settings::of(file).unwrap()
-        };
-        let plain = settings("");
-        let budget = settings("[kernel.budgets]\nsyn = { rate = 1, burst = 1 }\n");
-        assert_eq!(plain.fixed_difference(&budget), None);
-        assert_ne!(plain.limits_of_packets, budget.limits_of_packets);
-        let levels = settings("[kernel.pressure]\nsyns = 1\n");
-        assert_eq!(plain.fixed_difference(&levels), Some("kernel.pressure"));
+        for (text, part) in [
+            (format!("{SOUND}[kernel]\ninterfaces = [\"a b\"]\n"), "a b"),
+            (format!("{SOUND}[kernel]\ninterfaces = [\"e\", \"e\"]\n"), "twice"),
+            (table("name = \"\""), "empty"),
+        ] {
+            assert!(problems(&text).iter().any(|problem| problem.contains(part)), "{text}");
+        }
+        let text =
+            table("name = \"eth0\"\nrole = \"internet\"") + "[kernel]\ninterfaces = [\"lan*\"]";
+        let file = ConfigFile::parse(Path::new("f.toml"), &text).unwrap();
+        let settings = Settings::of(file).unwrap();
+        let [eth0, lan] = settings.interfaces.as_slice() else { panic!() };
+        assert_eq!((eth0.role, lan.role), (Role::Internet, Role::Lan));
+        assert_eq!((eth0.is_required, lan.is_required), (false, false));
     }
 
     #[test]

@@ -82,11 +82,7 @@ fn a_burst_passes_and_the_next_packet_does_not() {
                 ("an echo request over IPv6 without a budget", "2001:db8::1"),
             ],
         ),
-        (
-            Budgeted::Packets,
-            Reason::B2,
-            [("a clean packet", "192.0.2.1"), (SYN6, "2001:db8::1")],
-        ),
+        (Budgeted::Packets, Reason::B2, [("a clean packet", "192.0.2.1"), (SYN6, "2001:db8::1")]),
     ] {
         let limits = limits(budgeted, of_burst(7));
         let test = "a_burst_passes_and_the_next_packet_does_not";

@@ -1,0 +1,148 @@
+//! What packets may be sent, and when new connections are shed, as the settings have it.
+
+use ipnet::IpNet;
+
+use super::SettingsError;
+use crate::control::config::{Budgets, Pressure, Rate};
+use crate::kernel::{Budget, Budgeted, Limits};
+
+/// Networks that the kernel's table has room for.
+pub(super) const MULTIPLIERS: usize = 1_024;
+/// No interface receives more packets in a second.
+const RATE_MAX: usize = 1_000_000_000;
+
+/// The limits that the kernel is told.
+pub(super) fn limits(budgets: &Budgets) -> Result<Limits, SettingsError> {
+    if budgets.cgnat.len() > MULTIPLIERS {
+        return Err(SettingsError::Multipliers { found: budgets.cgnat.len() });
+    }
+    let is_long = |network: &&IpNet| network.addr().is_ipv6() && network.prefix_len() > 64;
+    if let Some(&network) = budgets.cgnat.keys().find(is_long) {
+        return Err(SettingsError::LongMultiplier { network });
+    }
+    let limits = rates(budgets)
+        .map(|(budgeted, _, Rate { rate, burst })| (budgeted, Budget::per_second(rate, burst)));
+    Ok(Limits {
+        budgets: limits.to_vec(),
+        multipliers: budgets.cgnat.iter().map(|(net, times)| (net.trunc(), *times)).collect(),
+    })
+}
+
+fn rates(budgets: &Budgets) -> [(Budgeted, &'static str, Rate); 6] {
+    [
+        (Budgeted::Syn, "kernel.budgets.syn", budgets.syn),
+        (Budgeted::Udp, "kernel.budgets.udp", budgets.udp),
+        (Budgeted::Echo, "kernel.budgets.echo", budgets.echo),
+        (Budgeted::Packets, "kernel.budgets.packets", budgets.packets),
+        (Budgeted::EveryEcho, "kernel.budgets.every_echo", budgets.every_echo),
+        (Budgeted::EveryError, "kernel.budgets.every_error", budgets.every_error),
+    ]
+}
+
+/// What of the levels cannot be meant.
+pub(super) fn levels(pressure: &Pressure) -> Vec<SettingsError> {
+    let Pressure { seats, lag, overflows, shed, .. } = pressure;
+    let is_share = |share: &f64| (0.0..=1.0).contains(share);
+    [
+        (
+            "seats",
+            "three shares from 0 to 1 that rise",
+            seats.is_sorted() && seats.iter().all(is_share),
+        ),
+        (
+            "shed",
+            "three shares from 0 to 1 that rise",
+            shed.is_sorted() && shed.iter().all(is_share),
+        ),
+        ("lag", "three durations that rise", lag.is_sorted_by_key(|span| span.0)),
+        ("overflows", "three numbers that rise", overflows.is_sorted()),
+    ]
+    .into_iter()
+    .filter(|(.., is_sound)| !is_sound)
+    .map(|(key, expected, _)| SettingsError::Levels { key, expected })
+    .collect()
+}
+
+/// A number, what it is to be, and its bounds.
+type Bound = (&'static str, &'static str, usize, usize, usize);
+
+/// Rates, bursts and multiples, and their bounds.
+pub(super) fn bounds(budgets: &Budgets) -> Vec<Bound> {
+    let mut bounds = Vec::new();
+    for (_, key, Rate { rate, burst }) in rates(budgets) {
+        bounds.push((key, "a rate of 1 to 1000000000", rate as usize, 1, RATE_MAX));
+        bounds.push((key, "a burst of 1 to 1000000000", burst as usize, 1, RATE_MAX));
+    }
+    for times in budgets.cgnat.values() {
+        bounds.push(("kernel.budgets.cgnat", "1 to 1000000", *times as usize, 1, 1_000_000));
+    }
+    bounds
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::control::config::ConfigFile;
+    use crate::control::settings::Settings;
+    use crate::control::settings::tests::{SOUND, problems};
+
+    #[test]
+    fn budgets_and_levels_at_their_bounds() {
+        for (accepted, refused, part) in [
+            (
+                "[kernel.budgets]\nsyn = { rate = 1, burst = 1 }\n",
+                "[kernel.budgets]\nsyn = { rate = 0, burst = 1 }\n",
+                "kernel.budgets.syn",
+            ),
+            (
+                "[kernel.budgets]\nudp = { rate = 1000000000, burst = 1000000000 }\n",
+                "[kernel.budgets]\nudp = { rate = 1, burst = 1000000001 }\n",
+                "kernel.budgets.udp",
+            ),
+            (
+                "[kernel.budgets.cgnat]\n\"2001:db8::/64\" = 1\n",
+                "[kernel.budgets.cgnat]\n\"2001:db8::/65\" = 1\n",
+                "no longer prefix than a /64",
+            ),
+            (
+                "[kernel.budgets.cgnat]\n\"192.0.2.0/32\" = 1000000\n",
+                "[kernel.budgets.cgnat]\n\"192.0.2.0/32\" = 0\n",
+                "kernel.budgets.cgnat",
+            ),
+            (
+                "[kernel.pressure]\nshed = [0.0, 0.5, 1.0]\n",
+                "[kernel.pressure]\nshed = [0.0, 0.5, 1.1]\n",
+                "kernel.pressure.shed",
+            ),
+            (
+                "[kernel.pressure]\nlag = [\"1s\", \"1s\", \"2s\"]\n",
+                "[kernel.pressure]\nlag = [\"2s\", \"1s\", \"2s\"]\n",
+                "kernel.pressure.lag",
+            ),
+            (
+                "[kernel.standing]\nrequests = 1\n",
+                "[kernel.standing]\nrequests = 0\n",
+                "kernel.standing.requests",
+            ),
+        ] {
+            assert_eq!(problems(&format!("{SOUND}{accepted}")), Vec::<String>::new(), "{accepted}");
+            let found = problems(&format!("{SOUND}{refused}"));
+            assert!(found.iter().any(|problem| problem.contains(part)), "{refused}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_budget_may_change_while_it_runs_and_the_levels_may_not() {
+        let settings = |text: &str| {
+            let file = ConfigFile::parse(Path::new("f.toml"), &format!("{SOUND}{text}")).unwrap();
+            Settings::of(file).unwrap()
+        };
+        let plain = settings("");
+        let budget = settings("[kernel.budgets]\nsyn = { rate = 1, burst = 1 }\n");
+        assert_eq!(plain.fixed_difference(&budget), None);
+        assert_ne!(plain.packets, budget.packets);
+        let levels = settings("[kernel.pressure]\nsyns = 1\n");
+        assert_eq!(plain.fixed_difference(&levels), Some("kernel.pressure"));
+    }
+}
