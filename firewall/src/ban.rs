@@ -13,6 +13,7 @@ pub mod record;
 mod scratch;
 #[cfg(test)]
 mod simulation;
+pub mod standing;
 pub mod store;
 pub mod threshold;
 pub mod view;

@@ -11,6 +11,7 @@ pub mod exposition;
 pub mod keeping;
 pub mod pcapng;
 pub mod policy;
+pub mod pressure;
 pub mod settings;
 pub mod socket;
 pub mod status;

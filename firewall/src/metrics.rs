@@ -99,6 +99,10 @@ pub struct Metrics {
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
     pub captures_missed: IntCounter,
+    pub pressure_level: IntGauge,
+    pub good_standing: IntGauge,
+    pub new_connections: IntCounter,
+    pub new_connections_spared: IntCounter,
     pub reloads: IntCounterVec,
     pub last_reload_successful: IntGauge,
     pub generation: IntGauge,
@@ -275,6 +279,22 @@ impl Metrics {
                 r,
                 "firewall_capture_missed_total",
                 "Events that a capture in progress was too slow for.",
+            ),
+            pressure_level: gauge(
+                r,
+                "firewall_pressure_level",
+                "0 to 3: how hard the firewall is pressed, and so what of strangers' new connections it sheds.",
+            ),
+            good_standing: gauge(r, "firewall_good_standing", "Sources in good standing."),
+            new_connections: counter(
+                r,
+                "firewall_xdp_new_connections_total",
+                "SYNs that came as far as the budgets.",
+            ),
+            new_connections_spared: counter(
+                r,
+                "firewall_xdp_new_connections_spared_total",
+                "Those of them that would have been shed but for the good standing of their source.",
             ),
             reloads: counters(r, "firewall_reloads_total", "Reloads, by result.", &["result"]),
             last_reload_successful: gauge(

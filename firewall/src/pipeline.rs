@@ -24,7 +24,7 @@ use hyper::body::Incoming;
 use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
 use crate::address::ClientAddr;
 use crate::audit_log::{AuditLog, RefusedAnswer};
-use crate::ban::keeper::{Consequence, KeeperHandle};
+use crate::ban::keeper::{Conduct, Consequence, KeeperHandle};
 use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{Matched, OperationIndex};
@@ -54,6 +54,8 @@ pub struct Pipeline {
     metrics: Arc<Metrics>,
     log: Rc<AccessLog>,
     audit: AuditLog,
+    /// What has not been reported to the keeper yet.
+    conduct: RefCell<Conduct>,
 }
 
 /// What a worker's pipeline is made of.
@@ -152,7 +154,8 @@ impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { rulesets, bans, keeper, ids, metrics, log, audit } = parts;
         let pool = Pool::new(&rulesets.current().api.upstream, &metrics);
-        Self { rulesets, bans, keeper, pool, ids, metrics, log, audit }
+        let conduct = RefCell::default();
+        Self { rulesets, bans, keeper, pool, ids, metrics, log, audit, conduct }
     }
 
     /// Answers one request.
@@ -191,8 +194,30 @@ impl Pipeline {
             }
         };
         pending.is_answered = true;
+        let is_success = response.status().is_success() && pending.trace.operation.is_some();
+        let client = pending.exchange.client;
+        self.note(origin, client, violation.as_ref(), outcome == Outcome::Passed && is_success);
         let settlement = pending.settlement(outcome, response.status().as_u16(), violation);
         response.map(|body| body.settled_by(Box::new(settlement)))
+    }
+
+    /// Notes for the client's standing how it behaved. What a proxy's clients do is not the proxy's,
+    /// whose packets alone the kernel sees.
+    fn note(
+        &self,
+        origin: &Origin,
+        client: ClientAddr,
+        violation: Option<&Violation>,
+        conforms: bool,
+    ) {
+        if client.0 != origin.peer.0 {
+            return;
+        }
+        if conforms {
+            self.conduct.borrow_mut().conform(client);
+        } else if violation.is_some_and(|violation| violation.rule.offence().is_some()) {
+            self.conduct.borrow_mut().violate(client);
+        }
     }
 
     fn count_exception(&self, violation: &Violation) {
@@ -333,6 +358,7 @@ impl Pipeline {
     /// Closes what has been idle for too long, and hands the log over; called a few times a second.
     pub fn tend(&self) {
         self.pool.sweep();
+        self.keeper.report(&mut self.conduct.borrow_mut());
         self.log.flush();
         self.audit.flush();
     }

@@ -1,6 +1,7 @@
 //! The task around the ledger: the only writer of the kernel's ban table, of the state file and of
 //! the workers' views, in this order for every change.
 
+mod conduct;
 mod disk;
 mod handle;
 mod link;
@@ -20,6 +21,8 @@ use ipnet::IpNet;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+pub use self::conduct::Conduct;
+use self::conduct::{Lane, REPORTS_MAX};
 use self::disk::{Disk, Ready, tell};
 use self::handle::{Accusation, Judgement, Order};
 pub use self::handle::{
@@ -34,6 +37,7 @@ use self::stats::{count, gauge};
 use super::exempt::Exempt;
 use super::ledger::{BanLedger, Capacity};
 use super::record::{Ban, BanChange, ChangeKind, LiftCause, Origin, Planes};
+use super::standing::{StandingRules, Standings};
 use super::store::{BanRow, Batch, Loaded, RecordRow, Store};
 use super::threshold::Threshold;
 use super::view::BanView;
@@ -88,6 +92,12 @@ pub trait Plane {
     /// The packets dropped for exactly this target; none if it is not in the table.
     fn drops(&self, target: IpNet) -> Result<Option<u64>, Self::Error>;
 
+    /// Puts an address, or the /64 of an IPv6 address, into good standing.
+    fn stand(&mut self, source: IpAddr) -> Result<(), Self::Error>;
+
+    /// Takes it out of good standing, whether it was in or not.
+    fn fall(&mut self, source: IpAddr) -> Result<(), Self::Error>;
+
     /// All that is in the table.
     fn held(&self) -> Result<Vec<Held>, Self::Error>;
 }
@@ -101,6 +111,7 @@ pub struct KeeperSettings {
     pub capacity: Capacity,
     /// How long a refusal waits at most for the ban that it may cause.
     pub patience: Duration,
+    pub standing: StandingRules,
 }
 
 impl Default for KeeperSettings {
@@ -111,6 +122,7 @@ impl Default for KeeperSettings {
             exempt: Arc::new(Exempt::loopback().into_iter().collect()),
             capacity: Capacity::default(),
             patience: OFFENCE_PATIENCE,
+            standing: StandingRules::default(),
         }
     }
 }
@@ -127,6 +139,7 @@ pub struct Keeper<P> {
     disk: Disk,
     accusations: mpsc::Receiver<Accusation>,
     orders: mpsc::Receiver<Order>,
+    lane: Lane,
     stats: Arc<KeeperStats>,
     /// The last ban that was compared with the kernel's table.
     cursor: Option<IpNet>,
@@ -144,13 +157,14 @@ impl<P: Plane> Keeper<P> {
         plane: Option<P>,
         at: Moment,
     ) -> (Self, KeeperHandle) {
-        let KeeperSettings { mode, threshold, exempt, capacity, patience } = settings;
+        let KeeperSettings { mode, threshold, exempt, capacity, patience, standing } = settings;
         let ledger = BanLedger::new(threshold, Arc::clone(&exempt), capacity);
         let ledger = if mode == BanMode::Observe { ledger.observing() } else { ledger };
         let stats = Arc::<KeeperStats>::default();
         let (store, loaded) = saved.unzip();
         let (accuse, accusations) = mpsc::channel(OFFENCES_MAX);
         let (order, orders) = mpsc::channel(ORDERS_MAX);
+        let (conduct, reports) = mpsc::channel(REPORTS_MAX);
         let mut keeper = Self {
             mode,
             ledger,
@@ -160,6 +174,7 @@ impl<P: Plane> Keeper<P> {
             disk: Disk::new(store, Arc::clone(&stats)),
             accusations,
             orders,
+            lane: Lane::new(Standings::new(standing), reports),
             stats: Arc::clone(&stats),
             cursor: None,
             settled: at,
@@ -169,7 +184,9 @@ impl<P: Plane> Keeper<P> {
         if mode != BanMode::Off {
             keeper.restore(loaded.unwrap_or_default(), &at);
         }
-        (keeper, KeeperHandle { mode, exempt, patience, accusations: accuse, orders: order, stats })
+        let (accusations, orders) = (accuse, order);
+        let handle = KeeperHandle { mode, exempt, patience, accusations, orders, conduct, stats };
+        (keeper, handle)
     }
 
     /// A view for one more worker, and the link that keeps it up to date.
@@ -200,6 +217,7 @@ impl<P: Plane> Keeper<P> {
                 },
                 _ = tick.tick() => self.tick(Moment::now()),
                 Some(order) = self.orders.recv() => self.obey(order, Moment::now()),
+                Some(conduct) = self.lane.reports.recv() => self.note(conduct, Monotonic::now()),
                 Some(first) = self.accusations.recv() => {
                     let at = Moment::now();
                     self.judge(first, &at);
@@ -217,6 +235,7 @@ impl<P: Plane> Keeper<P> {
     fn judge(&mut self, accusation: Accusation, at: &Moment) {
         let Accusation { client, peer, offence, rule, reply } = accusation;
         count(&self.stats.offences);
+        self.fall(client);
         let changes = self.ledger.offend(client, peer, offence, rule, at.monotonic);
         let Some(ban) = changes.last() else { return tell(reply, Judgement::Noted) };
         count(&self.stats.banned);
@@ -280,6 +299,7 @@ impl<P: Plane> Keeper<P> {
         let client = ClientAddr(address.to_canonical());
         let (score, step) = self.ledger.standing(client, at.monotonic);
         let threshold = self.ledger.threshold();
+        let (in_good_standing, conforming_requests) = self.lane.standings.of(client, at.monotonic);
         Explanation {
             address,
             exempt: self.ledger.exempt().contains(address),
@@ -289,6 +309,8 @@ impl<P: Plane> Keeper<P> {
             threshold: threshold.capacity,
             step,
             next_ban_seconds: threshold.ladder.ttl(step).as_secs(),
+            in_good_standing,
+            conforming_requests,
         }
     }
 

@@ -23,7 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::capture::{self, Wanted};
 use crate::control::daemon::Control;
-use crate::control::status;
+use crate::control::{pressure, status};
 use crate::kernel::Reason;
 
 /// A command is a few hundred octets.
@@ -211,6 +211,11 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
         ("GET", "/v1/explain") => {
             let address = parameter(query, "address")?;
             status::explain(control, address).await.map_err(internal)
+        }
+        ("GET", "/v1/pressure") => Ok(control.pressure.borrow().report()),
+        ("POST", "/v1/pressure") => {
+            pressure::order(control, parameter(query, "level")?);
+            Ok(control.pressure.borrow().report())
         }
         ("POST", "/v1/reload") => match control.reload().await {
             Ok(generation) => Ok(json!({ "generation": generation })),

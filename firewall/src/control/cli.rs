@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::settings::KernelLog;
-use crate::control::{check, daemon, socket, top};
+use crate::control::{check, daemon, pressure, socket, top};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -77,6 +77,11 @@ enum Command {
         #[arg(long, value_name = "PATH", default_value_os_t = Admin::default().socket)]
         admin_socket: PathBuf,
     },
+    /// Show or set what of strangers' new connections is shed
+    Pressure {
+        #[command(subcommand)]
+        command: PressureCommand,
+    },
     /// Take the kernel program off its interfaces, and its bans with it; the daemon must be stopped
     Detach {
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/firewall")]
@@ -87,6 +92,38 @@ enum Command {
     },
     /// Print the configuration file with every key and its default
     Config,
+}
+
+#[derive(Debug, Subcommand)]
+enum PressureCommand {
+    /// Show the level, and the load that it follows
+    Show(#[command(flatten)] Connection),
+    /// Set the level, from 0 to 3, whatever the load; or let it follow the load again: auto
+    Set {
+        level: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+impl PressureCommand {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let (connection, method, path) = match self {
+            Self::Show(connection) => (connection, Method::GET, "/v1/pressure".to_owned()),
+            Self::Set { level, connection } => {
+                let order: pressure::Order = level.parse().map_err(anyhow::Error::msg)?;
+                let level = order.0.map_or("auto".into(), |level| level.number().to_string());
+                (connection, Method::POST, format!("/v1/pressure?level={level}"))
+            }
+        };
+        let report = connection.call(&method, &path, None)?;
+        connection.print(&report, |report| {
+            let by = if member(report, "by_order") == true { "by order" } else { "by the load" };
+            let share = member(report, "shed_share").as_f64().unwrap_or_default() * 100.0;
+            let level = member(report, "level");
+            format!("pressure {level} {by}: {share:.0} % of strangers' new connections are shed")
+        })
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -254,6 +291,7 @@ impl Cli {
                 })
             }
             Command::Ban { command } => command.run(),
+            Command::Pressure { command } => command.run(),
             Command::Explain { address, connection } => {
                 let path = format!("/v1/explain?address={address}");
                 let explanation = connection.call(&Method::GET, &path, None)?;

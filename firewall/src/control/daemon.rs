@@ -17,6 +17,7 @@ use crate::clock::Monotonic;
 use crate::control::cli::RunOptions;
 use crate::control::enforcement::Enforcement;
 use crate::control::policy::{self, LoadError, Loaded, Watched};
+use crate::control::pressure::{self, Gauge, Sources, WorkerLoad};
 use crate::control::settings::Settings;
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
@@ -38,6 +39,7 @@ pub struct Control {
     pub metrics_listening: Option<SocketAddr>,
     pub keeper: KeeperHandle,
     pub enforcement: Rc<RefCell<Enforcement>>,
+    pub pressure: RefCell<Gauge>,
     pub rulesets: Arc<ArcSwap<Ruleset>>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
@@ -126,9 +128,11 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();
 
-    let mut workers = Vec::new();
+    let (mut workers, mut loads) = (Vec::new(), Vec::new());
     for (listener, index) in listeners.into_iter().zip(0..) {
         let (bans, link) = keeper.worker();
+        let load = Arc::<WorkerLoad>::default();
+        loads.push(Arc::clone(&load));
         workers.push(worker::spawn(WorkerParts {
             index,
             listener,
@@ -136,6 +140,7 @@ async fn serve(
             keeper: handle.clone(),
             bans,
             link,
+            load,
             metrics: Arc::clone(&metrics),
             log: log.clone(),
             audit: audit.clone(),
@@ -156,6 +161,7 @@ async fn serve(
         metrics_listening,
         keeper: handle,
         enforcement: Rc::clone(&enforcement),
+        pressure: pressure::gauge(&settings.pressure),
         rulesets,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
@@ -176,6 +182,9 @@ async fn serve(
         tasks.spawn_local(exposition::serve(listener, Rc::clone(&control)));
     }
     Enforcement::follow(&enforcement, &metrics, &mut tasks);
+    let seats_of_each = control.settings.limits.connections_per_worker;
+    let sources = Sources { workers: loads, seats_of_each };
+    tasks.spawn_local(pressure::follow(Rc::clone(&control), sources));
     let watched = Watched::new(files);
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 

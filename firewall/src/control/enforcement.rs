@@ -22,7 +22,7 @@ use crate::control::settings::{KernelLog, Settings};
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, Check, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel, KernelError,
-    LogLevel, Mode, Pinning, Reason, Role, Watch,
+    LogLevel, Mode, Pinning, Reason, Role, Tally, Watch,
 };
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset;
@@ -169,6 +169,20 @@ impl Enforcement {
             "xdp-generic"
         } else {
             "l7-only"
+        }
+    }
+
+    /// New connections as the kernel counted them; none without kernel program.
+    pub fn tally(&self) -> Option<Tally> {
+        self.kernel.as_ref()?.tally().ok()
+    }
+
+    /// Sheds so many of 2^32 new connections of strangers until then.
+    pub fn shed(&mut self, share: u32, until: Monotonic) {
+        if let Some(kernel) = &mut self.kernel
+            && let Err(error) = kernel.shed(share, until)
+        {
+            tracing::error!(error = %Causes(&error), "the kernel's budgets cannot be written");
         }
     }
 
@@ -528,6 +542,14 @@ impl Plane for KernelPlane {
 
     fn drops(&self, target: IpNet) -> Result<Option<u64>, KernelError> {
         self.with(|kernel| kernel.drops(target))
+    }
+
+    fn stand(&mut self, source: IpAddr) -> Result<(), KernelError> {
+        self.with(|kernel| kernel.stand(source))
+    }
+
+    fn fall(&mut self, source: IpAddr) -> Result<(), KernelError> {
+        self.with(|kernel| kernel.fall(source).map(drop))
     }
 
     fn held(&self) -> Result<Vec<Held>, KernelError> {

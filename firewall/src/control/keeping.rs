@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use crate::ban::exempt::Exempt;
 use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
+use crate::ban::standing::StandingRules;
 use crate::ban::store::Store;
 use crate::clock::Moment;
 use crate::control::enforcement::KernelPlane;
@@ -23,6 +24,11 @@ pub fn start(
         exempt: Arc::new(settings.exempt().collect::<Exempt>()),
         capacity: Capacity::default(),
         patience: settings.bans.patience.0,
+        standing: StandingRules {
+            requests: settings.standing.requests,
+            age: settings.standing.age.0,
+            decay: settings.standing.decay.0,
+        },
     };
     let state = if let Some(directory) = &settings.state_dir {
         let context = || format!("state directory {}", directory.display());

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::ban::keeper::{Explanation, KeeperError, KeeperStats};
 use crate::clock::Monotonic;
 use crate::control::daemon::Control;
+use crate::control::pressure;
 use crate::control::settings::ban_mode_name;
 use crate::control::talkers::Talker;
 use crate::metrics::advance;
@@ -43,6 +44,8 @@ pub fn status(control: &Control) -> Value {
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "state": stats.persistence(),
+        "pressure": control.pressure.borrow().report(),
+        "good_standing": read(&stats.standing),
         "offences": read(&stats.offences),
         "violations": control.metrics.violations(),
         "uptime_seconds": Monotonic::now().since(control.started).as_secs(),
@@ -145,6 +148,10 @@ pub fn refresh(control: &Control) {
     for (component, counter) in [("kernel", &stats.kernel_errors), ("store", &stats.store_errors)] {
         advance(&metrics.keeper_errors.with_label_values(&[component]), read(counter));
     }
+    let new = pressure::counted(control);
+    advance(&metrics.new_connections, new.syns);
+    advance(&metrics.new_connections_spared, new.spared);
+    metrics.good_standing.set(i64::try_from(read(&stats.standing)).unwrap_or(i64::MAX));
     let enforcement = control.enforcement.borrow();
     for counted in enforcement.counters() {
         for (action, count) in [("acted", counted.acted), ("observed", counted.observed)] {

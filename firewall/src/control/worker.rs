@@ -20,6 +20,7 @@ use crate::ban::keeper::{KeeperHandle, Unwelcome, WorkerLink};
 use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{DEPTH_MAX, check_stack};
+use crate::control::pressure::WorkerLoad;
 use crate::control::settings::Settings;
 use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
@@ -45,6 +46,7 @@ pub struct WorkerParts {
     pub keeper: KeeperHandle,
     pub bans: BanView,
     pub link: WorkerLink,
+    pub load: Arc<WorkerLoad>,
     pub metrics: Arc<Metrics>,
     pub log: Option<LogWriter>,
     pub audit: Option<LogWriter>,
@@ -118,8 +120,12 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         audit,
     }));
     let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
-    let tending =
-        spawn_local(tend(Rc::clone(&pipeline), Rc::clone(&connections), Arc::clone(&metrics)));
+    let tending = spawn_local(tend(
+        Rc::clone(&pipeline),
+        Rc::clone(&connections),
+        Arc::clone(&metrics),
+        parts.load,
+    ));
     let answering = Rc::clone(&pipeline);
     let answer = Rc::new(move |origin: Origin, request: Request<Incoming>| {
         let pipeline = Rc::clone(&answering);
@@ -184,12 +190,20 @@ async fn follow(mut link: WorkerLink, bans: Rc<RefCell<BanView>>, connections: R
 }
 
 /// What is done a few times a second.
-async fn tend(pipeline: Rc<Pipeline>, connections: Rc<Connections>, metrics: Arc<Metrics>) {
+async fn tend(
+    pipeline: Rc<Pipeline>,
+    connections: Rc<Connections>,
+    metrics: Arc<Metrics>,
+    load: Arc<WorkerLoad>,
+) {
     let open_before = Cell::new(0);
     let mut interval = tokio::time::interval(Pipeline::TENDING);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
+        let before = Monotonic::now();
         interval.tick().await;
+        let waited = Monotonic::now().since(before);
+        load.tell(connections.open(), waited.saturating_sub(Pipeline::TENDING));
         pipeline.tend();
         let open = i64::try_from(connections.open()).unwrap_or(i64::MAX);
         metrics.connections.add(open - open_before.replace(open));

@@ -418,3 +418,95 @@ fn packets_of(capture: &[u8]) -> Vec<Captured> {
     }
     packets
 }
+
+const SHORT_STANDING: &str = "\n[kernel.standing]\nrequests = 3\nage = \"0s\"\n";
+
+fn order_pressure(site: &Site, level: &str) -> Value {
+    site.gateway.admin(&Method::POST, &format!("/v1/pressure?level={level}"), None)
+}
+
+/// Conformance buys availability: under pressure who kept the contract connects, a stranger does
+/// not; one violation makes a stranger of him at once.
+fn good_standing_passes_under_pressure(test: &str, family: Family) {
+    let setup = Setup { kernel: SHORT_STANDING.into(), ..Setup::of(NOTES) };
+    let Some(site) = Site::start(test, &setup) else { return };
+    let known = family.client(SCANNER);
+    let standing = || site.explain(known)["in_good_standing"] == true;
+    for _ in 0..3 {
+        assert!(!standing());
+        site.assert_served(family, SCANNER);
+    }
+    eventually("three conforming requests make a standing", || standing().then_some(()));
+    assert_eq!(site.gateway.status()["good_standing"], 1);
+    assert_eq!(order_pressure(&site, "3")["level"], 3);
+    let mut before = site.connect(family, SCANNER).expect("who is known connects");
+    site.assert_dropped(family, NEIGHBOUR);
+    assert!(site.dropped("S1") > 0);
+    assert_eq!(before.send(bodiless("GET /.env")).answer().unwrap().status, 404);
+    // When the refusal is read, the kernel knows.
+    assert!(!standing());
+    site.assert_dropped(family, SCANNER);
+    // Who is connected goes on: a connection is no new one.
+    assert_eq!(before.send(bodiless("GET /notes")).answer().unwrap().status, 200);
+    assert_eq!(order_pressure(&site, "auto")["level"], 0);
+    site.assert_served(family, NEIGHBOUR);
+}
+
+#[test]
+fn good_standing_passes_under_pressure_v4() {
+    good_standing_passes_under_pressure("good_standing_passes_under_pressure_v4", Family::V4);
+}
+
+#[test]
+fn good_standing_passes_under_pressure_v6() {
+    good_standing_passes_under_pressure("good_standing_passes_under_pressure_v6", Family::V6);
+}
+
+/// The load alone: seats taken by connections that send nothing.
+#[test]
+fn full_seats_raise_the_pressure() {
+    let test = "kernel_loop::full_seats_raise_the_pressure";
+    let setup = Setup {
+        listen: String::new(),
+        limits: "connections_per_worker = 4".into(),
+        kernel: "\n[kernel.pressure]\nseats = [0.5, 0.75, 1.0]\ncalm = \"1s\"\n".into(),
+        ..Setup::of(NOTES)
+    };
+    let Some(site) = Site::start(test, &setup) else { return };
+    let level = || site.gateway.status()["pressure"]["level"].as_u64().unwrap();
+    assert_eq!(level(), 0);
+    // One worker's seats are told by the fullest; the kernel spreads connections over workers.
+    let mut held = Vec::new();
+    eventually("the pressure rises", || {
+        if held.len() < 16
+            && let Ok(client) = site.connect(Family::V4, NEIGHBOUR)
+        {
+            held.push(client);
+        }
+        (level() > 0).then_some(())
+    });
+    assert!(site.gateway.errors().contains("pressure changed"), "{}", site.gateway.errors());
+    drop(held);
+    eventually("it falls when they have left", || (level() == 0).then_some(()));
+    site.assert_served(Family::V4, NEIGHBOUR);
+}
+
+#[test]
+fn budgets_are_read_anew_by_a_reload() {
+    let test = "kernel_loop::budgets_are_read_anew_by_a_reload";
+    let kernel = "\n[kernel.checks]\nT15 = \"enforce\"\n[kernel.budgets]\n\
+                  syn = { rate = 1, burst = 1000 }\n";
+    let setup = Setup { kernel: kernel.into(), ..Setup::of(NOTES) };
+    let Some(site) = Site::start(test, &setup) else { return };
+    for _ in 0..20 {
+        site.assert_served(Family::V4, NEIGHBOUR);
+    }
+    assert_eq!(site.dropped("T15"), 0);
+    let config = std::fs::read_to_string(&site.gateway.config).unwrap();
+    std::fs::write(&site.gateway.config, config.replace("burst = 1000", "burst = 2")).unwrap();
+    site.gateway.admin(&Method::POST, "/v1/reload", None);
+    eventually("the smaller budget is spent", || {
+        drop(site.connect(Family::V4, NEIGHBOUR));
+        (site.dropped("T15") > 0).then_some(())
+    });
+}

@@ -11,9 +11,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::BanMode;
 use super::report::{BanPage, BanReport, Explanation};
 use super::stats::{KeeperStats, count};
+use super::{BanMode, Conduct};
 use crate::address::{ClientAddr, PeerAddr};
 use crate::ban::exempt::Exempt;
 use crate::ban::ledger::LedgerError;
@@ -93,6 +93,7 @@ pub struct KeeperHandle {
     pub(super) patience: Duration,
     pub(super) accusations: mpsc::Sender<Accusation>,
     pub(super) orders: mpsc::Sender<Order>,
+    pub(super) conduct: mpsc::Sender<Conduct>,
     pub(super) stats: Arc<KeeperStats>,
 }
 

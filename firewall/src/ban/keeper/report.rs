@@ -85,4 +85,8 @@ pub struct Explanation {
     pub step: u8,
     /// How long the next would be, in seconds.
     pub next_ban_seconds: u64,
+    /// Under pressure it passes where strangers are shed.
+    pub in_good_standing: bool,
+    /// Requests that kept the contract, less what is forgotten.
+    pub conforming_requests: u64,
 }

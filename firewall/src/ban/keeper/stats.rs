@@ -13,6 +13,8 @@ pub struct KeeperStats {
     pub bans_kernel: AtomicU64,
     /// Gauge: sources with a score or with steps on the ladder.
     pub offenders: AtomicU64,
+    /// Gauge: sources in good standing.
+    pub standing: AtomicU64,
     /// Offences that reached the ledger.
     pub offences: AtomicU64,
     /// Offences of exempt sources: counted, not scored.

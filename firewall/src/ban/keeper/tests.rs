@@ -1,8 +1,9 @@
 //! The keeper with a real state file, and a table in memory in the kernel's place.
 
+mod conduct;
 mod orders;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
@@ -29,6 +30,7 @@ struct Recorder(Arc<Mutex<Recorded>>);
 #[derive(Debug, Default)]
 struct Recorded {
     entries: BTreeMap<IpNet, (Monotonic, u64)>,
+    standing: BTreeSet<IpAddr>,
     writes: usize,
     is_broken: bool,
 }
@@ -78,6 +80,16 @@ impl Plane for Recorder {
 
     fn drops(&self, target: IpNet) -> Result<Option<u64>, Broken> {
         self.ask(|table| table.entries.get(&target).map(|entry| entry.1))
+    }
+
+    fn stand(&mut self, source: IpAddr) -> Result<(), Broken> {
+        self.ask(|table| assert!(table.standing.insert(source)))
+    }
+
+    fn fall(&mut self, source: IpAddr) -> Result<(), Broken> {
+        self.ask(|table| {
+            table.standing.remove(&source);
+        })
     }
 
     fn held(&self) -> Result<Vec<Held>, Broken> {

@@ -21,6 +21,7 @@ impl<P: Plane> Keeper<P> {
         self.apply(&ended, &at, None);
         self.pay_owed();
         self.compare(&at);
+        self.tend_standing(at.monotonic);
         let ledger = &self.ledger;
         self.links.resync(|| ledger.snapshot());
         if let Some(more) = self.logged.checked_sub(LOGGED_PER_TICK).filter(|&more| more > 0) {

@@ -1,6 +1,7 @@
 //! A worker and the keeper, with a table in the kernel's place that can be held up.
 
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::IpAddr;
 use std::net::TcpStream;
 use std::sync::mpsc as blocking;
 
@@ -42,6 +43,14 @@ impl Plane for HeldUp {
 
     fn drops(&self, _: IpNet) -> Result<Option<u64>, Self::Error> {
         Ok(Some(0))
+    }
+
+    fn stand(&mut self, _: IpAddr) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn fall(&mut self, _: IpAddr) -> Result<(), Self::Error> {
+        Ok(())
     }
 
     fn held(&self) -> Result<Vec<Held>, Self::Error> {
@@ -112,6 +121,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
         keeper: handle,
         bans,
         link,
+        load: Arc::default(),
         metrics,
         log: None,
         audit: None,
