@@ -57,7 +57,7 @@ impl Kind {
     #[inline(always)]
     pub(crate) const fn where_on(self, on: Reasons) -> Self {
         let packets = on.bits() >> (Reason::B2 as u32) & 1;
-        Self(self.0 | packets as u32 * Self::PACKETS)
+        Self(self.0 | (packets as u32 * Self::PACKETS))
     }
 
     #[inline(always)]
@@ -114,10 +114,10 @@ pub enum Class {
 /// The reason that is told of those that object.
 #[inline(always)]
 pub(crate) fn first(objecting: Reasons) -> Option<Reason> {
+    const ORDER: [Reason; 5] = [Reason::S1, Reason::T15, Reason::B1, Reason::C1, Reason::C2];
     if objecting.is_empty() {
         return None;
     }
-    const ORDER: [Reason; 5] = [Reason::S1, Reason::T15, Reason::B1, Reason::C1, Reason::C2];
     Some(ORDER.into_iter().find(|reason| objecting.holds(*reason)).unwrap_or(Reason::B2))
 }
 

@@ -156,7 +156,7 @@ pub fn payer(address: IpAddr) -> Payer {
         IpAddr::V4(address) => Source::v4(address.octets()),
         IpAddr::V6(address) => Source::v6(address.octets()),
     };
-    budget::payer(source).unwrap()
+    budget::payer(source).unwrap_or_default()
 }
 
 impl Tables for HostTables {

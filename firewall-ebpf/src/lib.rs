@@ -8,6 +8,7 @@
 pub mod budget;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+pub mod cookie;
 pub mod packet;
 pub mod source;
 pub mod verdict;

@@ -45,6 +45,8 @@ pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
 const PROGRAM: &str = "firewall";
+/// What the program reads of [`Options::syn_cookies`].
+const COOKIES: &str = "COOKIES";
 
 /// Where link and maps are pinned unless it is configured otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/firewall";
@@ -83,6 +85,9 @@ pub struct Options {
     /// Sources that nothing drops; at most 1,024 networks of each family.
     pub allow: Vec<IpNet>,
     pub limits: Limits,
+    /// Whether new connections that are shed are answered with SYN cookies instead, where the host's
+    /// `net.ipv4.tcp_syncookies` is 2.
+    pub syn_cookies: bool,
     /// What the program itself logs; nothing by default, at which it costs nothing.
     pub log: Option<LogLevel>,
 }
@@ -96,6 +101,7 @@ impl Default for Options {
             checks: Vec::new(),
             allow: Vec::new(),
             limits: Limits::default(),
+            syn_cookies: false,
             log: None,
         }
     }
@@ -187,7 +193,7 @@ impl Kernel {
             Err(NotPinned::InUse(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
-        let mut program = load(pins.as_ref(), options.log, ring_octets)?;
+        let mut program = load(pins.as_ref(), options, ring_octets)?;
         let default = policy(options, Role::default());
         let mut tables = Tables::open(&mut program, default, &options.allow)?;
         let budgets = BudgetMaps::open(&mut program, &options.limits)?;
@@ -387,15 +393,13 @@ fn policy(options: &Options, role: Role) -> Policy {
     policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
-fn load(
-    pins: Option<&Pins>,
-    level: Option<LogLevel>,
-    ring_octets: u32,
-) -> Result<Ebpf, KernelError> {
-    let level = level.map_or(0, LogLevel::number);
+fn load(pins: Option<&Pins>, options: &Options, ring_octets: u32) -> Result<Ebpf, KernelError> {
+    let level = options.log.map_or(0, LogLevel::number);
+    let cookies = u8::from(options.syn_cookies);
     let mut loader = EbpfLoader::new();
     // The program needs none of the kernel's types, and reading them costs milliseconds.
     loader.btf(None).override_global(aya_log::LEVEL, &level, true);
+    loader.override_global(COOKIES, &cookies, true);
     loader.map_max_entries(EVENTS.name, ring_octets);
     if let Some(pins) = pins {
         for map in PINNED {

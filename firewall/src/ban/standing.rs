@@ -202,7 +202,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_hours(1);
     const RULES: StandingRules =
-        StandingRules { requests: 10, age: Duration::from_secs(60), decay: HOUR };
+        StandingRules { requests: 10, age: Duration::from_mins(1), decay: HOUR };
 
     fn at(seconds: u64) -> Monotonic {
         Monotonic::from_ns(seconds * 1_000_000_000)

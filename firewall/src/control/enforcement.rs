@@ -397,6 +397,7 @@ fn options(settings: &Settings) -> kernel::Options {
         // A ban of a range must not take a proxy's other clients with it.
         allow: settings.exempt().collect(),
         limits: settings.packets.clone(),
+        syn_cookies: settings.syn_cookies,
         log: match settings.kernel_log {
             KernelLog::Off => None,
             KernelLog::Error => Some(LogLevel::Error),

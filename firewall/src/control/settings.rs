@@ -59,6 +59,7 @@ pub struct Settings {
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
     pub kernel_checks: Vec<(Reason, Mode)>,
+    pub syn_cookies: bool,
     pub packets: kernel::Limits,
     pub pressure: Pressure,
     pub standing: Standing,
@@ -172,6 +173,7 @@ impl Settings {
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
             kernel_checks,
+            syn_cookies: file.kernel.syn_cookies,
             packets,
             pressure: file.kernel.pressure,
             standing: file.kernel.standing,
@@ -221,6 +223,7 @@ impl Settings {
             ("kernel.pin_dir", self.pin_dir != other.pin_dir),
             ("kernel.log", self.kernel_log != other.kernel_log),
             ("kernel.checks", self.kernel_checks != other.kernel_checks),
+            ("kernel.syn_cookies", self.syn_cookies != other.syn_cookies),
             ("kernel.pressure", self.pressure != other.pressure),
             ("kernel.standing", self.standing != other.standing),
             ("state.dir", self.state_dir != other.state_dir),
@@ -249,9 +252,12 @@ fn connection_limits(limits: &Limits) -> (usize, usize, usize, usize, usize, [Du
     )
 }
 
-/// The checks whose mode may be set: bans have a mode of their own.
+/// The checks whose mode may be set: bans have a mode of their own, and cookies a key.
 fn settable(reason: Reason) -> bool {
-    !matches!(reason, Reason::Passed | Reason::Allowed | Reason::Ban | Reason::BanRange)
+    !matches!(
+        reason,
+        Reason::Passed | Reason::Allowed | Reason::Ban | Reason::BanRange | Reason::T16
+    )
 }
 
 fn known_checks() -> String {

@@ -131,8 +131,9 @@ fn payer(source: IpAddr) -> Payer {
             Payer { word: u64::from_ne_bytes([a, b, c, d, 0, 0, 0, 0]), family: 4 }
         }
         IpAddr::V6(address) => {
-            let [a, b, c, d, e, f, g, h, ..] = address.octets();
-            Payer { word: u64::from_ne_bytes([a, b, c, d, e, f, g, h]), family: 6 }
+            let octets = address.octets();
+            let network = octets.first_chunk::<8>().copied().unwrap_or_default();
+            Payer { word: u64::from_ne_bytes(network), family: 6 }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod attach;
 mod budgets;
+mod cookies;
 mod ladder;
 mod net;
 mod verdict;
