@@ -3,6 +3,10 @@
 /// An Ethernet, an IP and a TCP header with one option.
 const ETHERNET: usize = 14;
 const TCP: usize = 24;
+/// The same in the words of a TCP header's length.
+const TCP_WORDS: u8 = 6;
+const TCP_OCTETS: u16 = TCP_WORDS as u16 * 4;
+const _: () = assert!(TCP_OCTETS as usize == TCP);
 /// Octets of an answer over IPv4.
 pub const ANSWER4: usize = ETHERNET + 20 + TCP;
 /// Octets of an answer over IPv6.
@@ -48,9 +52,8 @@ pub fn answer4(
 ) -> [u8; ANSWER4] {
     let mut frame = [0; ANSWER4];
     link(&mut frame, ethernet);
-    let length = (20 + TCP) as u16;
     put(&mut frame, ETHERNET, [0x45, 0]);
-    put(&mut frame, ETHERNET + 2, length.to_be_bytes());
+    put(&mut frame, ETHERNET + 2, (20 + TCP_OCTETS).to_be_bytes());
     // Nobody is to fragment it, and so it needs no number (RFC 6864).
     put(&mut frame, ETHERNET + 6, [0x40, 0, HOPS, PROTOCOL_TCP]);
     copy(&mut frame, ETHERNET + 12, ip, 16, 4);
@@ -72,7 +75,7 @@ pub fn answer6(
     let mut frame = [0; ANSWER6];
     link(&mut frame, ethernet);
     put(&mut frame, ETHERNET, [0x60, 0, 0, 0]);
-    put(&mut frame, ETHERNET + 4, (TCP as u16).to_be_bytes());
+    put(&mut frame, ETHERNET + 4, TCP_OCTETS.to_be_bytes());
     put(&mut frame, ETHERNET + 6, [PROTOCOL_TCP, HOPS]);
     copy(&mut frame, ETHERNET + 8, ip, 24, 16);
     copy(&mut frame, ETHERNET + 24, ip, 8, 16);
@@ -101,12 +104,12 @@ fn segment<const N: usize>(
     put(frame, at + 2, take::<2>(tcp, 0));
     put(frame, at + 4, cookie.sequence.to_be_bytes());
     put(frame, at + 8, acknowledged.to_be_bytes());
-    put(frame, at + 12, [(TCP as u8 / 4) << 4, SYN_ACK]);
+    put(frame, at + 12, [TCP_WORDS << 4, SYN_ACK]);
     put(frame, at + 14, WINDOW.to_be_bytes());
     put(frame, at + 20, [2, 4]);
     put(frame, at + 22, cookie.segment.to_be_bytes());
     // The addresses end where the segment begins (RFC 9293 3.1, RFC 8200 8.1).
-    let pseudo = u32::from(PROTOCOL_TCP) + TCP as u32;
+    let pseudo = u32::from(PROTOCOL_TCP) + u32::from(TCP_OCTETS);
     let sum = sum(frame, addresses, at + TCP, pseudo);
     put(frame, at + 16, (!sum).to_be_bytes());
 }
@@ -121,7 +124,8 @@ fn sum<const N: usize>(frame: &[u8; N], from: usize, to: usize, mut sum: u32) ->
     }
     sum = (sum & 0xffff) + (sum >> 16);
     sum = (sum & 0xffff) + (sum >> 16);
-    sum as u16
+    let [_, _, high, low] = sum.to_be_bytes();
+    u16::from_be_bytes([high, low])
 }
 
 /// Offsets are known when it is compiled, and lie within: the zeros are never seen.

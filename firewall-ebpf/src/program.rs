@@ -9,17 +9,16 @@
     reason = "what the verifier and aya ask for; lengths are below 2^32"
 )]
 
+mod cookies;
+mod purse;
+
 use core::arch::asm;
 use core::ptr::NonNull;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     bindings::xdp_md,
-    helpers::{
-        bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_sk_release, bpf_skc_lookup_tcp,
-        bpf_tcp_gen_syncookie, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
-        bpf_xdp_store_bytes,
-    },
+    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     macros::{map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -27,14 +26,16 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, BucketSet, Budgets, COUNTER_LOST, Config, Counter, DropEvent, Payer, Policy, Reason,
-    Reasons, SAMPLE_OCTETS, Tally, counter, maps, policy_index,
+    Ban, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
+    maps, policy_index,
 };
-use firewall_ebpf::budget::{self, Class, Kind, Purse};
-use firewall_ebpf::cookie::{self, Cookie};
+use firewall_ebpf::budget::{self, Class, Kind};
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Exact, Tables, Verdict, budgets, inspect};
+
+use cookies::answer;
+use purse::PurseMaps;
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -64,18 +65,6 @@ static POLICIES: Array<Policy> = Array::with_max_entries(maps::POLICIES.entries,
 static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(maps::COUNTERS.entries, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
-
-#[map]
-static BUDGETS: Array<Budgets> = Array::with_max_entries(maps::BUDGETS.entries, 0);
-#[map]
-static BUCKETS: PerCpuArray<BucketSet> = PerCpuArray::with_max_entries(maps::BUCKETS.entries, 0);
-#[map]
-static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(maps::TALLY.entries, 0);
-#[map]
-static MULTIPLIERS: LpmTrie<[u8; 16], u32> =
-    LpmTrie::with_max_entries(maps::MULTIPLIERS.entries, 0);
-#[map]
-static STANDING: HashMap<Payer, u32> = HashMap::with_max_entries(maps::STANDING.entries, 0);
 
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
@@ -131,127 +120,6 @@ fn answers_with_cookies() -> bool {
     // SAFETY: a static of this program; volatile, for the compiler must not take it for what it
     // is now.
     unsafe { (&raw const COOKIES).read_volatile() != 0 }
-}
-
-/// Turns a SYN into its answer, with the kernel's cookie in it; 1 if it did. It does so for what it
-/// need not look for: no tag, no options of IPv4, no extension header, a socket that listens.
-///
-/// Exported like [`charge`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn answer(context: *mut xdp_md) -> u32 {
-    let frame = Frame::new(context);
-    let Some(ethernet) = frame.read_far::<14>(0) else {
-        return 0;
-    };
-    let is_done = match ethernet {
-        [.., 0x08, 0x00] => answer4(&frame, &ethernet),
-        [.., 0x86, 0xdd] => answer6(&frame, &ethernet),
-        _ => None,
-    };
-    u32::from(is_done.is_some())
-}
-
-#[inline(always)]
-fn answer4(frame: &Frame, ethernet: &[u8; 14]) -> Option<()> {
-    let ip = frame.read_far::<20>(14)?;
-    let [version, _, _, _, _, _, flags, offset, _, protocol, _, _, addresses @ ..] = ip;
-    if version != 0x45 || flags & 0x3f != 0 || offset != 0 || protocol != 6 {
-        return None;
-    }
-    let syn = Syn::read(frame, 34)?;
-    let [from_to, ports] = [u64::from_ne_bytes(addresses), u64::from(syn.ports())];
-    let cookie = syn.cookie(frame.context, [from_to, ports, 0, 0, 0], 12, &Words(ip))?;
-    let reply = cookie::answer4(ethernet, &ip, &syn.fixed(), cookie);
-    frame.become_frame(&Words(reply))
-}
-
-#[inline(always)]
-fn answer6(frame: &Frame, ethernet: &[u8; 14]) -> Option<()> {
-    let ip = frame.read_far::<40>(14)?;
-    let [version, _, _, _, _, _, next, _, addresses @ ..] = ip;
-    if version >> 4 != 6 || next != 6 {
-        return None;
-    }
-    let syn = Syn::read(frame, 54)?;
-    let mut words = [0; 5];
-    for (word, octets) in words.iter_mut().zip(addresses.as_chunks::<8>().0) {
-        *word = u64::from_ne_bytes(*octets);
-    }
-    let [.., ports] = &mut words;
-    *ports = u64::from(syn.ports());
-    let cookie = syn.cookie(frame.context, words, 36, &Words(ip))?;
-    let reply = cookie::answer6(ethernet, &ip, &syn.fixed(), cookie);
-    frame.become_frame(&Words(reply))
-}
-
-/// A SYN's header, options included.
-struct Syn {
-    octets: Words<64>,
-    length: usize,
-}
-
-impl Syn {
-    #[inline(always)]
-    fn read(frame: &Frame, offset: usize) -> Option<Self> {
-        let [words] = frame.read_far::<1>(offset + 12)?;
-        let length = core::hint::black_box(usize::from(words >> 4) * 4) & 63;
-        if length < 20 || length > 60 {
-            return None;
-        }
-        let mut octets = Words([0; 64]);
-        // SAFETY: the helper writes `length` octets, fewer than there is room for, or fails.
-        let result = unsafe {
-            let to = octets.0.as_mut_ptr().cast();
-            bpf_xdp_load_bytes(frame.context, offset as u32, to, length as u32)
-        };
-        (result == 0).then_some(Self { octets, length })
-    }
-
-    #[inline(always)]
-    fn fixed(&self) -> [u8; 20] {
-        self.octets.0.first_chunk().copied().unwrap_or([0; 20])
-    }
-
-    #[inline(always)]
-    fn ports(&self) -> u32 {
-        u32::from_ne_bytes(self.octets.0.first_chunk().copied().unwrap_or([0; 4]))
-    }
-
-    /// The cookie of the socket that listens at the addresses and ports of `tuple`, of which
-    /// `tuple_length` octets count. None too where `net.ipv4.tcp_syncookies` is not 2 and the
-    /// socket's queue has room: then it wants no cookies.
-    #[inline(always)]
-    fn cookie<const N: usize>(
-        &self,
-        context: *mut xdp_md,
-        mut tuple: [u64; 5],
-        tuple_length: u32,
-        ip: &Words<N>,
-    ) -> Option<Cookie> {
-        /// `BPF_F_CURRENT_NETNS`: the interface's own namespace.
-        const HERE: u64 = u64::MAX;
-        let length = core::hint::black_box(self.length) & 63;
-        if length < 20 {
-            return None;
-        }
-        // SAFETY: the helpers read so many octets of what lies on the stack; a socket that is found
-        // stays until it is released.
-        let given = unsafe {
-            let tuple = (&raw mut tuple).cast();
-            let socket = bpf_skc_lookup_tcp(context.cast(), tuple, tuple_length, HERE, 0);
-            if socket.is_null() {
-                return None;
-            }
-            let (ip, tcp) = (ip.0.as_ptr().cast_mut(), self.octets.0.as_ptr().cast_mut());
-            let (ip_length, length) = (N as u32, length as u32);
-            let given =
-                bpf_tcp_gen_syncookie(socket.cast(), ip.cast(), ip_length, tcp.cast(), length);
-            bpf_sk_release(socket.cast());
-            given
-        };
-        Cookie::from_helper(given)
-    }
 }
 
 /// A packet that something objected to, or that has a budget.
@@ -488,22 +356,6 @@ impl Packet for Frame {
     }
 }
 
-impl Frame {
-    /// Makes the frame this one.
-    #[inline(always)]
-    fn become_frame<const N: usize>(&self, octets: &Words<N>) -> Option<()> {
-        let change = N as i32 - self.length as i32;
-        // SAFETY: the helpers change the frame, none of which is read behind them.
-        let result = unsafe {
-            if bpf_xdp_adjust_tail(self.context, change) != 0 {
-                return None;
-            }
-            bpf_xdp_store_bytes(self.context, 0, octets.0.as_ptr().cast_mut().cast(), N as u32)
-        };
-        (result == 0).then_some(())
-    }
-}
-
 /// A buffer at a word's boundary.
 #[repr(C, align(8))]
 struct Words<const N: usize>([u8; N]);
@@ -634,55 +486,6 @@ impl Tables for Maps {
     fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
         let charge = |payer| budget::charge(&mut PurseMaps, class, payer, asked);
         budget::payer(source).map_or(Reasons::NONE, charge)
-    }
-}
-
-/// The program's maps as purse: of this CPU, on which nothing interrupts the program.
-struct PurseMaps;
-
-impl Purse for PurseMaps {
-    #[inline(always)]
-    fn budgets(&self) -> Budgets {
-        match BUDGETS.get_ptr(0) {
-            // SAFETY: a map's value stays valid while the program runs; what is written meanwhile
-            // is seen in parts, each of which is a budget.
-            Some(budgets) => unsafe { *budgets },
-            None => Budgets::default(),
-        }
-    }
-
-    #[inline(always)]
-    fn now_ns(&self) -> u64 {
-        now_ns()
-    }
-
-    #[inline(always)]
-    fn random(&self) -> u32 {
-        // SAFETY: the helper takes nothing and gives a number.
-        unsafe { bpf_get_prandom_u32() }
-    }
-
-    #[inline(always)]
-    fn multiplier(&self, payer: Payer) -> u32 {
-        let key = RangeKey { reserved: 0, prefix_length: 128, words: payer.mapped() };
-        MULTIPLIERS.get(key.v6()).copied().unwrap_or(1)
-    }
-
-    #[inline(always)]
-    fn is_in_standing(&self, payer: Payer) -> bool {
-        STANDING.get_ptr(&payer).is_some()
-    }
-
-    #[inline(always)]
-    fn set(&mut self, index: u32) -> Option<&mut BucketSet> {
-        // SAFETY: the value is this CPU's own, and nobody else's while the program runs.
-        BUCKETS.get_ptr_mut(index).map(|set| unsafe { &mut *set })
-    }
-
-    #[inline(always)]
-    fn tally(&mut self) -> Option<&mut Tally> {
-        // SAFETY: as above.
-        TALLY.get_ptr_mut(0).map(|tally| unsafe { &mut *tally })
     }
 }
 

@@ -7,6 +7,8 @@ use super::{Finding, Source};
 const UNSAFE: [&str; 5] = [
     "firewall-common/src/",
     "firewall-ebpf/src/program.rs",
+    "firewall-ebpf/src/program/cookies.rs",
+    "firewall-ebpf/src/program/purse.rs",
     "firewall/src/kernel/syscall.rs",
     "firewall/src/kernel/table.rs",
     "firewall/src/listen/inherit.rs",

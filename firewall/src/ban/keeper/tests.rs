@@ -87,16 +87,12 @@ impl Plane for Recorder {
     }
 
     fn fall(&mut self, source: IpAddr) -> Result<(), Broken> {
-        self.ask(|table| {
-            table.standing.remove(&source);
-        })
+        self.ask(|table| table.standing.retain(|held| *held != source))
     }
 
     fn held(&self) -> Result<Vec<Held>, Broken> {
-        self.ask(|table| {
-            let entries = table.entries.iter();
-            entries.map(|(&target, &(until, drops))| Held { target, until, drops }).collect()
-        })
+        let held = |(&target, &(until, drops)): (&_, &_)| Held { target, until, drops };
+        self.ask(|table| table.entries.iter().map(held).collect())
     }
 }
 

@@ -188,13 +188,13 @@ fn budgets_change_while_the_program_runs() {
 
 #[test]
 fn strangers_are_shed_by_share_and_the_known_are_spared() {
+    const SENT: u32 = 20_000;
     let test = "strangers_are_shed_by_share_and_the_known_are_spared";
     let Some(mut kernel) = dropping(test, Limits::default(), &[]) else { return };
     let (stranger, known) = (frame(SYN4, "192.0.2.1"), frame(SYN4, "192.0.2.2"));
     let (stranger6, known6) = (frame(SYN6, "2001:db8:0:1::1"), frame(SYN6, "2001:db8:0:2::1"));
     kernel.stand("192.0.2.2".parse().unwrap()).unwrap();
     kernel.stand("2001:db8:0:2:3:4:5:6".parse().unwrap()).unwrap();
-    const SENT: u32 = 20_000;
     for (share, least, most) in [
         (0, 19_990, 20_000),
         (u32::MAX / 4, 14_500, 15_500),

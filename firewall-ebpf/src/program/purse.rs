@@ -1,0 +1,73 @@
+//! The maps of the budgets.
+
+use aya_ebpf::{
+    helpers::bpf_get_prandom_u32,
+    macros::map,
+    maps::lpm_trie::LpmTrie,
+    maps::{Array, HashMap, PerCpuArray},
+};
+use firewall_common::{BucketSet, Budgets, Payer, Tally, maps};
+use firewall_ebpf::budget::Purse;
+
+use super::{RangeKey, now_ns};
+
+#[map]
+static BUDGETS: Array<Budgets> = Array::with_max_entries(maps::BUDGETS.entries, 0);
+#[map]
+static BUCKETS: PerCpuArray<BucketSet> = PerCpuArray::with_max_entries(maps::BUCKETS.entries, 0);
+#[map]
+static TALLY: PerCpuArray<Tally> = PerCpuArray::with_max_entries(maps::TALLY.entries, 0);
+#[map]
+static MULTIPLIERS: LpmTrie<[u8; 16], u32> =
+    LpmTrie::with_max_entries(maps::MULTIPLIERS.entries, 0);
+#[map]
+static STANDING: HashMap<Payer, u32> = HashMap::with_max_entries(maps::STANDING.entries, 0);
+
+/// The program's maps as purse: of this CPU, on which nothing interrupts the program.
+pub(super) struct PurseMaps;
+
+impl Purse for PurseMaps {
+    #[inline(always)]
+    fn budgets(&self) -> Budgets {
+        match BUDGETS.get_ptr(0) {
+            // SAFETY: a map's value stays valid while the program runs; what is written meanwhile
+            // is seen in parts, each of which is a budget.
+            Some(budgets) => unsafe { *budgets },
+            None => Budgets::default(),
+        }
+    }
+
+    #[inline(always)]
+    fn now_ns(&self) -> u64 {
+        now_ns()
+    }
+
+    #[inline(always)]
+    fn random(&self) -> u32 {
+        // SAFETY: the helper takes nothing and gives a number.
+        unsafe { bpf_get_prandom_u32() }
+    }
+
+    #[inline(always)]
+    fn multiplier(&self, payer: Payer) -> u32 {
+        let key = RangeKey { reserved: 0, prefix_length: 128, words: payer.mapped() };
+        MULTIPLIERS.get(key.v6()).copied().unwrap_or(1)
+    }
+
+    #[inline(always)]
+    fn is_in_standing(&self, payer: Payer) -> bool {
+        STANDING.get_ptr(&payer).is_some()
+    }
+
+    #[inline(always)]
+    fn set(&mut self, index: u32) -> Option<&mut BucketSet> {
+        // SAFETY: the value is this CPU's own, and nobody else's while the program runs.
+        BUCKETS.get_ptr_mut(index).map(|set| unsafe { &mut *set })
+    }
+
+    #[inline(always)]
+    fn tally(&mut self) -> Option<&mut Tally> {
+        // SAFETY: as above.
+        TALLY.get_ptr_mut(0).map(|tally| unsafe { &mut *tally })
+    }
+}
