@@ -42,6 +42,9 @@ pub const MULTIPLIERS: Map = Map { name: "MULTIPLIERS", entries: 1_024 };
 /// [`Payer`](crate::Payer)s in good standing, pre-allocated: about 100 B an entry.
 pub const STANDING: Map = Map { name: "STANDING", entries: 65_536 };
 
+/// The room of each CPU in which an answer to a SYN is put together: the stack has none.
+pub const SCRATCH: Map = Map { name: "SCRATCH", entries: 1 };
+
 /// The maps that outlive the daemon when they can be pinned: what is banned, what was
 /// counted, and for which interface.
 /// The others are made anew and filled before the program that reads them is attached.

@@ -3,23 +3,19 @@
 /// An Ethernet, an IP and a TCP header with one option.
 const ETHERNET: usize = 14;
 const TCP: usize = 24;
-/// The same in the words of a TCP header's length.
-const TCP_WORDS: u8 = 6;
-const TCP_OCTETS: u16 = TCP_WORDS as u16 * 4;
+const TCP_OCTETS: u16 = 24;
 const _: () = assert!(TCP_OCTETS as usize == TCP);
 /// Octets of an answer over IPv4.
 pub const ANSWER4: usize = ETHERNET + 20 + TCP;
 /// Octets of an answer over IPv6.
 pub const ANSWER6: usize = ETHERNET + 40 + TCP;
 
-/// The fixed TCP header's octets.
-pub const TCP_FIXED: usize = 20;
-
-const SYN_ACK: u8 = 0x12;
+const SYN_ACK: u16 = 0x12;
 /// Without an option for its scale, which a cookie has no room for.
 const WINDOW: u16 = u16::MAX;
-const HOPS: u8 = 64;
 const PROTOCOL_TCP: u8 = 6;
+/// As they stand in IPv4; in IPv6 it is the other way round.
+const HOPS_AND_TCP: u16 = 64 << 8 | PROTOCOL_TCP as u16;
 
 /// What the kernel made of a SYN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,49 +38,67 @@ impl Cookie {
     }
 }
 
-/// The frame that answers a SYN over IPv4, from the SYN's headers.
+/// Octets of headers in network order, as they stand in memory, in words: the kernel's stack is read
+/// and written at the boundaries of what is moved, and of bytes the compiler would move several.
+type Octets<const N: usize> = [u64; N];
+
+/// Words of an Ethernet header.
+pub const ETHERNET_WORDS: usize = ETHERNET.div_ceil(8);
+/// Words of an IPv4 header.
+pub const IPV4_WORDS: usize = 3;
+/// Words of an IPv6 header.
+pub const IPV6_WORDS: usize = 5;
+/// Words of the longest TCP header.
+pub const TCP_HEADER_WORDS: usize = 8;
+/// Words of an answer over IPv4.
+pub const ANSWER4_WORDS: usize = ANSWER4.div_ceil(8);
+/// Words of an answer over IPv6.
+pub const ANSWER6_WORDS: usize = ANSWER6.div_ceil(8);
+
+/// The frame that answers a SYN over IPv4, from the SYN's headers: [`ANSWER4`] octets.
 #[inline(always)]
 pub fn answer4(
-    ethernet: &[u8; ETHERNET],
-    ip: &[u8; 20],
-    tcp: &[u8; TCP_FIXED],
+    ethernet: &Octets<ETHERNET_WORDS>,
+    ip: &Octets<IPV4_WORDS>,
+    tcp: &Octets<TCP_HEADER_WORDS>,
     cookie: Cookie,
-) -> [u8; ANSWER4] {
-    let mut frame = [0; ANSWER4];
-    link(&mut frame, ethernet);
-    put(&mut frame, ETHERNET, [0x45, 0]);
-    put(&mut frame, ETHERNET + 2, (20 + TCP_OCTETS).to_be_bytes());
+    frame: &mut Octets<ANSWER4_WORDS>,
+) {
+    *frame = [0; ANSWER4_WORDS];
+    link(frame, ethernet);
+    put(frame, ETHERNET, 0x4500);
+    put(frame, ETHERNET + 2, 20 + TCP_OCTETS);
     // Nobody is to fragment it, and so it needs no number (RFC 6864).
-    put(&mut frame, ETHERNET + 6, [0x40, 0, HOPS, PROTOCOL_TCP]);
-    copy(&mut frame, ETHERNET + 12, ip, 16, 4);
-    copy(&mut frame, ETHERNET + 16, ip, 12, 4);
-    let sum = sum(&frame, ETHERNET, ETHERNET + 20, 0);
-    put(&mut frame, ETHERNET + 10, (!sum).to_be_bytes());
-    segment(&mut frame, ETHERNET + 20, ETHERNET + 12, tcp, cookie);
-    frame
+    put(frame, ETHERNET + 6, 0x4000);
+    put(frame, ETHERNET + 8, HOPS_AND_TCP);
+    copy(frame, ETHERNET + 12, ip, 16, 4);
+    copy(frame, ETHERNET + 16, ip, 12, 4);
+    let sum = sum(frame, ETHERNET, ETHERNET + 20, 0);
+    put(frame, ETHERNET + 10, !sum);
+    segment(frame, ETHERNET + 20, ETHERNET + 12, tcp, cookie);
 }
 
-/// The same over IPv6.
+/// The same over IPv6: [`ANSWER6`] octets.
 #[inline(always)]
 pub fn answer6(
-    ethernet: &[u8; ETHERNET],
-    ip: &[u8; 40],
-    tcp: &[u8; TCP_FIXED],
+    ethernet: &Octets<ETHERNET_WORDS>,
+    ip: &Octets<IPV6_WORDS>,
+    tcp: &Octets<TCP_HEADER_WORDS>,
     cookie: Cookie,
-) -> [u8; ANSWER6] {
-    let mut frame = [0; ANSWER6];
-    link(&mut frame, ethernet);
-    put(&mut frame, ETHERNET, [0x60, 0, 0, 0]);
-    put(&mut frame, ETHERNET + 4, TCP_OCTETS.to_be_bytes());
-    put(&mut frame, ETHERNET + 6, [PROTOCOL_TCP, HOPS]);
-    copy(&mut frame, ETHERNET + 8, ip, 24, 16);
-    copy(&mut frame, ETHERNET + 24, ip, 8, 16);
-    segment(&mut frame, ETHERNET + 40, ETHERNET + 8, tcp, cookie);
-    frame
+    frame: &mut Octets<ANSWER6_WORDS>,
+) {
+    *frame = [0; ANSWER6_WORDS];
+    link(frame, ethernet);
+    put(frame, ETHERNET, 0x6000);
+    put(frame, ETHERNET + 4, TCP_OCTETS);
+    put(frame, ETHERNET + 6, HOPS_AND_TCP.swap_bytes());
+    copy(frame, ETHERNET + 8, ip, 24, 16);
+    copy(frame, ETHERNET + 24, ip, 8, 16);
+    segment(frame, ETHERNET + 40, ETHERNET + 8, tcp, cookie);
 }
 
 #[inline(always)]
-fn link<const N: usize>(frame: &mut [u8; N], ethernet: &[u8; ETHERNET]) {
+fn link(frame: &mut [u64], ethernet: &[u64]) {
     copy(frame, 0, ethernet, 6, 6);
     copy(frame, 6, ethernet, 0, 6);
     copy(frame, 12, ethernet, 12, 2);
@@ -92,34 +106,30 @@ fn link<const N: usize>(frame: &mut [u8; N], ethernet: &[u8; ETHERNET]) {
 
 /// The TCP header at `at`, and its checksum over it and the addresses from `addresses` on.
 #[inline(always)]
-fn segment<const N: usize>(
-    frame: &mut [u8; N],
-    at: usize,
-    addresses: usize,
-    tcp: &[u8; TCP_FIXED],
-    cookie: Cookie,
-) {
-    let acknowledged = u32::from_be_bytes(take(tcp, 4)).wrapping_add(1);
-    put(frame, at, take::<2>(tcp, 2));
-    put(frame, at + 2, take::<2>(tcp, 0));
-    put(frame, at + 4, cookie.sequence.to_be_bytes());
-    put(frame, at + 8, acknowledged.to_be_bytes());
-    put(frame, at + 12, [TCP_WORDS << 4, SYN_ACK]);
-    put(frame, at + 14, WINDOW.to_be_bytes());
-    put(frame, at + 20, [2, 4]);
-    put(frame, at + 22, cookie.segment.to_be_bytes());
+fn segment(frame: &mut [u64], at: usize, addresses: usize, tcp: &[u64], cookie: Cookie) {
+    let [high, low] = [pair(tcp, 4), pair(tcp, 6)].map(u32::from);
+    let acknowledged = (high << 16 | low).wrapping_add(1);
+    copy(frame, at, tcp, 2, 2);
+    copy(frame, at + 2, tcp, 0, 2);
+    put_long(frame, at + 4, cookie.sequence);
+    put_long(frame, at + 8, acknowledged);
+    put(frame, at + 12, TCP_OCTETS / 4 << 12 | SYN_ACK);
+    put(frame, at + 14, WINDOW);
+    // The maximum segment size: kind 2, of four octets.
+    put(frame, at + 20, 0x0204);
+    put(frame, at + 22, cookie.segment);
     // The addresses end where the segment begins (RFC 9293 3.1, RFC 8200 8.1).
     let pseudo = u32::from(PROTOCOL_TCP) + u32::from(TCP_OCTETS);
     let sum = sum(frame, addresses, at + TCP, pseudo);
-    put(frame, at + 16, (!sum).to_be_bytes());
+    put(frame, at + 16, !sum);
 }
 
-/// The sum of the words from `from` to `to` (RFC 1071).
+/// The sum of the pairs from `from` to `to` (RFC 1071).
 #[inline(always)]
-fn sum<const N: usize>(frame: &[u8; N], from: usize, to: usize, mut sum: u32) -> u16 {
+fn sum(frame: &[u64], from: usize, to: usize, mut sum: u32) -> u16 {
     let mut at = from;
     while at < to {
-        sum += u32::from(u16::from_be_bytes(take(frame, at)));
+        sum += u32::from(pair(frame, at));
         at += 2;
     }
     sum = (sum & 0xffff) + (sum >> 16);
@@ -128,27 +138,39 @@ fn sum<const N: usize>(frame: &[u8; N], from: usize, to: usize, mut sum: u32) ->
     u16::from_be_bytes([high, low])
 }
 
-/// Offsets are known when it is compiled, and lie within: the zeros are never seen.
+/// The number in the two octets at an even offset, which is known when this is compiled and lies
+/// within: the zero is never seen.
 #[inline(always)]
-fn take<const N: usize>(octets: &[u8], at: usize) -> [u8; N] {
-    crate::packet::field(octets, at)
+pub fn pair(words: &[u64], at: usize) -> u16 {
+    let word = words.get(at / 8).copied().unwrap_or(0);
+    let [low, high, ..] = (u64::from_le(word) >> (at % 8 * 8)).to_le_bytes();
+    u16::from_be_bytes([low, high])
 }
 
-/// Copies `length` octets by pairs: the kernel's stack is read and written at the boundaries of what
-/// is moved, and nothing here is sure to lie at one of more than two.
+/// Writes a number where zeros stand or another number did.
 #[inline(always)]
-fn copy(frame: &mut [u8], at: usize, from: &[u8], start: usize, length: usize) {
-    let mut moved = 0;
-    while moved < length {
-        put(frame, at + moved, core::hint::black_box(take::<2>(from, start + moved)));
-        moved += 2;
+fn put(words: &mut [u64], at: usize, number: u16) {
+    if let Some(word) = words.get_mut(at / 8) {
+        let shift = at % 8 * 8;
+        let cleared = u64::from_le(*word) & !(0xffff << shift);
+        *word = (cleared | u64::from(number.swap_bytes()) << shift).to_le();
     }
 }
 
 #[inline(always)]
-fn put<const N: usize>(frame: &mut [u8], at: usize, octets: [u8; N]) {
-    if let Some(place) = frame.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
-        *place = octets;
+fn put_long(words: &mut [u64], at: usize, number: u32) {
+    let [a, b, c, d] = number.to_be_bytes();
+    put(words, at, u16::from_be_bytes([a, b]));
+    put(words, at + 2, u16::from_be_bytes([c, d]));
+}
+
+/// Copies an even number of octets.
+#[inline(always)]
+fn copy(words: &mut [u64], at: usize, from: &[u64], start: usize, length: usize) {
+    let mut moved = 0;
+    while moved < length {
+        put(words, at + moved, pair(from, start + moved));
+        moved += 2;
     }
 }
 
@@ -158,14 +180,27 @@ mod tests {
 
     use super::*;
 
+    fn words<const N: usize>(octets: &[u8]) -> [u64; N] {
+        let mut padded = octets.to_vec();
+        padded.resize(N * 8, 0);
+        let (chunks, _) = padded.as_chunks::<8>();
+        std::array::from_fn(|index| u64::from_ne_bytes(chunks[index]))
+    }
+
+    fn octets(words: &[u64], length: usize) -> Vec<u8> {
+        let octets: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        assert!(octets[length..].iter().all(|octet| *octet == 0));
+        octets[..length].to_vec()
+    }
+
     const COOKIE: Cookie = Cookie { sequence: 0xdead_beef, segment: 1460 };
 
-    fn syn() -> [u8; TCP_FIXED] {
-        let mut syn = [0; TCP_FIXED];
+    fn syn() -> [u64; TCP_HEADER_WORDS] {
+        let mut syn = [0; 20];
         syn[..4].copy_from_slice(&[0x9c, 0x40, 0x1f, 0x90]);
         syn[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
         syn[12..14].copy_from_slice(&[0x50, 2]);
-        syn
+        words(&syn)
     }
 
     /// A sum over what carries its own checksum is all ones.
@@ -178,12 +213,12 @@ mod tests {
         sum == 0xffff
     }
 
-    fn ethernet(ethertype: [u8; 2]) -> [u8; ETHERNET] {
+    fn ethernet(ethertype: [u8; 2]) -> [u64; ETHERNET_WORDS] {
         let mut header = [0; ETHERNET];
         header[..6].copy_from_slice(&[1; 6]);
         header[6..12].copy_from_slice(&[2; 6]);
         header[12..].copy_from_slice(&ethertype);
-        header
+        words(&header)
     }
 
     #[test]
@@ -191,7 +226,9 @@ mod tests {
         let mut ip = [0; 20];
         ip[12..16].copy_from_slice(&[192, 0, 2, 7]);
         ip[16..].copy_from_slice(&[203, 0, 113, 80]);
-        let frame = answer4(&ethernet([8, 0]), &ip, &syn(), COOKIE);
+        let mut frame = [u64::MAX; ANSWER4_WORDS];
+        answer4(&ethernet([8, 0]), &words(&ip), &syn(), COOKIE, &mut frame);
+        let frame = octets(&frame, ANSWER4);
         assert_eq!(frame[..14], [[2; 6].as_slice(), &[1; 6], &[8, 0]].concat());
         assert_eq!(frame[26..34], [203, 0, 113, 80, 192, 0, 2, 7]);
         assert!(is_sound(&frame[14..34], 0));
@@ -205,7 +242,9 @@ mod tests {
         let mut ip = [0; 40];
         ip[8..24].copy_from_slice(&[3; 16]);
         ip[24..].copy_from_slice(&[4; 16]);
-        let frame = answer6(&ethernet([0x86, 0xdd]), &ip, &syn(), COOKIE);
+        let mut frame = [u64::MAX; ANSWER6_WORDS];
+        answer6(&ethernet([0x86, 0xdd]), &words(&ip), &syn(), COOKIE, &mut frame);
+        let frame = octets(&frame, ANSWER6);
         assert_eq!(frame[22..54], [[4; 16], [3; 16]].concat());
         assert!(is_sound(&frame[22..], 6 + 24));
         assert_eq!((frame[14] >> 4, frame[20], &frame[18..20]), (6, 6, [0, 24].as_slice()));

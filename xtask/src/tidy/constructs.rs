@@ -4,7 +4,7 @@ use super::code::Code;
 use super::{Finding, Source};
 
 /// Where `unsafe` may stand. Folders end in `/`.
-const UNSAFE: [&str; 5] = [
+const UNSAFE: [&str; 7] = [
     "firewall-common/src/",
     "firewall-ebpf/src/program.rs",
     "firewall-ebpf/src/program/cookies.rs",
