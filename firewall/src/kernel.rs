@@ -8,6 +8,7 @@ mod attach;
 mod events;
 mod interface;
 mod log;
+pub mod machine;
 mod maps;
 mod netlink;
 mod pin;

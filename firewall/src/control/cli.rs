@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
+use crate::control::doctor::DoctorOptions;
 use crate::control::settings::KernelLog;
-use crate::control::{check, daemon, socket};
+use crate::control::{check, daemon, doctor, socket};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -32,6 +33,9 @@ enum Command {
     /// Say whether configuration and document can be enforced; exit 0 if so, 1 if not, 2 if it
     /// could not be found out
     Check(CheckOptions),
+    /// Look at kernel, driver and interfaces; exit 0 if all is well, 1 with warnings, 2 if the
+    /// kernel's half does not work
+    Doctor(DoctorOptions),
     /// Show what the running firewall does
     Status(#[command(flatten)] Connection),
     /// Read configuration and document anew; the old ones serve on if the new ones are not sound
@@ -213,6 +217,7 @@ impl Cli {
         match self.command {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
+            Command::Doctor(options) => doctor::run(&options),
             Command::Status(connection) => {
                 let status = connection.call(&Method::GET, "/v1/status", None)?;
                 connection.print(&status, socket::status_text)

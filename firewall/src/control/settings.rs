@@ -247,7 +247,7 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
 }
 
 /// The interfaces, those with a table of their own first.
-fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
+pub(crate) fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
     let parse = |name: &str| {
         let pattern = name.parse().map_err(|source| SettingsError::Interface { source })?;
         Ok(InterfaceOptions::of(pattern))
