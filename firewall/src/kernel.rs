@@ -34,8 +34,8 @@ pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
-pub use pin::Pinning;
 use pin::{NotPinned, Pins};
+pub use pin::{PinState, Pinning};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");

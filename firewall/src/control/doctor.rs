@@ -11,8 +11,8 @@ use crate::causes::Causes;
 use crate::control::cli::print;
 use crate::control::config::{ConfigFile, Kernel};
 use crate::control::settings;
-use crate::kernel::KernelError;
-use crate::kernel::machine::{self, InterfaceFacts, Machine, PinState};
+use crate::kernel::machine::{self, InterfaceFacts, Machine};
+use crate::kernel::{InterfaceOptions, KernelError, PinState};
 
 /// The oldest kernel that the program was loaded on.
 const OLDEST: (u32, u32) = (6, 1);
@@ -119,7 +119,7 @@ pub fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
     let mut findings = of_machine(&Machine::examine(&kernel.pin_dir));
     let (interfaces, absent) = machine::interfaces(&wanted, &kernel.pin_dir)?;
     findings.extend(interfaces.iter().flat_map(of_interface));
-    findings.extend(absent.into_iter().map(|(pattern, is_required)| missing(pattern, is_required)));
+    findings.extend(absent.iter().map(missing));
     if wanted.is_empty() {
         findings.push(
             Finding::new("interface.none", Severity::Warning, "no interface is configured")
@@ -258,11 +258,11 @@ fn memory(machine: &Machine) -> Finding {
     }
 }
 
-fn missing(pattern: String, is_required: bool) -> Finding {
-    let severity = if is_required { Severity::Fatal } else { Severity::Warning };
+fn missing(wish: &InterfaceOptions) -> Finding {
+    let severity = if wish.is_required { Severity::Fatal } else { Severity::Warning };
     let found = Finding::new("interface.absent", severity, "no interface is called so")
         .remedy("it is attached to when it appears; see `ip link` for the names there are");
-    Finding { interface: Some(pattern), ..found }
+    Finding { interface: Some(wish.pattern.to_string()), ..found }
 }
 
 fn of_interface(facts: &InterfaceFacts) -> Vec<Finding> {

@@ -1,7 +1,7 @@
 //! What can be known of the machine without attaching anything.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use firewall_common::maps::EVENTS;
 
@@ -9,27 +9,12 @@ use super::attach::describe;
 use super::interface::{InterfaceOptions, wanted};
 use super::netlink::generic::Generic;
 use super::netlink::{Link, Netlink};
-use super::pin::{self, Pins};
+use super::pin::{self, PinState, Pins};
 use super::{KernelError, load, xdp};
 
 /// Offloads by which packets look otherwise to the program than on the wire, or which a driver gives
 /// up or refuses for it, as ethtool names them.
 const OFFLOADS: [&str; 3] = ["rx-lro", "rx-gro-hw", "rx-vlan-hw-parse"];
-
-/// Where bans would be pinned.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PinState {
-    /// In this directory, which may have to be made; a daemon that has it already is named.
-    Ready {
-        directory: PathBuf,
-        holder: Option<u32>,
-    },
-    /// There is no BPF file system yet: mounting one takes `CAP_SYS_ADMIN`.
-    Unmounted,
-    Refused {
-        reason: String,
-    },
-}
 
 /// The machine as a whole.
 #[derive(Debug)]
@@ -101,12 +86,11 @@ impl Machine {
     }
 }
 
-/// Looks at the interfaces that are wanted, and gives the patterns that none is called by, with
-/// whether they are required.
+/// Looks at the interfaces that are wanted, and gives the wishes that nothing is called by.
 pub fn interfaces(
     options: &[InterfaceOptions],
     pin_dir: &Path,
-) -> Result<(Vec<InterfaceFacts>, Vec<(String, bool)>), KernelError> {
+) -> Result<(Vec<InterfaceFacts>, Vec<InterfaceOptions>), KernelError> {
     let failed = |source| KernelError::Netlink { source };
     let links = Netlink::route().and_then(|mut netlink| netlink.links()).map_err(failed)?;
     let mut generic = Generic::open().map_err(failed)?;
@@ -124,9 +108,7 @@ pub fn interfaces(
     }
     let is_absent =
         |option: &&InterfaceOptions| !links.iter().any(|link| option.pattern.matches(&link.name));
-    let absent = options.iter().filter(is_absent);
-    let absent = absent.map(|option| (option.pattern.to_string(), option.is_required));
-    Ok((facts, absent.collect()))
+    Ok((facts, options.iter().filter(is_absent).cloned().collect()))
 }
 
 fn of_link(link: &Link, generic: &mut Generic) -> InterfaceFacts {

@@ -16,7 +16,6 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use super::KernelError;
-use super::machine::PinState;
 
 /// Whether bans outlive the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +24,21 @@ pub enum Pinning {
     Pinned(PathBuf),
     /// Bans are lost on exit.
     Unpinned { reason: String },
+}
+
+/// Where bans would be pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinState {
+    /// In this directory, which may have to be made; a daemon that has it already is named.
+    Ready {
+        directory: PathBuf,
+        holder: Option<u32>,
+    },
+    /// There is no BPF file system yet: mounting one takes `CAP_SYS_ADMIN`.
+    Unmounted,
+    Refused {
+        reason: String,
+    },
 }
 
 const BPF_FS: &str = "/sys/fs/bpf";

@@ -136,6 +136,8 @@ fn interfaces_are_judged() {
     }
     let lro = of_interface(&with("rx-lro"));
     assert!(lro.iter().any(|found| found.remedy.as_deref() == Some("ethtool -K eth0 lro off")));
-    assert_eq!(missing("wan*".into(), true).severity, Fatal);
-    assert_eq!(missing("wan*".into(), false).severity, Warning);
+    let mut absent = InterfaceOptions::of("wan*".parse().unwrap());
+    assert_eq!(missing(&absent).severity, Warning);
+    absent.is_required = true;
+    assert_eq!(missing(&absent).severity, Fatal);
 }
