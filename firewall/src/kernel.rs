@@ -260,6 +260,11 @@ impl Kernel {
         self.attachments.reports()
     }
 
+    /// Whether something is wrong where nothing is attached.
+    pub fn requires_interface(&self) -> bool {
+        self.options.interfaces.iter().any(|interface| interface.is_required)
+    }
+
     pub fn pinning(&self) -> &Pinning {
         &self.pinning
     }

@@ -63,8 +63,7 @@ pub struct Counted {
 
 impl Enforcement {
     /// Loads the kernel program where the settings say so; it is not attached yet. What cannot be done
-    /// is a reason in
-    /// [`Enforcement::reasons`], and no failure: the proxy works without.
+    /// is a reason in [`Enforcement::reasons`], and no failure: the proxy works without.
     ///
     /// # Errors
     ///
@@ -109,6 +108,9 @@ impl Enforcement {
     pub fn attach(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         if let Err(error) = kernel.attach() {
+            if kernel.requires_interface() {
+                return Err(anyhow::Error::from(error).context("a required interface"));
+            }
             let reason = Causes(&error).to_string();
             tracing::warn!(reason, "not attached as configured");
             self.reasons.push(reason);
