@@ -17,4 +17,4 @@ pub mod store;
 pub mod threshold;
 pub mod view;
 
-pub use prefix::canonical;
+pub use prefix::{canonical, is_too_wide};

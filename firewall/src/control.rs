@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod enforcement;
 pub mod exposition;
 pub mod keeping;
+pub mod management;
 pub mod policy;
 pub mod settings;
 pub mod socket;

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::ban::is_too_wide;
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::daemon::Control;
 use crate::control::status;
@@ -125,6 +126,9 @@ struct NewBan {
     target: IpNet,
     for_seconds: Option<u64>,
     reason: String,
+    /// However wide the target is.
+    #[serde(default)]
+    force: bool,
 }
 
 async fn command(control: &Control, request: Request<Incoming>) -> Result<Value, Failure> {
@@ -149,6 +153,13 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
             let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
             let ban: NewBan =
                 serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
+            if is_too_wide(ban.target) && !ban.force {
+                return Err(Failure::bad(format!(
+                    "{} is wider than /8, of IPv6 than /19: nobody but the allowlist would pass \
+                     (--force bans it all the same)",
+                    ban.target
+                )));
+            }
             let duration = ban.for_seconds.map(Duration::from_secs);
             let made = control.keeper.add(ban.target.trunc(), duration, ban.reason).await;
             made.map(|made| json!(made)).map_err(|error| Failure::bad(error.to_string()))
@@ -159,6 +170,7 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
             lifted.map_err(|error| Failure(StatusCode::NOT_FOUND, error.to_string()))?;
             Ok(json!({ "target": target }))
         }
+        ("GET", "/v1/allow") => Ok(json!(control.settings.allowlist)),
         ("GET", "/v1/explain") => {
             let address = parameter(query, "address")?;
             status::explain(control, address).await.map_err(internal)

@@ -41,6 +41,11 @@ enum Command {
         #[command(subcommand)]
         command: BanCommand,
     },
+    /// Show whom nothing drops and nobody bans
+    Allow {
+        #[command(subcommand)]
+        command: AllowCommand,
+    },
     /// Say whether an address is banned, where, and why
     Explain {
         address: IpAddr,
@@ -69,6 +74,9 @@ enum BanCommand {
         duration: Option<Duration>,
         #[arg(long, default_value = "by hand")]
         reason: String,
+        /// Even if it is wider than /8, or of IPv6 than /19
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         connection: Connection,
     },
@@ -79,6 +87,12 @@ enum BanCommand {
         connection: Connection,
     },
     /// List the bans in force
+    List(#[command(flatten)] Connection),
+}
+
+#[derive(Debug, Subcommand)]
+enum AllowCommand {
+    /// List the management allowlist, each entry with its source; it changes with a restart alone
     List(#[command(flatten)] Connection),
 }
 
@@ -222,6 +236,10 @@ impl Cli {
                 })
             }
             Command::Ban { command } => command.run(),
+            Command::Allow { command: AllowCommand::List(connection) } => {
+                let allowlist = connection.call(&Method::GET, "/v1/allow", None)?;
+                connection.print(&allowlist, socket::allowlist_text)
+            }
             Command::Explain { address, connection } => {
                 let path = format!("/v1/explain?address={address}");
                 let explanation = connection.call(&Method::GET, &path, None)?;
@@ -245,9 +263,14 @@ impl Cli {
 impl BanCommand {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Add { target: IpNetOrAddress(target), duration, reason, connection } => {
+            Self::Add { target: IpNetOrAddress(target), duration, reason, force, connection } => {
                 let seconds = duration.map(|duration| duration.as_secs().max(1));
-                let ban = json!({ "target": target, "for_seconds": seconds, "reason": reason });
+                let ban = json!({
+                    "target": target,
+                    "for_seconds": seconds,
+                    "reason": reason,
+                    "force": force,
+                });
                 let made = connection.call(&Method::POST, "/v1/bans", Some(&ban))?;
                 connection.print(&made, |made| format!("banned {}", text(member(made, "target"))))
             }

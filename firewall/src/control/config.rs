@@ -179,11 +179,29 @@ pub struct Management {
     pub allow: Vec<IpNet>,
     pub loopback: bool,
     pub own_addresses: bool,
+    pub detect: BTreeSet<Detect>,
+}
+
+/// Whom the host itself shows to need a way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detect {
+    /// The gateways of its default routes.
+    Gateway,
+    /// Its name servers.
+    Dns,
+    /// Who is logged in over SSH.
+    Ssh,
 }
 
 impl Default for Management {
     fn default() -> Self {
-        Self { allow: Vec::new(), loopback: true, own_addresses: true }
+        Self {
+            allow: Vec::new(),
+            loopback: true,
+            own_addresses: true,
+            detect: [Detect::Gateway, Detect::Dns, Detect::Ssh].into(),
+        }
     }
 }
 

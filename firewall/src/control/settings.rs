@@ -1,21 +1,21 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::{NonZero, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::ban::exempt::Exempt;
 use crate::ban::keeper::BanMode;
 use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
+use crate::control::management::{Allowed, allowlist};
 use crate::kernel::Reason;
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
@@ -49,8 +49,9 @@ pub struct Settings {
     pub bans: Bans,
     /// What `bans` amounts to.
     pub threshold: Threshold,
-    /// Never banned, never dropped: configured, loopback and the host's own addresses.
-    pub management: Vec<IpNet>,
+    pub management: Management,
+    /// Never banned, never dropped: what `management` and the host amounted to when this was read.
+    pub allowlist: Vec<Allowed>,
     pub interfaces: Vec<String>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
@@ -126,10 +127,12 @@ impl Settings {
         let mut or_problem = |problem: SettingsError| problems.push(problem);
         let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
-        let management = management(file.management).map_err(&mut or_problem).ok();
+        let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
+            .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
+            .ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
-        let (Some(kernel_checks), Some(threshold), Some(management), Some(api), true) =
-            (kernel_checks, threshold, management, api, problems.is_empty())
+        let (Some(kernel_checks), Some(threshold), Some(allowlist), Some(api), true) =
+            (kernel_checks, threshold, allowlist, api, problems.is_empty())
         else {
             return Err(SettingsErrors(problems));
         };
@@ -142,7 +145,8 @@ impl Settings {
             trusted_proxies: file.clients.trusted_proxies,
             bans: file.bans,
             threshold,
-            management,
+            management: file.management,
+            allowlist,
             interfaces: file.kernel.interfaces,
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
@@ -165,7 +169,9 @@ impl Settings {
 
     /// Whom no ban reaches, in either plane.
     pub fn exempt(&self) -> impl Iterator<Item = IpNet> {
-        self.management.iter().chain(&self.trusted_proxies).copied()
+        let networks: BTreeSet<IpNet> =
+            self.allowlist.iter().map(|allowed| allowed.network).collect();
+        networks.into_iter()
     }
 
     pub fn exchange_limits(&self) -> ExchangeLimits {
@@ -289,21 +295,6 @@ fn threshold(bans: &Bans) -> Result<Threshold, SettingsError> {
     })
 }
 
-fn management(management: Management) -> Result<Vec<IpNet>, SettingsError> {
-    let mut allow = management.allow;
-    if management.loopback {
-        allow.extend(Exempt::loopback());
-    }
-    if management.own_addresses {
-        let own = own_addresses().map_err(|source| SettingsError::OwnAddresses { source })?;
-        // Loopback is ruled by its own key.
-        allow.extend(own.into_iter().filter(|net| !net.addr().is_loopback()));
-    }
-    allow.sort_unstable();
-    allow.dedup();
-    Ok(allow)
-}
-
 fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
     let found = apis.len();
     let [api] = <[_; 1]>::try_from(apis).map_err(|_several| SettingsError::Apis { found })?;
@@ -324,16 +315,6 @@ fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
         references: api.references,
         contract: api.contract,
     })
-}
-
-/// The addresses of every interface in this network namespace, each as a single host.
-fn own_addresses() -> std::io::Result<Vec<IpNet>> {
-    let interfaces = nix::ifaddrs::getifaddrs()?;
-    let addresses = interfaces.filter_map(|interface| interface.address).filter_map(|address| {
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
-    Ok(addresses.map(IpNet::from).collect())
 }
 
 /// Which bans are enforced, as a word.

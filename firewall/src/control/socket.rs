@@ -69,6 +69,10 @@ pub fn status_text(status: &Value) -> String {
         let name = text(member(interface, "name"));
         lines.push(format!("interface   {name}: {mode}{}", reason.unwrap_or_default()));
     }
+    for allowed in member(status, "allowlist").as_array().into_iter().flatten() {
+        let (network, source) = (text(member(allowed, "network")), text(member(allowed, "source")));
+        lines.push(format!("allowed     {network} ({source})"));
+    }
     for (reason, counted) in member(status, "packets").as_object().into_iter().flatten() {
         if member(counted, "packets").as_u64().is_some_and(|packets| packets > 0) {
             let (packets, bytes) = (member(counted, "packets"), member(counted, "bytes"));
@@ -100,6 +104,16 @@ pub fn bans_text(bans: &Value) -> String {
             text(member(ban, "origin")),
             text(member(ban, "reason")),
         ));
+    }
+    lines.join("\n")
+}
+
+/// What `firewall allow list` prints.
+pub fn allowlist_text(allowlist: &Value) -> String {
+    let mut lines = vec![format!("{:<43} {}", "NETWORK", "SOURCE")];
+    for allowed in allowlist.as_array().into_iter().flatten() {
+        let (network, source) = (text(member(allowed, "network")), text(member(allowed, "source")));
+        lines.push(format!("{network:<43} {source}"));
     }
     lines.join("\n")
 }

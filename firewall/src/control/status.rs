@@ -39,6 +39,7 @@ pub fn status(control: &Control) -> Value {
         "ban_mode": ban_mode_name(control.keeper.mode()),
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "allowlist": control.settings.allowlist,
         "state": stats.persistence(),
         "offences": read(&stats.offences),
         "violations": control.metrics.violations(),
