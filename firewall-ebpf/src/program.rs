@@ -23,7 +23,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Reason, counter, maps,
+    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Policy, Reason, counter,
+    maps, policy_index,
 };
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
@@ -52,6 +53,8 @@ static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.e
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
 #[map]
+static POLICIES: Array<Policy> = Array::with_max_entries(maps::POLICIES.entries, 0);
+#[map]
 static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(maps::COUNTERS.entries, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
@@ -59,9 +62,12 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
     let frame = Frame::new(context.ctx);
-    let verdict = verdict(&frame, &Maps);
+    let verdict = verdict(&frame, &Maps { interface: frame.interface() });
+    let is_ipv6 = matches!(verdict.source.family, Family::V6);
     if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
-        if let Some(passed) = COUNTERS.get_ptr_mut(counter(Reason::Passed, false)) {
+        if let Some(passed) =
+            COUNTERS.get_ptr_mut(counter(verdict.slot, Reason::Passed as u32, is_ipv6, false))
+        {
             // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
             unsafe { add(passed, frame.length as u64) };
         }
@@ -70,10 +76,11 @@ fn firewall(context: XdpContext) -> u32 {
     let objection = Objection {
         length: frame.length as u64,
         source: verdict.source.words(),
-        reason: verdict.reason as u32,
         observed: verdict.observed.bits(),
+        reason: verdict.reason as u32,
         interface: frame.interface(),
         family: verdict.source.family as u32,
+        slot: verdict.slot,
     };
     settle(&raw const objection);
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
@@ -84,10 +91,11 @@ fn firewall(context: XdpContext) -> u32 {
 struct Objection {
     length: u64,
     source: [u64; 2],
+    observed: u64,
     reason: u32,
-    observed: u32,
     interface: u32,
     family: u32,
+    slot: u32,
 }
 
 /// The exit of every packet that something objected to: counts it once by what became of it, and
@@ -106,10 +114,10 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let (reason, length) = (objection.reason, objection.length);
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
-        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
+        debug!(objection, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
     } else {
         let words = [high, low].map(u64::to_be_bytes);
-        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, octets(words));
+        debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
     if objection.observed == 0 {
         return 0;
@@ -124,10 +132,12 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
 
 #[inline(always)]
 fn count(objection: &Objection, reason: u32, observed: bool) {
-    let Some(counter) = COUNTERS.get_ptr_mut(reason * 2 + u32::from(observed)) else {
+    let is_ipv6 = objection.family == Family::V6 as u32;
+    let index = counter(objection.slot, reason, is_ipv6, observed);
+    let Some(counter) = COUNTERS.get_ptr_mut(index) else {
         return;
     };
-    let now_ns = Maps.now_ns();
+    let now_ns = now_ns();
     // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
     unsafe {
         add(counter, objection.length);
@@ -277,8 +287,16 @@ impl RangeKey {
     }
 }
 
-/// The program's maps as tables.
-struct Maps;
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper takes nothing and gives a number.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// The program's maps as tables, for a packet that came in by an interface.
+struct Maps {
+    interface: u32,
+}
 
 impl Tables for Maps {
     type Hit = NonNull<Ban>;
@@ -294,9 +312,17 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn policy(&self) -> Policy {
+        match POLICIES.get_ptr(policy_index(self.interface)) {
+            // SAFETY: as above.
+            Some(policy) => unsafe { *policy },
+            None => Policy::default(),
+        }
+    }
+
+    #[inline(always)]
     fn now_ns(&self) -> u64 {
-        // SAFETY: the helper takes nothing and gives a number.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        now_ns()
     }
 
     #[inline(always)]
