@@ -47,12 +47,15 @@ pub struct Config {
     /// Which tables are worth a lookup: bits of [`table`].
     pub tables: u32,
     pub reserved: u32,
+    /// Nothing is dropped while the clock is before this, and all that would be is counted as
+    /// observed. It ends by itself, whether the daemon lives or not.
+    pub pass_until_mono_ns: u64,
 }
 
 impl Config {
     /// Every table empty.
     pub const fn new() -> Self {
-        Self { tables: 0, reserved: 0 }
+        Self { tables: 0, reserved: 0, pass_until_mono_ns: 0 }
     }
 
     /// Whether any of the tables `bits` of [`table`] is worth a lookup.
@@ -183,7 +186,7 @@ const _: () = {
     assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 16);
     assert!(size_of::<Policy>() == 24);
     assert!(offset_of!(Policy, slot) == 16);
     assert!(POLICIES.is_power_of_two() && SLOTS.is_power_of_two());

@@ -5,12 +5,14 @@
 //! ([`store`]) and of every worker's [`view`].
 
 pub mod exempt;
+pub mod feed_set;
 pub mod keeper;
 pub mod ledger;
 mod prefix;
 pub mod record;
 #[cfg(test)]
 mod scratch;
+pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod store;

@@ -9,7 +9,7 @@ use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
 use crate::ban::store::Store;
 use crate::clock::Moment;
-use crate::control::enforcement::KernelPlane;
+use crate::control::kernel_plane::KernelPlane;
 use crate::control::settings::Settings;
 
 /// Makes the keeper, with the bans that state file and kernel still hold.

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::{NonZero, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,8 +15,12 @@ use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
-use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
+use crate::control::config::{
+    Api, Bans, ConfigFile, Feed, FeedAction, Limits, Management, PrivateAddresses,
+};
 use crate::control::management::{Allowed, allowlist};
+use crate::feeds::origin::HttpOrigin;
+use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
 use crate::kernel::Reason;
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
@@ -52,6 +57,7 @@ pub struct Settings {
     pub management: Management,
     /// Never banned, never dropped: what `management` and the host amounted to when this was read.
     pub allowlist: Vec<Allowed>,
+    pub feeds: Arc<[FeedSettings]>,
     pub interfaces: Vec<String>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
@@ -73,7 +79,7 @@ pub struct ApiSettings {
     pub upstream: Upstream,
     pub requests: Mode,
     pub responses: Mode,
-    pub unenforced: std::collections::BTreeSet<String>,
+    pub unenforced: BTreeSet<String>,
     pub references: BTreeMap<String, PathBuf>,
     pub contract: crate::contract::Policy,
 }
@@ -93,6 +99,18 @@ pub enum SettingsError {
     Durations { source: ThresholdError },
     #[error("kernel.checks: {found:?} is no check: expected one of {}", known_checks())]
     Check { found: String },
+    #[error(
+        "feed: expected a name of letters, digits, '-', '_' and '.', given once, found {found:?}"
+    )]
+    FeedName { found: String },
+    #[error("feed: expected at most {FEEDS_MAX}, found {found}")]
+    Feeds { found: usize },
+    #[error("feed {name}: expected either path or url")]
+    FeedOrigin { name: String },
+    #[error("feed {name}: url")]
+    FeedUrl { name: String, source: UrlError },
+    #[error("feed {name}: {key}: expected {expected}")]
+    FeedBound { name: String, key: &'static str, expected: &'static str },
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -130,9 +148,10 @@ impl Settings {
         let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
+        let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
-        let (Some(kernel_checks), Some(threshold), Some(allowlist), Some(api), true) =
-            (kernel_checks, threshold, allowlist, api, problems.is_empty())
+        let (Some(kernel_checks), Some(threshold), Some(allowlist), Some(feeds), Some(api), true) =
+            (kernel_checks, threshold, allowlist, feeds, api, problems.is_empty())
         else {
             return Err(SettingsErrors(problems));
         };
@@ -147,6 +166,7 @@ impl Settings {
             threshold,
             management: file.management,
             allowlist,
+            feeds,
             interfaces: file.kernel.interfaces,
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
@@ -317,6 +337,47 @@ fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
     })
 }
 
+/// The feeds as meant. While bans are not enforced, neither is what feeds list.
+fn feeds(feeds: Vec<Feed>, bans: BanMode) -> Result<Arc<[FeedSettings]>, SettingsError> {
+    if feeds.len() > FEEDS_MAX {
+        return Err(SettingsError::Feeds { found: feeds.len() });
+    }
+    let mut names = BTreeSet::new();
+    let feed = |feed: Feed| {
+        if !feeds::is_name(&feed.name) || !names.insert(feed.name.clone()) {
+            return Err(SettingsError::FeedName { found: feed.name });
+        }
+        let name = feed.name;
+        let origin = match (feed.path, feed.url) {
+            (Some(path), None) => Origin::File(path),
+            (None, Some(url)) => match HttpOrigin::parse(&url, feed.insecure) {
+                Ok(origin) => Origin::Http(origin),
+                Err(source) => return Err(SettingsError::FeedUrl { name, source }),
+            },
+            _ => return Err(SettingsError::FeedOrigin { name }),
+        };
+        let bounds = [
+            ("refresh", "at least 1m", feed.refresh.0 >= Duration::from_mins(1)),
+            ("max_entries", "1 to 2000000", (1..=2_000_000).contains(&feed.max_entries)),
+            ("max_octets", "1 to 134217728", (1..=128 << 20).contains(&feed.max_octets)),
+        ];
+        if let Some((key, expected, _)) = bounds.into_iter().find(|(.., is_within)| !is_within) {
+            return Err(SettingsError::FeedBound { name, key, expected });
+        }
+        Ok(FeedSettings {
+            name: name.into(),
+            origin,
+            format: feed.format,
+            refresh: feed.refresh.0,
+            is_observed: feed.action == FeedAction::Observe || bans != BanMode::Enforce,
+            entries_max: feed.max_entries,
+            octets_max: feed.max_octets,
+            lists_private: feed.private_addresses == PrivateAddresses::List,
+        })
+    };
+    feeds.into_iter().map(feed).collect()
+}
+
 /// Which bans are enforced, as a word.
 pub fn ban_mode_name(mode: BanMode) -> &'static str {
     match mode {
@@ -355,6 +416,51 @@ mod tests {
         for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
+    }
+
+    #[test]
+    fn feeds_that_cannot_be_meant() {
+        let feed = |keys: &str| format!("{SOUND}[[feed]]\n{keys}\n");
+        for keys in [
+            "name = \"a\"\npath = \"a\"",
+            "name = \"a\"\nurl = \"http://127.0.0.1/a\"",
+            "name = \"a\"\nurl = \"http://192.0.2.1/a\"\ninsecure = true",
+            "name = \"a\"\npath = \"a\"\nrefresh = \"1m\"\nmax_entries = 2000000",
+        ] {
+            assert_eq!(problems(&feed(keys)), Vec::<String>::new(), "{keys}");
+        }
+        for (keys, part) in [
+            ("name = \"a b\"\npath = \"a\"", "a b"),
+            ("name = \"a\"\npath = \"a\"\n[[feed]]\nname = \"a\"\npath = \"b\"", "given once"),
+            ("name = \"a\"", "either path or url"),
+            ("name = \"a\"\npath = \"a\"\nurl = \"http://127.0.0.1/\"", "either path or url"),
+            ("name = \"a\"\nurl = \"https://127.0.0.1/\"", "by a timer"),
+            ("name = \"a\"\nurl = \"http://192.0.2.1/\"", "insecure = true"),
+            ("name = \"a\"\npath = \"a\"\nrefresh = \"59s\"", "at least 1m"),
+            ("name = \"a\"\npath = \"a\"\nmax_entries = 0", "max_entries"),
+            ("name = \"a\"\npath = \"a\"\nmax_entries = 2000001", "max_entries"),
+            ("name = \"a\"\npath = \"a\"\nmax_octets = 134217729", "max_octets"),
+        ] {
+            let found = problems(&feed(keys));
+            assert!(found.iter().any(|problem| problem.contains(part)), "{keys}: {found:?}");
+        }
+        let many: String =
+            (0..17).map(|n| format!("[[feed]]\nname = \"f{n}\"\npath = \"a\"\n")).collect();
+        assert!(problems(&format!("{SOUND}{many}"))[0].contains("at most 16"));
+    }
+
+    #[test]
+    fn what_only_a_restart_changes() {
+        let settings = |text: &str| {
+            Settings::of(ConfigFile::parse(Path::new("f.toml"), text).unwrap()).unwrap()
+        };
+        let (sound, feed) = (settings(SOUND), "[[feed]]\nname = \"a\"\npath = \"a\"\n");
+        assert_eq!(sound.fixed_difference(&settings(&format!("{SOUND}{feed}"))), None);
+        let less = settings(&format!("{SOUND}[management]\ndetect = [\"dns\"]\n"));
+        assert_eq!(sound.fixed_difference(&less), Some("management"));
+        // Others may be logged in by now: it is what was configured that is compared.
+        let later = Settings { allowlist: Vec::new(), ..settings(SOUND) };
+        assert_eq!(sound.fixed_difference(&later), None);
     }
 
     #[test]

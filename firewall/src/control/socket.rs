@@ -60,6 +60,16 @@ pub fn status_text(status: &Value) -> String {
         format!("pins        {}", text(member(status, "pins"))),
         format!("state       {}", text(member(status, "state"))),
     ];
+    if let Some(seconds) = member(member(status, "panic_allow"), "remaining_seconds").as_u64() {
+        lines.push(format!("PANIC       everything passes for {seconds} s more"));
+    }
+    let unconfirmed = member(status, "unconfirmed");
+    if let Some(seconds) = member(unconfirmed, "generation_seconds").as_u64() {
+        lines.push(format!("confirm     this generation, within {seconds} s"));
+    }
+    for target in member(unconfirmed, "bans").as_array().into_iter().flatten() {
+        lines.push(format!("confirm     the ban of {}", text(target)));
+    }
     for reason in member(status, "reasons").as_array().into_iter().flatten() {
         lines.push(format!("            {}", text(reason)));
     }
@@ -118,11 +128,69 @@ pub fn allowlist_text(allowlist: &Value) -> String {
     lines.join("\n")
 }
 
+/// What `firewall confirm` prints.
+pub fn confirmed_text(confirmed: &Value) -> String {
+    let mut lines = Vec::new();
+    if let Some(generation) = member(confirmed, "generation").as_u64() {
+        lines.push(format!("generation {generation} stays"));
+    }
+    for target in member(confirmed, "bans").as_array().into_iter().flatten() {
+        lines.push(format!("the ban of {} stays", text(target)));
+    }
+    if lines.is_empty() {
+        lines.push("there was nothing to confirm".into());
+    }
+    lines.join("\n")
+}
+
+/// What `firewall feed …` prints.
+pub fn feeds_text(feeds: &Value) -> String {
+    let mut lines = vec![format!(
+        "{:<20} {:<8} {:>9} {:>11} {:<7} {}",
+        "FEED", "ACTION", "ENTRIES", "AGE", "KERNEL", "ORIGIN"
+    )];
+    for feed in feeds.as_array().into_iter().flatten() {
+        let age = member(feed, "age_seconds").as_u64();
+        let age = age.map_or_else(|| "never".into(), |seconds| format!("{seconds} s"));
+        let in_kernel = member(feed, "in_kernel").as_bool().unwrap_or(false);
+        lines.push(format!(
+            "{:<20} {:<8} {:>9} {age:>11} {:<7} {}",
+            text(member(feed, "name")),
+            text(member(feed, "action")),
+            member(feed, "entries"),
+            if in_kernel { "yes" } else { "no" },
+            text(member(feed, "origin")),
+        ));
+        for (key, title) in [
+            ("problem", "not renewed"),
+            ("kernel_problem", "not in the kernel"),
+            ("held", "waits to be accepted"),
+        ] {
+            if let Some(why) = member(feed, key).as_str() {
+                lines.push(format!("  {title}: {why}"));
+            }
+        }
+        for (key, title) in [("too_wide", "entries too wide"), ("broken", "broken lines")] {
+            if let Some(count) = member(feed, key).as_u64().filter(|count| *count > 0) {
+                lines.push(format!("  {title}: {count}"));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
 /// What `firewall explain` prints.
 pub fn explanation_text(explanation: &Value) -> String {
     let mut lines = vec![text(member(explanation, "verdict"))];
-    for (key, title) in [("ban", "ban"), ("kernel", "kernel map"), ("exempt", "exempt")] {
-        if !member(explanation, key).is_null() {
+    for (key, title) in [
+        ("ban", "ban"),
+        ("feeds", "feeds"),
+        ("kernel", "kernel map"),
+        ("exempt", "exempt"),
+        ("allowed_as", "allowed as"),
+    ] {
+        let value = member(explanation, key);
+        if !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()) {
             lines.push(format!("  {title}: {}", text(member(explanation, key))));
         }
     }
