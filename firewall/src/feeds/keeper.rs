@@ -301,11 +301,7 @@ impl<P: FeedPlane> Feeds<P> {
             if feed.kernel_due.is_some_and(|due| due <= now) {
                 write_kernel(feed, self.plane.as_mut());
             }
-            if let Some(current) = &feed.current {
-                let age = wall.since(current.since).as_secs();
-                let gauge = self.metrics.feed_age.with_label_values(&[&*feed.settings.name]);
-                gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
-            }
+            feed.tell_age(&self.metrics, wall);
         }
         self.waiting.retain(|waiting| !waiting.reply.is_closed());
     }
@@ -392,7 +388,9 @@ impl<P: FeedPlane> Feeds<P> {
             Ok(set) => self.shared.replace_feeds(set),
             Err(error) => tracing::error!(%error, "the feeds cannot be joined"),
         }
+        let now = Wall::now();
         for feed in &self.feeds {
+            feed.tell_age(&self.metrics, now);
             let entries =
                 feed.current.as_ref().map_or(0, |current| current.screened.prefixes.len());
             let gauge = self.metrics.feed_entries.with_label_values(&[&*feed.settings.name]);
@@ -436,6 +434,13 @@ impl Feed {
     fn note(&mut self, candidate: &Candidate) {
         self.digest = Some(candidate.digest);
         self.validators.clone_from(&candidate.validators);
+    }
+
+    fn tell_age(&self, metrics: &Metrics, now: Wall) {
+        let Some(current) = &self.current else { return };
+        let age = now.since(current.since).as_secs();
+        let gauge = metrics.feed_age.with_label_values(&[&*self.settings.name]);
+        gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
     }
 
     fn listed(&self) -> Option<Listed> {

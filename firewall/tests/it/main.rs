@@ -14,10 +14,14 @@ mod answers;
 mod contract;
 /// Security requirements: challenges, offences, order.
 mod credentials;
+/// Lists that others keep.
+mod feeds;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
+/// The ways to lock oneself out, and back in.
+mod lockout;
 /// Offences become bans, bans hold, survive, and are lifted.
 mod loops;
 /// Enforce, observe, off.
