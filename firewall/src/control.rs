@@ -1,6 +1,7 @@
 //! Who tells the firewall what to do: the command line, the configuration, the admin socket.
 
 pub mod admin;
+pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -13,8 +14,11 @@ pub mod keeping;
 pub mod kernel_plane;
 pub mod management;
 pub mod panic_allow;
+pub mod pcapng;
 pub mod policy;
 pub mod settings;
 pub mod socket;
 pub mod status;
+pub mod talkers;
+pub mod top;
 pub mod worker;

@@ -49,15 +49,16 @@ impl Exempt {
             return vec![net];
         }
         let mut rest = Vec::new();
-        let mut next = Some(first);
+        // The first address that no interval has been compared with.
+        let mut rest_from = Some(first);
         for (begin, end) in meeting {
-            if let Some(from) = next.filter(|from| *from < begin) {
+            if let Some(from) = rest_from.filter(|from| *from < begin) {
                 rest.extend(subnets(family, from, begin - 1));
             }
             // The last address of all has none behind it.
-            next = end.checked_add(1);
+            rest_from = end.checked_add(1);
         }
-        if let Some(from) = next.filter(|from| *from <= last) {
+        if let Some(from) = rest_from.filter(|from| *from <= last) {
             rest.extend(subnets(family, from, last));
         }
         rest

@@ -25,7 +25,7 @@ use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::settings::Settings;
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
-use crate::feeds::{Feeds, FeedsEnvironment, FeedsHandle};
+use crate::feeds::FeedsHandle;
 use crate::kernel;
 use crate::listen::socket;
 use crate::log_lines::LogWriter;
@@ -140,29 +140,16 @@ async fn serve(
     let (log, log_thread) = log.context("opening the access log")?.unzip();
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
-    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)));
+    let enforcement = Rc::new(RefCell::new(Enforcement::load(&settings)?));
     let plane = KernelPlane::new(&enforcement);
     let (mut keeper, handle) = keeping::start(&settings, plane.clone())?;
     let watched = Watched::new(files);
-    let generations = Generations::new(Generation {
-        ruleset: Arc::new(ruleset),
-        feeds: Arc::clone(&settings.feeds),
-        contents: Arc::new(watched.contents()),
-    });
+    let generations = Generations::new(Generation::new(ruleset, &settings, &watched));
     let rulesets = Arc::clone(generations.published());
     let shared = Arc::<Shared>::default();
-    let environment = FeedsEnvironment {
-        directory: settings.state_dir.as_ref().map(|directory| directory.join("feeds")),
-        exempt: Arc::new(settings.exempt().collect()),
-    };
-    let (feeds, feeds_handle) = Feeds::start(
-        environment,
-        Arc::clone(&settings.feeds),
-        plane,
-        Arc::clone(&shared),
-        Arc::clone(&metrics),
-    )
-    .await;
+    let (feeds, feeds_handle) = keeping::feeds(&settings, plane, &shared, &metrics).await;
+    // Bans and feeds are in the tables before the program that reads them is attached.
+    enforcement.borrow_mut().attach(&metrics)?;
     let (stop, stopping) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();
 
@@ -187,10 +174,9 @@ async fn serve(
     drop((log, audit, ended));
 
     let (reloads, reload_requests) = mpsc::channel(RELOADS_WAITING);
-    let mut metrics_listening = None;
-    if let Some(listener) = &metrics_listener {
-        metrics_listening = Some(listener.local_addr()?);
-    }
+    let metrics_listening =
+        metrics_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
+    let panic_allow = PanicAllow::resume(settings.state_dir.as_deref(), &Moment::now());
     let control = Rc::new(Control {
         listening,
         metrics_listening,
@@ -198,10 +184,7 @@ async fn serve(
         enforcement: Rc::clone(&enforcement),
         rulesets,
         generations: RefCell::new(generations),
-        panic_allow: RefCell::new(PanicAllow::resume(
-            settings.state_dir.as_deref(),
-            &Moment::now(),
-        )),
+        panic_allow: RefCell::new(panic_allow),
         unconfirmed: RefCell::default(),
         feeds: feeds_handle,
         shared,
@@ -212,9 +195,7 @@ async fn serve(
     });
     metrics.generation.set(1);
     metrics.last_reload_successful.set(1);
-    if let Err(error) = panic_allow::enforce(&control) {
-        tracing::error!("panic-allow: {error:#}");
-    }
+    panic_allow::resume(&control);
 
     let (keeper_stop, keeper_stopping) = oneshot::channel::<()>();
     let keeper = tokio::task::spawn_local(keeper.run(async {
@@ -322,11 +303,10 @@ async fn reload(
         tracing::warn!("{warning}");
     }
     let read = Watched::new(loaded.files);
-    let contents = Arc::new(read.contents());
-    let feeds = Arc::clone(&loaded.settings.feeds);
+    let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
     {
         let mut generations = control.generations.borrow_mut();
-        let fallback = generations.fallback(&contents);
+        let fallback = generations.fallback(&new.contents);
         let pending = match (confirm_within, fallback) {
             (None, _) => None,
             (Some(within), Some(fallback)) => Some((within, fallback)),
@@ -335,13 +315,12 @@ async fn reload(
             }
         };
         let now = Monotonic::now();
-        let ruleset = Arc::new(loaded.ruleset);
-        generations.install(Generation { ruleset, feeds: Arc::clone(&feeds), contents }, now);
+        generations.install(new, now);
         if let Some((within, fallback)) = pending {
             generations.confirm_until(now.after(within), fallback);
         }
     }
-    control.feeds.configure(&feeds);
+    control.feeds.configure(&loaded.settings.feeds);
     *watched = read;
     control.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     Ok(generation)

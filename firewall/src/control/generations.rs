@@ -7,6 +7,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::clock::Monotonic;
+use crate::control::policy::Watched;
+use crate::control::settings::Settings;
 use crate::feeds::FeedSettings;
 use crate::pipeline::ruleset::{Mode, Ruleset};
 
@@ -23,6 +25,16 @@ pub struct Generation {
     pub ruleset: Arc<Ruleset>,
     pub feeds: Arc<[FeedSettings]>,
     pub contents: Arc<Contents>,
+}
+
+impl Generation {
+    pub fn new(ruleset: Ruleset, settings: &Settings, read: &Watched) -> Self {
+        Self {
+            ruleset: Arc::new(ruleset),
+            feeds: Arc::clone(&settings.feeds),
+            contents: Arc::new(read.contents()),
+        }
+    }
 }
 
 /// The present generation and those that it may give way to.

@@ -127,6 +127,17 @@ pub fn begin(control: &Control, granted: Duration) -> anyhow::Result<Value> {
     Ok(report)
 }
 
+/// Does what an earlier daemon was ordered, if that is not over.
+pub fn resume(control: &Control) {
+    if let Some(deadline) = control.panic_allow.borrow().deadline() {
+        let seconds = deadline.since(Monotonic::now()).as_secs();
+        tracing::warn!(seconds, "panic-allow goes on: everything passes");
+    }
+    if let Err(error) = enforce(control) {
+        tracing::error!("panic-allow: {error:#}");
+    }
+}
+
 /// `firewall panic-allow --end`, and the end by itself. Gives whether there was something to end.
 pub fn end(control: &Control) -> anyhow::Result<bool> {
     if control.panic_allow.borrow().deadline().is_none() {
@@ -148,7 +159,7 @@ pub fn tend(control: &Control) {
 }
 
 /// Makes both planes do what the order says.
-pub fn enforce(control: &Control) -> anyhow::Result<()> {
+fn enforce(control: &Control) -> anyhow::Result<()> {
     let deadline = control.panic_allow.borrow().deadline();
     let passes = deadline.is_some();
     control.shared.pass_all(passes);

@@ -16,12 +16,13 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, ConfigFile, Feed, FeedAction, Limits, Management, PrivateAddresses,
+    Api, Bans, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, Limits, Management,
+    PrivateAddresses,
 };
 use crate::control::management::{Allowed, allowlist};
 use crate::feeds::origin::HttpOrigin;
 use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
-use crate::kernel::Reason;
+use crate::kernel::{InterfaceOptions, PatternError, Reason, Role};
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
@@ -58,7 +59,7 @@ pub struct Settings {
     /// Never banned, never dropped: what `management` and the host amounted to when this was read.
     pub allowlist: Vec<Allowed>,
     pub feeds: Arc<[FeedSettings]>,
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<InterfaceOptions>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
     pub kernel_checks: Vec<(Reason, Mode)>,
@@ -111,6 +112,10 @@ pub enum SettingsError {
     FeedUrl { name: String, source: UrlError },
     #[error("feed {name}: {key}: expected {expected}")]
     FeedBound { name: String, key: &'static str, expected: &'static str },
+    #[error("kernel.interfaces")]
+    Interface { source: PatternError },
+    #[error("kernel.interfaces: {name:?} is there twice")]
+    InterfaceTwice { name: String },
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -144,14 +149,20 @@ impl Settings {
         let mut problems = out_of_bounds(&file, workers);
         let mut or_problem = |problem: SettingsError| problems.push(problem);
         let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
+        let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
         let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
-        let (Some(kernel_checks), Some(threshold), Some(allowlist), Some(feeds), Some(api), true) =
-            (kernel_checks, threshold, allowlist, feeds, api, problems.is_empty())
+        let (Some(kernel_checks), Some(interfaces), Some(threshold)) =
+            (kernel_checks, interfaces, threshold)
+        else {
+            return Err(SettingsErrors(problems));
+        };
+        let (Some(allowlist), Some(feeds), Some(api), true) =
+            (allowlist, feeds, api, problems.is_empty())
         else {
             return Err(SettingsErrors(problems));
         };
@@ -167,7 +178,7 @@ impl Settings {
             management: file.management,
             allowlist,
             feeds,
-            interfaces: file.kernel.interfaces,
+            interfaces,
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
             kernel_checks,
@@ -262,6 +273,32 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
         Ok((*known.ok_or_else(unknown)?, *mode))
     };
     written.iter().map(check).collect()
+}
+
+/// The interfaces, those with a table of their own first.
+fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
+    let parse = |name: &str| {
+        let pattern = name.parse().map_err(|source| SettingsError::Interface { source })?;
+        Ok(InterfaceOptions::of(pattern))
+    };
+    let mut interfaces: Vec<InterfaceOptions> = Vec::new();
+    for interface in &kernel.interface {
+        let role = match interface.role {
+            InterfaceRole::Internet => Role::Internet,
+            InterfaceRole::Lan => Role::Lan,
+        };
+        let (is_required, beneath) = (interface.required, interface.beneath);
+        interfaces.push(InterfaceOptions { role, is_required, beneath, ..parse(&interface.name)? });
+    }
+    for name in &kernel.interfaces {
+        interfaces.push(parse(name)?);
+    }
+    for (place, interface) in interfaces.iter().enumerate() {
+        if interfaces.iter().take(place).any(|earlier| earlier.pattern == interface.pattern) {
+            return Err(SettingsError::InterfaceTwice { name: interface.pattern.to_string() });
+        }
+    }
+    Ok(interfaces)
 }
 
 /// The numbers that are out of their bounds.
@@ -444,9 +481,10 @@ mod tests {
             let found = problems(&feed(keys));
             assert!(found.iter().any(|problem| problem.contains(part)), "{keys}: {found:?}");
         }
-        let many: String =
-            (0..17).map(|n| format!("[[feed]]\nname = \"f{n}\"\npath = \"a\"\n")).collect();
-        assert!(problems(&format!("{SOUND}{many}"))[0].contains("at most 16"));
+        let many = (0..17).fold(SOUND.to_owned(), |text, n| {
+            text + &format!("[[feed]]\nname = \"f{n}\"\npath = \"a\"\n")
+        });
+        assert!(problems(&many)[0].contains("at most 16"));
     }
 
     #[test]
@@ -461,6 +499,31 @@ mod tests {
         // Others may be logged in by now: it is what was configured that is compared.
         let later = Settings { allowlist: Vec::new(), ..settings(SOUND) };
         assert_eq!(sound.fixed_difference(&later), None);
+    }
+
+    #[test]
+    fn interfaces_are_patterns() {
+        let table = |keys: &str| format!("{SOUND}[[kernel.interface]]\n{keys}\n");
+        for sound in [
+            format!("{SOUND}[kernel]\ninterfaces = [\"eth*\", \"eth0\"]\n"),
+            table("name = \"eth*\"\nrole = \"internet\"\nrequired = true\nbeneath = true"),
+        ] {
+            assert_eq!(problems(&sound), Vec::<String>::new());
+        }
+        for (text, part) in [
+            (format!("{SOUND}[kernel]\ninterfaces = [\"a b\"]\n"), "a b"),
+            (format!("{SOUND}[kernel]\ninterfaces = [\"e\", \"e\"]\n"), "twice"),
+            (table("name = \"\""), "empty"),
+        ] {
+            assert!(problems(&text).iter().any(|problem| problem.contains(part)), "{text}");
+        }
+        let text =
+            table("name = \"eth0\"\nrole = \"internet\"") + "[kernel]\ninterfaces = [\"lan*\"]";
+        let file = ConfigFile::parse(Path::new("f.toml"), &text).unwrap();
+        let settings = Settings::of(file).unwrap();
+        let [eth0, lan] = settings.interfaces.as_slice() else { panic!() };
+        assert_eq!((eth0.role, lan.role), (Role::Internet, Role::Lan));
+        assert_eq!((eth0.is_required, lan.is_required), (false, false));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::clock::Monotonic;
 use crate::control::confirmation;
 use crate::control::daemon::Control;
 use crate::control::settings::ban_mode_name;
+use crate::control::talkers::Talker;
 use crate::metrics::advance;
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -25,8 +26,10 @@ pub fn status(control: &Control) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "mode": enforcement.mode(),
+        "degraded": enforcement.is_degraded(),
         "reasons": enforcement.reasons(),
         "interfaces": enforcement.interfaces(),
+        "link_messages": enforcement.link_messages(),
         "pins": enforcement.pins(),
         "pinned": enforcement.is_pinned(),
         "packets": packets(control),
@@ -59,6 +62,21 @@ fn bans(stats: &KeeperStats) -> [(&'static str, u64); 3] {
     ]
 }
 
+/// Sources in one answer.
+const SOURCES: usize = 64;
+
+/// `firewall top`: what its rates are made of.
+pub fn top(control: &Control) -> Value {
+    let enforcement = control.enforcement.borrow();
+    json!({
+        "mode": enforcement.mode(),
+        "bans": bans(control.keeper.stats()).iter().map(|(_, bans)| bans).sum::<u64>(),
+        "events_lost": enforcement.events_lost(),
+        "packets": packets(control),
+        "sources": enforcement.talkers().ranking(SOURCES),
+    })
+}
+
 /// Packets by reason: what was done to them, and what was only observed.
 fn packets(control: &Control) -> Value {
     let mut reasons = Map::new();
@@ -88,6 +106,7 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
         .map(|allowed| allowed.source.name())
         .collect();
     let feeds: Vec<Listing> = control.shared.feeds().all(address).map(Listing::of).collect();
+    let sampled = control.enforcement.borrow().talkers().of(address);
     let verdict = match (&explanation.ban, explanation.exempt) {
         _ if control.shared.passes_all() => "everything passes: panic-allow".to_owned(),
         (_, true) => "never banned: it is exempt".to_owned(),
@@ -112,7 +131,7 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
             None => format!("banned as {}: its requests are refused", ban.target),
         },
     };
-    Ok(json!(Explained { explanation, verdict, allowed_as, feeds, kernel }))
+    Ok(json!(Explained { explanation, verdict, allowed_as, feeds, kernel, sampled }))
 }
 
 /// What the keeper knows of an address, and what the kernel holds.
@@ -126,6 +145,8 @@ struct Explained {
     /// The feeds that list it, the one that counts first.
     feeds: Vec<Listing>,
     kernel: Option<Value>,
+    /// What the kernel program sampled of its packets lately.
+    sampled: Option<Talker>,
 }
 
 #[derive(serde::Serialize)]

@@ -110,11 +110,25 @@ struct Feed {
     kernel_problem: Option<String>,
     validators: Validators,
     /// The file as it was when it was last read.
-    identity: Option<Option<Identity>>,
+    identity: Seen,
     /// When the origin is asked next, and when the kernel is.
     due: Monotonic,
     kernel_due: Option<Monotonic>,
     is_running: bool,
+}
+
+/// A feed's file when it was last read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Never,
+    Missing,
+    As(Identity),
+}
+
+impl Seen {
+    fn of(identity: Option<Identity>) -> Self {
+        identity.map_or(Self::Missing, Self::As)
+    }
 }
 
 struct Current {
@@ -133,7 +147,7 @@ struct Waiting {
 /// All feeds.
 pub struct Feeds<P> {
     environment: FeedsEnvironment,
-    feeds: Vec<Feed>,
+    kept: Vec<Feed>,
     plane: Option<P>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
@@ -156,7 +170,7 @@ impl<P: FeedPlane> Feeds<P> {
         let (configure, configured) = watch::channel(Arc::clone(&settings));
         let mut feeds = Self {
             environment,
-            feeds: Vec::new(),
+            kept: Vec::new(),
             plane,
             shared,
             metrics,
@@ -168,7 +182,7 @@ impl<P: FeedPlane> Feeds<P> {
         feeds.configure(&settings).await;
         // What an earlier process left in the kernel is nobody's now.
         let is_used =
-            |list: u8| feeds.feeds.iter().any(|feed| feed.list == list && feed.current.is_some());
+            |list: u8| feeds.kept.iter().any(|feed| feed.list == list && feed.current.is_some());
         let lists = (0..FEEDS_MAX).filter_map(|list| u8::try_from(list).ok());
         for list in lists.filter(|list| !is_used(*list)).collect::<Vec<_>>() {
             feeds.clear(list);
@@ -205,7 +219,7 @@ impl<P: FeedPlane> Feeds<P> {
 
     async fn configure(&mut self, settings: &[FeedSettings]) {
         let (kept, dropped): (Vec<Feed>, Vec<Feed>) =
-            self.feeds.drain(..).partition(|feed| settings.contains(&feed.settings));
+            self.kept.drain(..).partition(|feed| settings.contains(&feed.settings));
         for feed in dropped {
             self.clear(feed.list);
             self.metrics.forget_feed(&feed.settings.name);
@@ -217,7 +231,7 @@ impl<P: FeedPlane> Feeds<P> {
                 feed.as_ref().is_some_and(|feed| feed.settings == *settings)
             };
             if let Some(feed) = kept.iter_mut().find(same).and_then(Option::take) {
-                self.feeds.push(feed);
+                self.kept.push(feed);
                 continue;
             }
             let list = (0..=u8::MAX).find(|list| !taken.contains(list)).unwrap_or(u8::MAX);
@@ -231,8 +245,8 @@ impl<P: FeedPlane> Feeds<P> {
                     tracing::error!(feed = %settings.name, error, "no last good copy");
                 }
             }
-            self.feeds.push(feed);
-            if let Some(feed) = self.feeds.last_mut() {
+            self.kept.push(feed);
+            if let Some(feed) = self.kept.last_mut() {
                 write_kernel(feed, self.plane.as_mut());
             }
         }
@@ -246,7 +260,7 @@ impl<P: FeedPlane> Feeds<P> {
                 let is_meant =
                     |feed: &Feed| name.as_deref().is_none_or(|name| *feed.settings.name == *name);
                 let names: BTreeSet<Arc<str>> = self
-                    .feeds
+                    .kept
                     .iter()
                     .filter(|feed| is_meant(feed))
                     .map(|feed| Arc::clone(&feed.settings.name))
@@ -258,14 +272,14 @@ impl<P: FeedPlane> Feeds<P> {
                     None if names.is_empty() => return answer(reply, Ok(Vec::new())),
                     _ => {}
                 }
-                for feed in self.feeds.iter_mut().filter(|feed| names.contains(&feed.settings.name))
+                for feed in self.kept.iter_mut().filter(|feed| names.contains(&feed.settings.name))
                 {
                     start(feed, &self.environment, &mut self.jobs);
                 }
                 self.waiting.push(Waiting { names, reply });
             }
             Command::Accept(name, reply) => {
-                let feed = self.feeds.iter_mut().find(|feed| *feed.settings.name == *name);
+                let feed = self.kept.iter_mut().find(|feed| *feed.settings.name == *name);
                 let Some(feed) = feed else {
                     return answer(reply, Err(FeedsError::Unknown { name }));
                 };
@@ -281,18 +295,18 @@ impl<P: FeedPlane> Feeds<P> {
 
     fn reports(&self, is_meant: impl Fn(&Feed) -> bool) -> Vec<FeedReport> {
         let now = Wall::now();
-        let meant = self.feeds.iter().filter(|feed| is_meant(feed));
+        let meant = self.kept.iter().filter(|feed| is_meant(feed));
         meant.map(|feed| FeedReport::new(feed, self.plane.is_some(), now)).collect()
     }
 
     fn tick(&mut self, now: Monotonic) {
         let wall = Wall::now();
-        for feed in &mut self.feeds {
+        for feed in &mut self.kept {
             let is_due = match &feed.settings.origin {
                 Origin::Http(_) => feed.due <= now,
                 Origin::File(path) => {
                     let identity = Identity::of(path).map(|(identity, _)| identity);
-                    feed.identity != Some(identity)
+                    feed.identity != Seen::of(identity)
                 }
             };
             if is_due {
@@ -311,9 +325,9 @@ impl<P: FeedPlane> Feeds<P> {
         let Done { settings, found, identity } = done;
         let name = Arc::clone(&settings.name);
         // Configured otherwise meanwhile, or away.
-        if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.settings == settings) {
+        if let Some(feed) = self.kept.iter_mut().find(|feed| feed.settings == settings) {
             feed.is_running = false;
-            feed.identity = Some(identity);
+            feed.identity = Seen::of(identity);
             let refresh = feed.settings.refresh;
             let wait = if found.is_ok() { refresh } else { refresh.min(RETRY) };
             let now = Monotonic::now();
@@ -363,7 +377,7 @@ impl<P: FeedPlane> Feeds<P> {
     /// Makes a candidate what is enforced, and keeps a copy.
     async fn take(&mut self, name: &str, candidate: Candidate) {
         let Candidate { screened, since, .. } = candidate;
-        let Some(feed) = self.feeds.iter_mut().find(|feed| *feed.settings.name == *name) else {
+        let Some(feed) = self.kept.iter_mut().find(|feed| *feed.settings.name == *name) else {
             return;
         };
         let (broken, too_wide, entries) =
@@ -382,14 +396,14 @@ impl<P: FeedPlane> Feeds<P> {
 
     /// Gives the workers what all feeds list now.
     async fn publish(&self) {
-        let listed: Vec<Listed> = self.feeds.iter().filter_map(Feed::listed).collect();
+        let listed: Vec<Listed> = self.kept.iter().filter_map(Feed::listed).collect();
         // A million prefixes take a while, in which the bans must go on.
         match tokio::task::spawn_blocking(move || FeedSet::new(listed)).await {
             Ok(set) => self.shared.replace_feeds(set),
             Err(error) => tracing::error!(%error, "the feeds cannot be joined"),
         }
         let now = Wall::now();
-        for feed in &self.feeds {
+        for feed in &self.kept {
             feed.tell_age(&self.metrics, now);
             let entries =
                 feed.current.as_ref().map_or(0, |current| current.screened.prefixes.len());
@@ -418,7 +432,7 @@ impl Feed {
             problem: None,
             kernel_problem: None,
             validators: Validators::default(),
-            identity: None,
+            identity: Seen::Never,
             due: Monotonic::default(),
             kernel_due: None,
             is_running: false,

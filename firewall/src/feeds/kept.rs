@@ -60,7 +60,7 @@ fn take_apart(octets: &[u8]) -> Option<Kept> {
 
 fn digest(list: &[u8]) -> String {
     let digest = Sha256::digest(list);
-    digest.iter().map(|octet| format!("{octet:02x}")).collect()
+    format!("{digest:x}")
 }
 
 /// Replaces the copy of a feed.

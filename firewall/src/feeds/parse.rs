@@ -64,15 +64,17 @@ const MARK: &[u8] = b"\xef\xbb\xbf";
 /// Reads a feed of at most `most` entries.
 pub fn parse(octets: &[u8], format: Format, most: usize) -> Result<Parsed, ParseError> {
     let octets = octets.strip_prefix(MARK).unwrap_or(octets).trim_ascii();
-    let parsed = match (format, octets.first()) {
+    let format = match (format, octets.first()) {
         (_, None) => return Err(ParseError::Empty),
         (_, Some(b'<')) => return Err(ParseError::Page),
-        (Format::Text, _) => text(octets, most)?,
-        (Format::Spamhaus, _) => spamhaus(octets, most)?,
-        (Format::Google, _) => google(octets, most)?,
-        (Format::Auto, Some(b'{')) if is_lines(octets) => spamhaus(octets, most)?,
-        (Format::Auto, Some(b'{' | b'[')) => google(octets, most)?,
-        (Format::Auto, Some(_)) => text(octets, most)?,
+        (Format::Auto, Some(b'{')) if is_lines(octets) => Format::Spamhaus,
+        (Format::Auto, Some(b'{' | b'[')) => Format::Google,
+        (format, _) => format,
+    };
+    let parsed = match format {
+        Format::Auto | Format::Text => text(octets, most)?,
+        Format::Spamhaus => spamhaus(octets, most)?,
+        Format::Google => google(octets, most)?,
     };
     if parsed.prefixes.is_empty() { Err(ParseError::Empty) } else { Ok(parsed) }
 }
@@ -92,13 +94,12 @@ fn text(octets: &[u8], most: usize) -> Result<Parsed, ParseError> {
         let Some(word) = content.split(is_gap).find(|word| !word.is_empty()) else { continue };
         count += 1;
         let found = std::str::from_utf8(word).ok().and_then(entry);
-        match found {
-            Some(prefixes) => parsed.prefixes.extend(prefixes),
-            None => {
-                parsed.broken += 1;
-                if parsed.broken == 1 {
-                    first_broken = number;
-                }
+        if let Some(prefixes) = found {
+            parsed.prefixes.extend(prefixes);
+        } else {
+            parsed.broken += 1;
+            if parsed.broken == 1 {
+                first_broken = number;
             }
         }
         if parsed.prefixes.len() > most {

@@ -18,6 +18,8 @@ mod credentials;
 mod feeds;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
+/// Interfaces that appear, are renamed, flap and vanish; modes; a second instance.
+mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
 /// The ways to lock oneself out, and back in.

@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    fn texts(addresses: Vec<IpAddr>) -> Vec<String> {
+    fn texts(addresses: &[IpAddr]) -> Vec<String> {
         addresses.iter().map(ToString::to_string).collect()
     }
 
@@ -169,7 +169,7 @@ mod tests {
         let resolv = "# by hand\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nsearch a.example\n\
                       nameserver\nnameserver x\n;nameserver 192.0.2.54\n nameserver  2001:db8::53 # b";
         let host = Host::new("dns", &[("etc/resolv.conf", resolv)]);
-        assert_eq!(texts(name_servers(&host.0)), ["192.0.2.53", "fe80::1", "2001:db8::53"]);
+        assert_eq!(texts(&name_servers(&host.0)), ["192.0.2.53", "fe80::1", "2001:db8::53"]);
     }
 
     #[test]
@@ -178,7 +178,7 @@ mod tests {
         assert_eq!(gateways(&host.0), [] as [IpAddr; 0]);
         assert_eq!(name_servers(&host.0), [] as [IpAddr; 0]);
         assert_eq!(ssh_peers(&host.0, None), [] as [IpAddr; 0]);
-        assert_eq!(texts(ssh_peers(&host.0, Some("192.0.2.7 1 10.0.0.1 22"))), ["192.0.2.7"]);
+        assert_eq!(texts(&ssh_peers(&host.0, Some("192.0.2.7 1 10.0.0.1 22"))), ["192.0.2.7"]);
         assert_eq!(ssh_peers(&host.0, Some("x")), [] as [IpAddr; 0]);
     }
 
@@ -190,10 +190,10 @@ mod tests {
             + &socket([192, 0, 2, 3], 443);
         let tcp = ("proc/self/net/tcp", table.as_str());
         let host = Host::new("ports-default", &[tcp]);
-        assert_eq!(texts(ssh_peers(&host.0, None)), ["192.0.2.1"]);
+        assert_eq!(texts(&ssh_peers(&host.0, None)), ["192.0.2.1"]);
         let connection = "192.0.2.9 50000 10.0.0.1 443";
         let both = ["192.0.2.1", "192.0.2.3", "192.0.2.9"];
-        assert_eq!(texts(ssh_peers(&host.0, Some(connection))), both);
+        assert_eq!(texts(&ssh_peers(&host.0, Some(connection))), both);
         let host = Host::new(
             "ports",
             &[
@@ -205,7 +205,7 @@ mod tests {
                 ),
             ],
         );
-        assert_eq!(texts(ssh_peers(&host.0, None)), ["192.0.2.1", "192.0.2.2"]);
+        assert_eq!(texts(&ssh_peers(&host.0, None)), ["192.0.2.1", "192.0.2.2"]);
     }
 
     #[test]
@@ -222,6 +222,6 @@ mod tests {
                 ("run/systemd/sessions/7", "REMOTE_HOST=a.example\n"),
             ],
         );
-        assert_eq!(texts(ssh_peers(&host.0, None)), ["192.0.2.1"]);
+        assert_eq!(texts(&ssh_peers(&host.0, None)), ["192.0.2.1"]);
     }
 }
