@@ -105,8 +105,9 @@ fn a_million_lines() {
         writeln!(text, "{}", std::net::Ipv4Addr::from(0x0b00_0000 + n)).unwrap();
     }
     assert_eq!(parse(text.as_bytes(), Format::Auto, 1_000_000).unwrap().prefixes.len(), 1_000_000);
-    let error = Err(ParseError::TooMany { most: 999_999 });
-    assert_eq!(parse(text.as_bytes(), Format::Auto, 999_999), error);
+    // What is refused costs no more than its limit.
+    let error = Err(ParseError::TooMany { most: 9 });
+    assert_eq!(parse(text.as_bytes(), Format::Auto, 9), error);
 }
 
 const DROP: &str = r#"{"cidr":"192.0.2.0/24","sblid":"SBL1","rir":"ripencc"}
