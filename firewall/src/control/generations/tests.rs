@@ -1,5 +1,7 @@
 //! Generations that stay, and that give way.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::*;
 use crate::contract::{LoadOptions, load};
 use crate::metrics::Metrics;
@@ -9,8 +11,10 @@ use crate::upstream::{Upstream, UpstreamLimits};
 const SPEC: &str = "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths: {}\n";
 
 fn generation(number: u64, content: u8) -> Generation {
-    let directory = std::env::temp_dir()
-        .join(format!("fw-generation-{}-{number}-{content}", std::process::id()));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let directory =
+        std::env::temp_dir().join(format!("fw-generation-{}-{count}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     let path = directory.join("spec.yaml");
     std::fs::write(&path, SPEC).unwrap();
