@@ -294,6 +294,12 @@ impl Kernel {
         self.tables.bans()
     }
 
+    /// Lets every packet pass until then, and counts what would have been dropped as observed. It
+    /// ends by itself, also where no daemon is left; a moment that has passed ends it at once.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.tables.pass_until(until.ns())
+    }
+
     /// What was counted since the maps were made, which is before this daemon if they were adopted.
     pub fn counters(&self) -> Result<Counters, KernelError> {
         self.tables.counters()
