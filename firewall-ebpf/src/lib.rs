@@ -7,6 +7,17 @@
 
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+mod awaited;
+pub mod checksum;
+mod datagram;
+mod findings;
+mod icmp;
+mod ipv4;
+mod ipv6;
+mod link;
+pub mod options;
 pub mod packet;
 pub mod source;
+mod tcp;
+mod udp;
 pub mod verdict;

@@ -15,7 +15,10 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     bindings::xdp_md,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    helpers::{
+        bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    },
     macros::{map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -23,12 +26,13 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Policy, Reason, counter,
-    maps, policy_index,
+    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Policy, Reason, Reasons,
+    counter, maps, policy_index,
 };
-use firewall_ebpf::packet::Packet;
+use firewall_ebpf::{checksum, options};
+use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
-use firewall_ebpf::verdict::{Exact, Tables, verdict};
+use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -51,6 +55,8 @@ static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(maps::ALLOW4.en
 #[map]
 static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.entries, 0);
 #[map]
+static OWN: HashMap<[u8; 16], u32> = HashMap::with_max_entries(maps::OWN.entries, 0);
+#[map]
 static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
 #[map]
 static POLICIES: Array<Policy> = Array::with_max_entries(maps::POLICIES.entries, 0);
@@ -62,7 +68,7 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
     let frame = Frame::new(context.ctx);
-    let verdict = verdict(&frame, &Maps { interface: frame.interface() });
+    let verdict = verdict(&frame, &Maps { context: frame.context });
     let is_ipv6 = matches!(verdict.source.family, Family::V6);
     if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
         if let Some(passed) =
@@ -110,7 +116,7 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let Some(objection) = (unsafe { objection.as_ref() }) else {
         return 0;
     };
-    count(objection, objection.reason, false);
+    tally(objection, objection.reason, 0);
     let (reason, length) = (objection.reason, objection.length);
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
@@ -119,36 +125,47 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
         let words = [high, low].map(u64::to_be_bytes);
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
-    if objection.observed == 0 {
-        return 0;
-    }
-    for reason in 0..Reason::COUNT {
-        if objection.observed & (1 << reason) != 0 {
-            count(objection, reason, true);
+    // One bit of the set after the other, the least first.
+    let mut rest = objection.observed;
+    for _ in 0..Reasons::BITS {
+        if rest == 0 {
+            break;
         }
+        tally(objection, rest.trailing_zeros(), 1);
+        rest &= rest - 1;
     }
     0
 }
 
-#[inline(always)]
-fn count(objection: &Objection, reason: u32, observed: bool) {
+/// Counts a packet for one reason, and samples it.
+///
+/// Exported for the sake of the verifier, as [`settle`] is: the loop there would have it walk this
+/// once for each reason.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn tally(objection: *const Objection, reason: u32, observed: u32) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
     let is_ipv6 = objection.family == Family::V6 as u32;
-    let index = counter(objection.slot, reason, is_ipv6, observed);
+    let index = counter(objection.slot, reason, is_ipv6, observed != 0);
     let Some(counter) = COUNTERS.get_ptr_mut(index) else {
-        return;
+        return 0;
     };
     let now_ns = now_ns();
     // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
     unsafe {
         add(counter, objection.length);
         if now_ns < (*counter).event_mono_ns {
-            return;
+            return 0;
         }
         (*counter).event_mono_ns = now_ns + EVENT_INTERVAL_NS;
     }
     if reason != Reason::Passed as u32 {
-        send(objection, reason, observed, now_ns);
+        send(objection, reason, observed != 0, now_ns);
     }
+    0
 }
 
 #[inline(always)]
@@ -252,6 +269,51 @@ impl Packet for Frame {
         };
         if result == 0 { Some(bytes.0) } else { None }
     }
+
+    #[inline(always)]
+    fn read_room(&self, offset: usize, length: usize) -> Option<[u8; ROOM]> {
+        // The mask tells the verifier a bound that it would not find in what the header said.
+        let length = length & core::hint::black_box(ROOM - 1);
+        if length == 0 || length > HEADER_MAX {
+            return None;
+        }
+        let mut room = Words([0; ROOM]);
+        // SAFETY: the helper writes `length` octets, fewer than there is room for, or fails.
+        let result = unsafe {
+            bpf_xdp_load_bytes(
+                self.context,
+                offset as u32,
+                room.0.as_mut_ptr().cast(),
+                length as u32,
+            )
+        };
+        if result == 0 { Some(room.0) } else { None }
+    }
+
+    #[inline(always)]
+    fn options(&self, offset: usize, length: usize) -> u32 {
+        scan_options(self.context, offset as u32, length as u32)
+    }
+
+    #[inline(always)]
+    fn is_sound(&self, offset: usize, length: usize) -> bool {
+        check_sum(self.context, offset as u32, length as u32) != 0
+    }
+}
+
+/// [`options::scan`] by itself: its room is not on the stack of those packets that have no options,
+/// and the verifier walks it once, not once for each header that has some.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_options(context: *mut xdp_md, offset: u32, length: u32) -> u32 {
+    options::scan(&Frame::new(context), offset as usize, length as usize)
+}
+
+/// [`checksum::is_sound`] by itself, for the same reasons; one if it is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn check_sum(context: *mut xdp_md, offset: u32, length: u32) -> u32 {
+    u32::from(checksum::is_sound(&Frame::new(context), offset as usize, length as usize))
 }
 
 /// A buffer at a word's boundary.
@@ -293,9 +355,31 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
-/// The program's maps as tables, for a packet that came in by an interface.
+/// Who speaks to whom, laid out as `struct bpf_sock_tuple`: the octets of both addresses, then of
+/// both ports.
+#[repr(C)]
+struct SocketTuple {
+    words: [u64; 5],
+    length: u32,
+}
+
+impl SocketTuple {
+    #[inline(always)]
+    fn new(flow: &Flow) -> Self {
+        let ports = u64::from(u32::from_ne_bytes(flow.ports));
+        let ([from, from_low], [to, to_low]) = (flow.source.words(), flow.destination.words());
+        if matches!(flow.source.family, Family::V4) {
+            // An IPv4 address is the low half of its word, on these little-endian machines.
+            Self { words: [from | to << 32, ports, 0, 0, 0], length: 12 }
+        } else {
+            Self { words: [from, from_low, to, to_low, ports], length: 36 }
+        }
+    }
+}
+
+/// The program's maps as tables, for the packet of a context.
 struct Maps {
-    interface: u32,
+    context: *mut xdp_md,
 }
 
 impl Tables for Maps {
@@ -313,7 +397,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn policy(&self) -> Policy {
-        match POLICIES.get_ptr(policy_index(self.interface)) {
+        // SAFETY: the kernel calls the program with a valid context.
+        let interface = unsafe { (*self.context).ingress_ifindex };
+        match POLICIES.get_ptr(policy_index(interface)) {
             // SAFETY: as above.
             Some(policy) => unsafe { *policy },
             None => Policy::default(),
@@ -357,6 +443,39 @@ impl Tables for Maps {
             Family::V4 => ALLOW4.get(key.v4()).is_some(),
             Family::V6 => ALLOW6.get(key.v6()).is_some(),
             Family::None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn is_own(&self, address: Source) -> bool {
+        let words = address.words();
+        // SAFETY: the key is the octets of the words; nothing is read of the value.
+        unsafe { OWN.get_ptr(&*words.as_ptr().cast::<[u8; 16]>()).is_some() }
+    }
+
+    #[inline(always)]
+    fn socket(&self, flow: &Flow) -> Socket {
+        const TCP: u8 = 6;
+        const LISTEN: u32 = 10;
+        /// `BPF_F_CURRENT_NETNS`: the interface's own namespace.
+        const HERE: u64 = u64::MAX;
+        let mut tuple = SocketTuple::new(flow);
+        let (words, length) = ((&raw mut tuple.words).cast(), tuple.length);
+        let context = self.context.cast();
+        // SAFETY: the helpers read `length` octets of the tuple; a socket that is found stays until
+        // it is released.
+        unsafe {
+            let socket = if flow.protocol == TCP {
+                bpf_skc_lookup_tcp(context, words, length, HERE, 0)
+            } else {
+                bpf_sk_lookup_udp(context, words, length, HERE, 0)
+            };
+            if socket.is_null() {
+                return Socket::None;
+            }
+            let is_bound = flow.protocol == TCP && (*socket).state == LISTEN;
+            bpf_sk_release(socket.cast());
+            if is_bound { Socket::Bound } else { Socket::Connected }
         }
     }
 

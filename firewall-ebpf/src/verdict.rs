@@ -2,11 +2,14 @@
 
 use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
+use crate::datagram::{ICMP, ICMPV6, TCP, UDP, addresses};
+use crate::findings::Findings;
+use crate::ipv4::{IPV4_LENGTH, datagram4};
+use crate::ipv6::{IPV6_LENGTH, datagram6};
+use crate::link::{Link, Payload, link};
 use crate::packet::{Packet, field};
-use crate::source::{
-    Family, IPV4_LENGTH, IPV6_LENGTH, PROTOCOL_TCP, Payload, Source, Transport, payload,
-    transport4, transport6,
-};
+use crate::source::{Family, Source};
+use crate::{awaited, icmp, tcp, udp};
 
 /// Which table of exact bans is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +18,26 @@ pub enum Exact {
     /// By the first 64 bits of an IPv6 address.
     Network6,
     V6,
+}
+
+/// Who speaks to whom, as a socket is looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub protocol: u8,
+    pub source: Source,
+    pub destination: Source,
+    /// Source port and destination port, in network order.
+    pub ports: [u8; 4],
+}
+
+/// The host's socket that a packet would go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    None,
+    /// One that waits for anybody.
+    Bound,
+    /// One of exactly this flow; of UDP any.
+    Connected,
 }
 
 /// The tables that a packet is judged by, and the clock of their deadlines.
@@ -38,6 +61,12 @@ pub trait Tables {
 
     /// Whether the management allowlist holds `source`.
     fn allows(&self, source: Source) -> bool;
+
+    /// Whether this is one of the host's own addresses.
+    fn is_own(&self, address: Source) -> bool;
+
+    /// The socket that the flow's next packet goes to.
+    fn socket(&self, flow: &Flow) -> Socket;
 
     /// The moment at which the ban ends.
     fn until_ns(&self, hit: Self::Hit) -> u64;
@@ -74,13 +103,23 @@ struct Inspection<H> {
     source: Source,
     /// The ban that drops the packet.
     hit: Option<H>,
+    /// The packet cannot come from its source.
+    is_forged: bool,
 }
+
+/// The checks that object to the source itself: such a packet is not from whom it names, and so the
+/// allowlist, which vouches for a source, says nothing of it.
+const FORGED: Reasons = Reasons::NONE
+    .with(Reason::I9)
+    .with(Reason::I11)
+    .with(Reason::I15)
+    .with(Reason::V2);
 
 /// Judges a frame.
 ///
 /// The ban is looked up as soon as the fixed IP header is there, so that neither options, fragments
-/// nor extension headers evade it. The allowlist wins over everything, but only a packet that
-/// something objected to asks it.
+/// nor extension headers evade it. The allowlist wins over everything but a source that is forged on
+/// its face, but only a packet that something objected to asks it.
 #[inline(always)]
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let mut inspection = Inspection {
@@ -89,15 +128,16 @@ pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
         observed: Reasons::NONE,
         source: Source::NONE,
         hit: None,
+        is_forged: false,
     };
     let found = inspection.frame(packet, tables);
-    let Inspection { config, policy, observed, source, hit } = inspection;
+    let Inspection { config, policy, observed, source, hit, is_forged } = inspection;
     let slot = policy.slot;
     if found.is_ok() && observed.is_empty() {
         return Verdict { reason: Reason::Passed, observed, source, slot };
     }
     let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
-    if asks_allowlist && allows(tables, config, source) {
+    if asks_allowlist && !is_forged && allows(tables, config, source) {
         return Verdict { reason: Reason::Allowed, observed: Reasons::NONE, source, slot };
     }
     let reason = match found {
@@ -134,18 +174,32 @@ impl<H: Copy> Inspection<H> {
         Ok(())
     }
 
+    /// Judges the packet by all that the checks found: what drops is the reason of the least number,
+    /// and everything else was observed.
+    #[inline(always)]
+    fn judge(&mut self, found: Reasons) -> Result<(), Reason> {
+        if found.is_empty() {
+            return Ok(());
+        }
+        self.is_forged = !found.and(FORGED).is_empty();
+        self.observed = self.observed.or(found.and(self.policy.observe));
+        found.and(self.policy.drop).first().map_or(Ok(()), Err)
+    }
+
     #[inline(always)]
     fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(
         &mut self,
         packet: &P,
         tables: &T,
     ) -> Result<(), Reason> {
-        match payload(packet) {
-            Ok(Payload::Ipv4 { offset }) => self.ipv4(packet, tables, offset),
-            Ok(Payload::Ipv6 { offset }) => self.ipv6(packet, tables, offset),
-            Ok(Payload::Other) => Ok(()),
-            Err(reason) => self.object(reason),
+        let mut findings = Findings::new(&self.policy);
+        let link = link(packet, &mut findings);
+        match link.payload {
+            Payload::Ipv4 { offset } => self.ipv4(packet, tables, link, offset, &mut findings)?,
+            Payload::Ipv6 { offset } => self.ipv6(packet, tables, link, offset, &mut findings)?,
+            Payload::Other => {}
         }
+        self.judge(findings.found())
     }
 
     #[inline(always)]
@@ -153,18 +207,30 @@ impl<H: Copy> Inspection<H> {
         &mut self,
         packet: &P,
         tables: &T,
+        link: Link,
         offset: usize,
+        findings: &mut Findings,
     ) -> Result<(), Reason> {
         let Some(header) = packet.read::<IPV4_LENGTH>(offset) else {
-            return self.object(Reason::I1);
+            findings.note(Reason::I1);
+            return Ok(());
         };
         let source = Source::v4(field(&header, 12));
         self.source = source;
         self.ban(tables, source)?;
-        match transport4(&header, offset, packet.length()) {
-            Ok(transport) => self.transport(packet, transport),
-            Err(reason) => self.object(reason),
+        if let Some(datagram) = datagram4(packet, &header, offset, link, findings) {
+            addresses(tables, &self.config, &datagram, findings);
+            match datagram.protocol {
+                TCP => tcp::segment(packet, &self.config, &datagram, findings),
+                UDP => udp::datagram(packet, &self.config, &datagram, findings),
+                ICMP => icmp::message(packet, &datagram, findings),
+                _ => findings.note(Reason::G1),
+            }
+            if findings.wants(awaited::ASKING) {
+                awaited::datagram(packet, tables, &datagram, findings);
+            }
         }
+        Ok(())
     }
 
     #[inline(always)]
@@ -172,18 +238,30 @@ impl<H: Copy> Inspection<H> {
         &mut self,
         packet: &P,
         tables: &T,
+        link: Link,
         offset: usize,
+        findings: &mut Findings,
     ) -> Result<(), Reason> {
         let Some(header) = packet.read::<IPV6_LENGTH>(offset) else {
-            return self.object(Reason::V1);
+            findings.note(Reason::V1);
+            return Ok(());
         };
         let source = Source::v6(field(&header, 8));
         self.source = source;
         self.ban(tables, source)?;
-        match transport6(packet, &header, offset) {
-            Ok(transport) => self.transport(packet, transport),
-            Err(reason) => self.object(reason),
+        if let Some(datagram) = datagram6(packet, &header, offset, link, findings) {
+            addresses(tables, &self.config, &datagram, findings);
+            match datagram.protocol {
+                TCP => tcp::segment(packet, &self.config, &datagram, findings),
+                UDP => udp::datagram(packet, &self.config, &datagram, findings),
+                ICMPV6 => icmp::message(packet, &datagram, findings),
+                _ => findings.note(Reason::G1),
+            }
+            if findings.wants(awaited::ASKING) {
+                awaited::datagram(packet, tables, &datagram, findings);
+            }
         }
+        Ok(())
     }
 
     /// Exact before range; an entry past its deadline is none. Tables known to be empty are not
@@ -234,59 +312,6 @@ impl<H: Copy> Inspection<H> {
             self.hit = hit;
         }
         found
-    }
-
-    #[inline(always)]
-    fn transport<P: Packet + ?Sized>(
-        &mut self,
-        packet: &P,
-        transport: Option<Transport>,
-    ) -> Result<(), Reason> {
-        match transport {
-            Some(transport) if transport.protocol == PROTOCOL_TCP => self.tcp(packet, transport),
-            _ => Ok(()),
-        }
-    }
-
-    #[inline(always)]
-    fn tcp<P: Packet + ?Sized>(&mut self, packet: &P, transport: Transport) -> Result<(), Reason> {
-        const TCP_LENGTH: usize = 20;
-        const FIN: u8 = 1;
-        const SYN: u8 = 1 << 1;
-        const RST: u8 = 1 << 2;
-        const ACK: u8 = 1 << 4;
-
-        let Transport { offset, end, is_fragment, is_far, .. } = transport;
-        let available = end.saturating_sub(offset);
-        let header = if available < TCP_LENGTH {
-            None
-        } else if is_far {
-            packet.read_far::<TCP_LENGTH>(offset)
-        } else {
-            packet.read::<TCP_LENGTH>(offset)
-        };
-        let Some(header) = header else {
-            // The rest of a first fragment's header may be in the next one.
-            return if is_fragment { Ok(()) } else { self.object(Reason::T1) };
-        };
-        let [words, flags] = field(&header, 12);
-        let header_length = usize::from(words >> 4) * 4;
-        if header_length < TCP_LENGTH || (header_length > available && !is_fragment) {
-            self.object(Reason::T1)?;
-        }
-        if field(&header, 0) == [0, 0] || field(&header, 2) == [0, 0] {
-            self.object(Reason::T2)?;
-        }
-        if flags & (ACK | SYN | RST) == 0 {
-            self.object(Reason::T3)?;
-        }
-        if flags & (SYN | FIN) == SYN | FIN {
-            self.object(Reason::T4)?;
-        }
-        if flags & (SYN | RST) == SYN | RST {
-            self.object(Reason::T5)?;
-        }
-        Ok(())
     }
 }
 
