@@ -78,8 +78,7 @@ pub(crate) fn addresses<T: Tables>(
         findings.note(Reason::I15);
     }
     if findings.wants(Reasons::NONE.with(Reason::I13)) && !datagram.is_to_many {
-        let is_ours =
-            config.own & own_bit(destination) != 0 && tables.is_own(datagram.destination);
+        let is_ours = config.own & own_bit(destination) != 0 && tables.is_own(datagram.destination);
         if !is_ours {
             findings.note(Reason::I13);
         }

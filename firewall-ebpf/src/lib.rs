@@ -5,9 +5,9 @@
 #![cfg_attr(not(any(test, feature = "cases")), no_std)]
 #![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
+mod awaited;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
-mod awaited;
 pub mod checksum;
 mod datagram;
 mod findings;

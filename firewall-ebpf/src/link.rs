@@ -25,8 +25,12 @@ pub(crate) struct Link {
 /// The network layer, by its place in the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Payload {
-    Ipv4 { offset: usize },
-    Ipv6 { offset: usize },
+    Ipv4 {
+        offset: usize,
+    },
+    Ipv6 {
+        offset: usize,
+    },
     /// Neither, or too deep or too short to be found.
     Other,
 }

@@ -109,11 +109,8 @@ struct Inspection<H> {
 
 /// The checks that object to the source itself: such a packet is not from whom it names, and so the
 /// allowlist, which vouches for a source, says nothing of it.
-const FORGED: Reasons = Reasons::NONE
-    .with(Reason::I9)
-    .with(Reason::I11)
-    .with(Reason::I15)
-    .with(Reason::V2);
+const FORGED: Reasons =
+    Reasons::NONE.with(Reason::I9).with(Reason::I11).with(Reason::I15).with(Reason::V2);
 
 /// Judges a frame.
 ///
