@@ -400,12 +400,14 @@ fn transport() -> Vec<Case> {
             Reason::Passed,
         ),
         Case::new("TCP, first fragment, SYN and FIN", ethernet(0x0800, &first_syn_fin), Reason::T4)
-            .mode(Reason::F6, Mode::Off),
+            .mode(Reason::F6, Mode::Off)
+            .observes(Reason::T9),
         Case::new("a later fragment holds no header", ethernet(0x0800, &later), Reason::Passed),
         Case::new("TCP, first fragment, header ends in the padding", padded_fragment, Reason::F1),
         case6f("a later IPv6 fragment holds no header", 8, &tcp(SYN | FIN), Reason::Passed),
         case6f("TCP, first IPv6 fragment, SYN and FIN", 1, &syn_fin, Reason::T4)
-            .mode(Reason::F6, Mode::Off),
+            .mode(Reason::F6, Mode::Off)
+            .observes(Reason::T9),
         case6f("TCP, first IPv6 fragment, header cut", 1, &tcp(ACK)[..16], Reason::V7),
         case6f("TCP, atomic IPv6 fragment, header cut", 0, &tcp(ACK)[..16], Reason::T1),
         case4("TCP, source port 0", &port(0), Reason::T2),
