@@ -120,7 +120,7 @@ async fn serve(
     let (log, log_thread) = log.context("opening the access log")?.unzip();
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
-    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)));
+    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)?));
     let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
     let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
     let (stop, stopping) = watch::channel(false);

@@ -6,6 +6,7 @@
 )]
 
 mod attach;
+mod ladder;
 mod net;
 mod verdict;
 
