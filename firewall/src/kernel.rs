@@ -5,6 +5,7 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod checks;
 mod events;
 mod interface;
 mod log;
@@ -21,12 +22,14 @@ use std::time::Duration;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Reasons};
+use firewall_common::{Mode as CheckMode, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
 use attach::{Attachments, Hands};
 pub use attach::{Event, InterfaceReport, Mode};
+pub use checks::CheckSetting;
+use checks::policy;
 pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS};
 pub use interface::{InterfaceOptions, Pattern, PatternError};
@@ -73,7 +76,7 @@ pub struct Options {
     pub pin_dir: PathBuf,
     pub bans: BanMode,
     /// Checks that are not in their default mode. Bans are set by `bans`.
-    pub checks: Vec<(Reason, Check)>,
+    pub checks: Vec<CheckSetting>,
     /// Sources that nothing drops; at most 1,024 networks of each family.
     pub allow: Vec<IpNet>,
     /// What the program itself logs; nothing by default, at which it costs nothing.
@@ -179,7 +182,7 @@ impl Kernel {
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
-        let default = policy(options, Role::default());
+        let default = policy(options, Role::default(), None);
         let mut tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
@@ -191,7 +194,7 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut program)?,
             tables: &mut tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
         let attachments = Attachments::start(&options.interfaces, pins, &mut hands)?;
         let (events, watch) = (Some(events), Some(watch));
@@ -213,7 +216,7 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut self.program)?,
             tables: &mut self.tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
         self.attachments.reconcile(&mut hands)
     }
@@ -335,16 +338,6 @@ pub struct Probe {
 /// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
-}
-
-/// How packets are judged that come in by an interface of this role.
-fn policy(options: &Options, role: Role) -> Policy {
-    let mut policy = Policy::new(role);
-    for &(reason, mode) in &options.checks {
-        policy = policy.with(reason, mode);
-    }
-    let bans = options.bans.check();
-    policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
 fn load(

@@ -121,6 +121,7 @@ async fn serve(
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
     let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)?));
+    enforcement.borrow_mut().serve(&[listening]);
     let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
     let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
     let (stop, stopping) = watch::channel(false);
@@ -264,6 +265,7 @@ async fn reload(
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
+    control.enforcement.borrow_mut().configure_checks(&loaded.settings.kernel_checks)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
