@@ -22,7 +22,10 @@ pub(crate) fn datagram<P: Packet + ?Sized, T: Tables>(
     findings: &mut Findings,
 ) {
     let is_tcp = datagram.protocol == TCP;
-    if datagram.is_fragment || datagram.is_to_many || !(is_tcp || datagram.protocol == UDP) {
+    if datagram.is_fragment.is_set()
+        || datagram.is_to_many.is_set()
+        || !(is_tcp || datagram.protocol == UDP)
+    {
         return;
     }
     let Some(ports) = packet.read_far::<4>(datagram.offset) else {

@@ -2,7 +2,7 @@
 
 use firewall_common::{Config, Reason, Reasons, own_bit};
 
-use crate::findings::Findings;
+use crate::findings::{Findings, Hidden};
 use crate::packet::Packet;
 use crate::source::Source;
 use crate::verdict::Tables;
@@ -22,15 +22,15 @@ pub(crate) struct Datagram {
     /// The end of the datagram: octets beyond it are the link's padding, not the sender's words.
     pub(crate) end: usize,
     /// The first fragment of several: what of the header is missing here may be in the next.
-    pub(crate) is_fragment: bool,
+    pub(crate) is_fragment: Hidden,
     /// Behind extension headers, where the offset is anything.
     pub(crate) is_far: bool,
     /// The header does not tell the length: a jumbogram's (RFC 2675), or a coalescing interface's.
-    pub(crate) is_unsized: bool,
+    pub(crate) is_unsized: Hidden,
     pub(crate) source: Source,
     pub(crate) destination: Source,
     /// The destination is a multicast group, or the broadcast address.
-    pub(crate) is_to_many: bool,
+    pub(crate) is_to_many: Hidden,
 }
 
 impl Datagram {
@@ -77,7 +77,7 @@ pub(crate) fn addresses<T: Tables>(
     if config.own & own_bit(source) != 0 && tables.is_own(datagram.source) {
         findings.note(Reason::I15);
     }
-    if findings.wants(Reasons::NONE.with(Reason::I13)) && !datagram.is_to_many {
+    if findings.wants(Reasons::NONE.with(Reason::I13)) && !datagram.is_to_many.is_set() {
         let is_ours = config.own & own_bit(destination) != 0 && tables.is_own(datagram.destination);
         if !is_ours {
             findings.note(Reason::I13);

@@ -9,23 +9,47 @@ use firewall_common::{Policy, Reason, Reasons};
 pub(crate) struct Findings {
     enabled: Reasons,
     found: Reasons,
+    /// Always zero, which neither the compiler nor the verifier knows.
+    zero: u64,
+}
+
+/// A flag that the verifier does not know. A `bool` is known where it was made by a comparison, and
+/// everything up to where it is asked would be walked once for each value.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Hidden(u64);
+
+impl Hidden {
+    #[inline(always)]
+    pub(crate) const fn is_set(self) -> bool {
+        self.0 != 0
+    }
 }
 
 impl Findings {
     #[inline(always)]
     pub(crate) fn new(policy: &Policy) -> Self {
-        Self {
-            enabled: policy.drop.or(policy.observe),
-            // No reason is in both sets, which is to say: none. But neither the compiler nor the
-            // verifier knows, and so the set is unknown to them from the beginning, and ways through
-            // the program that differ by it alone are walked once.
-            found: policy.drop.and(policy.observe),
-        }
+        // No reason is in both sets: this is empty. But nobody but us knows, and so it is unknown from
+        // the beginning, and ways through the program that differ by it alone are walked once.
+        let found = policy.drop.and(policy.observe);
+        Self { enabled: policy.drop.or(policy.observe), found, zero: found.bits() }
     }
 
     #[inline(always)]
     pub(crate) const fn note(&mut self, reason: Reason) {
         self.found = self.found.or(self.enabled.and(Reasons::NONE.with(reason)));
+    }
+
+    /// The same number, or flag, unknown to the verifier: it does not follow what is decided by it
+    /// for each value anew.
+    #[inline(always)]
+    pub(crate) const fn hide(&self, value: u64) -> u64 {
+        value.wrapping_add(self.zero)
+    }
+
+    /// The same for a flag.
+    #[inline(always)]
+    pub(crate) const fn hidden(&self, flag: bool) -> Hidden {
+        Hidden(self.hide(flag as u64))
     }
 
     /// Takes an objection back.

@@ -34,7 +34,7 @@ pub(crate) fn message<P: Packet + ?Sized>(
         // A redirect of IPv6 is neighbour discovery's, which the kernel guards by its hop limit.
         (Family::V6, ECHO6) => is_large,
         (Family::V6, _) => false,
-        (_, ECHO) => is_large || datagram.is_to_many,
+        (_, ECHO) => is_large || datagram.is_to_many.is_set(),
         (_, kind) => matches!(
             kind,
             REDIRECT | TIMESTAMP | TIMESTAMP_REPLY | ADDRESS_MASK | ADDRESS_MASK_REPLY

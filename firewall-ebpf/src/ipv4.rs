@@ -52,12 +52,12 @@ pub(crate) fn datagram4<P: Packet + ?Sized>(
         protocol,
         offset: offset + header_length,
         end: if is_unsized { packet.length() } else { offset + total_length },
-        is_fragment: false,
+        is_fragment: findings.hidden(false),
         is_far: false,
-        is_unsized,
+        is_unsized: findings.hidden(is_unsized),
         source: Source::v4(source),
         destination: Source::v4(destination),
-        is_to_many,
+        is_to_many: findings.hidden(is_to_many),
     };
     if first != ORDINARY {
         list(packet, offset + IPV4_LENGTH, header_length - IPV4_LENGTH, findings);
@@ -174,6 +174,6 @@ fn fragment4(fragment: u16, mut datagram: Datagram, findings: &mut Findings) -> 
     if length < least {
         findings.note(Reason::F1);
     }
-    datagram.is_fragment = true;
+    datagram.is_fragment = findings.hidden(true);
     Some(datagram)
 }

@@ -3,7 +3,7 @@
 use firewall_common::Reason;
 
 use crate::datagram::{Datagram, TCP, UDP};
-use crate::findings::Findings;
+use crate::findings::{Findings, Hidden};
 use crate::link::Link;
 use crate::packet::{Packet, field};
 use crate::source::Source;
@@ -26,7 +26,7 @@ const PAYLOAD_MAX: usize = 65_535;
 struct Chain {
     protocol: u8,
     offset: usize,
-    is_fragment: bool,
+    is_fragment: Hidden,
     is_far: bool,
 }
 
@@ -63,7 +63,8 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
     let chain = if is_extension(next_header) {
         behind_extensions(packet, next_header, start, end, findings)
     } else {
-        Some(Chain { protocol: next_header, offset: start, is_fragment: false, is_far: false })
+        let is_fragment = findings.hidden(false);
+        Some(Chain { protocol: next_header, offset: start, is_fragment, is_far: false })
     };
     let protocol = chain.as_ref().map(|chain| chain.protocol);
     source6(header, protocol, findings);
@@ -74,10 +75,10 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
         end,
         is_fragment,
         is_far,
-        is_unsized,
+        is_unsized: findings.hidden(is_unsized),
         source: Source::v6(field(header, 8)),
         destination: Source::v6(field(header, 24)),
-        is_to_many,
+        is_to_many: findings.hidden(is_to_many),
     })
 }
 
@@ -125,7 +126,7 @@ fn behind_extensions<P: Packet + ?Sized>(
     findings: &mut Findings,
 ) -> Option<Chain> {
     let mut offset = start;
-    let mut is_fragment = false;
+    let mut is_fragment = findings.hidden(false);
     // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
     for _ in 0..core::hint::black_box(EXTENSION_HEADERS_MAX) {
         if !is_extension(protocol) {
@@ -133,7 +134,7 @@ fn behind_extensions<P: Packet + ?Sized>(
         }
         let header = if offset + 4 > end { None } else { packet.read_far::<4>(offset) };
         let Some([next_header, length, high, low]) = header else {
-            findings.note(if is_fragment { Reason::V7 } else { Reason::V6 });
+            findings.note(if is_fragment.is_set() { Reason::V7 } else { Reason::V6 });
             return None;
         };
         if protocol == HOP_BY_HOP && offset != start {
@@ -149,7 +150,7 @@ fn behind_extensions<P: Packet + ?Sized>(
             _ => (usize::from(length) + 1) * 8,
         };
         if offset > end {
-            findings.note(if is_fragment { Reason::V7 } else { Reason::V6 });
+            findings.note(if is_fragment.is_set() { Reason::V7 } else { Reason::V6 });
             return None;
         }
         if protocol == FRAGMENT {
@@ -157,7 +158,9 @@ fn behind_extensions<P: Packet + ?Sized>(
             if !fragment6(fragment, end - offset, findings) {
                 return None;
             }
-            is_fragment |= fragment & 1 != 0;
+            if fragment & 1 != 0 {
+                is_fragment = findings.hidden(true);
+            }
         }
         protocol = next_header;
     }

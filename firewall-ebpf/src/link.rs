@@ -48,18 +48,20 @@ pub(crate) fn link<P: Packet + ?Sized>(packet: &P, findings: &mut Findings) -> L
         findings.note(Reason::E3);
     }
     let mut ethertype = u16::from_be_bytes(field(&header, 12));
-    let mut offset = ETHERNET_LENGTH;
+    let mut tags = 0;
     for _ in 0..VLAN_TAGS_MAX {
         if !is_vlan(ethertype) {
             break;
         }
-        let Some(tag) = packet.read::<4>(offset) else {
+        let Some(tag) = packet.read::<4>(tagged(tags)) else {
             findings.note(Reason::E1);
             return other;
         };
         ethertype = u16::from_be_bytes(field(&tag, 2));
-        offset += 4;
+        tags += findings.hide(4);
     }
+    // Behind one tag and behind two the verifier sees the same: some multiple of four.
+    let offset = if tags == 0 { ETHERNET_LENGTH } else { tagged(tags) };
     let payload = match ethertype {
         ETHERTYPE_IPV4 => Payload::Ipv4 { offset },
         ETHERTYPE_IPV6 => Payload::Ipv6 { offset },
@@ -70,6 +72,12 @@ pub(crate) fn link<P: Packet + ?Sized>(packet: &P, findings: &mut Findings) -> L
         _ => Payload::Other,
     };
     Link { payload, is_group: to & 1 != 0 }
+}
+
+/// Where the header behind so many octets of tags begins.
+#[inline(always)]
+const fn tagged(octets: u64) -> usize {
+    ETHERNET_LENGTH + (octets & 12) as usize
 }
 
 #[inline(always)]

@@ -70,7 +70,7 @@ fn firewall(context: XdpContext) -> u32 {
     let frame = Frame::new(context.ctx);
     let verdict = verdict(&frame, &Maps { context: frame.context });
     let is_ipv6 = matches!(verdict.source.family, Family::V6);
-    if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
+    if verdict.acted.is_empty() && verdict.observed.is_empty() {
         if let Some(passed) =
             COUNTERS.get_ptr_mut(counter(verdict.slot, Reason::Passed as u32, is_ipv6, false))
         {
@@ -83,10 +83,11 @@ fn firewall(context: XdpContext) -> u32 {
         length: frame.length as u64,
         source: verdict.source.words(),
         observed: verdict.observed.bits(),
-        reason: verdict.reason as u32,
+        acted: verdict.acted.bits(),
         interface: frame.interface(),
         family: verdict.source.family as u32,
         slot: verdict.slot,
+        reserved: 0,
     };
     let due = settle(&raw const objection);
     if due != 0 {
@@ -100,11 +101,12 @@ fn firewall(context: XdpContext) -> u32 {
 struct Objection {
     length: u64,
     source: [u64; 2],
+    acted: u64,
     observed: u64,
-    reason: u32,
     interface: u32,
     family: u32,
     slot: u32,
+    reserved: u32,
 }
 
 /// The exit of every packet that something objected to: counts it once by what became of it, and
@@ -119,8 +121,10 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let Some(objection) = (unsafe { objection.as_ref() }) else {
         return 0;
     };
-    let mut due = count(objection, objection.reason, 0);
-    let (reason, length) = (objection.reason, objection.length);
+    // Of several the least; an empty set has none, and passed.
+    let reason = objection.acted.trailing_zeros() & (Reasons::BITS - 1);
+    let mut due = count(objection, reason, 0);
+    let length = objection.length;
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);

@@ -41,7 +41,7 @@ pub(crate) fn segment<P: Packet + ?Sized>(
     if from == 0 || to == 0 {
         findings.note(Reason::T2);
     }
-    if datagram.is_to_many {
+    if datagram.is_to_many.is_set() {
         findings.note(Reason::I12);
     }
     // Nearly every segment has ACK, and none of the others.
@@ -56,7 +56,7 @@ pub(crate) fn segment<P: Packet + ?Sized>(
 /// The header ends beyond the datagram, which the first fragment of an IPv4 datagram may do.
 #[inline(always)]
 fn cut(datagram: &Datagram, findings: &mut Findings) {
-    match (datagram.is_fragment, datagram.source.family) {
+    match (datagram.is_fragment.is_set(), datagram.source.family) {
         (false, _) => findings.note(Reason::T1),
         (true, Family::V6) => findings.note(Reason::V7),
         (true, _) => {}
@@ -105,7 +105,7 @@ fn opening<P: Packet + ?Sized>(
         if sequence == [0; 4] || acknowledged != [0; 4] || window == [0; 2] {
             findings.note(Reason::T12);
         }
-        if datagram.is_fragment && is_served {
+        if datagram.is_fragment.is_set() && is_served {
             findings.note(Reason::F6);
         }
         if datagram.available() > header_length {

@@ -20,7 +20,7 @@ pub(crate) fn datagram<P: Packet + ?Sized>(
     findings: &mut Findings,
 ) {
     let Some(header) = datagram.read::<UDP_LENGTH, P>(packet, 0) else {
-        match (datagram.is_fragment, datagram.source.family) {
+        match (datagram.is_fragment.is_set(), datagram.source.family) {
             (false, _) => findings.note(Reason::U1),
             (true, Family::V6) => findings.note(Reason::V7),
             (true, _) => {}
@@ -29,8 +29,8 @@ pub(crate) fn datagram<P: Packet + ?Sized>(
     };
     let (from, to) = (u16::from_be_bytes(field(&header, 0)), u16::from_be_bytes(field(&header, 2)));
     let length = usize::from(u16::from_be_bytes(field(&header, 4)));
-    let is_jumbo = length == 0 && datagram.is_unsized;
-    let is_long = length > datagram.available() && !datagram.is_fragment;
+    let is_jumbo = length == 0 && datagram.is_unsized.is_set();
+    let is_long = length > datagram.available() && !datagram.is_fragment.is_set();
     if (length < UDP_LENGTH && !is_jumbo) || is_long {
         return findings.note(Reason::U1);
     }
@@ -39,12 +39,12 @@ pub(crate) fn datagram<P: Packet + ?Sized>(
         findings.note(Reason::U2);
     }
     if is_served {
-        if datagram.is_to_many {
+        if datagram.is_to_many.is_set() {
             findings.note(Reason::I12);
         }
         if !config.serves_quic() {
             findings.note(Reason::U6);
-        } else if datagram.is_fragment {
+        } else if datagram.is_fragment.is_set() {
             findings.note(Reason::F5);
         } else if length < UDP_LENGTH + INITIAL_MIN && !is_jumbo && is_initial(packet, datagram) {
             findings.note(Reason::U5);
@@ -60,9 +60,11 @@ fn is_initial<P: Packet + ?Sized>(packet: &P, datagram: &Datagram) -> bool {
     const LONG: u8 = 0x80;
     const TYPE: u8 = 0x30;
     const VERSION_2: u32 = 0x6b33_43cf;
-    let Some([first, version @ ..]) = datagram.read::<5, P>(packet, UDP_LENGTH) else {
+    // From the length on, so that the version stands at a word's boundary.
+    let Some(header) = datagram.read::<8, P>(packet, UDP_LENGTH - 3) else {
         return false;
     };
+    let ([first], version) = (field(&header, 3), field(&header, 4));
     if first & LONG == 0 {
         return false;
     }

@@ -78,8 +78,10 @@ pub trait Tables {
 /// What becomes of a packet, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Why; [`Reason::Passed`] and [`Reason::Allowed`] pass, every other reason drops.
-    pub reason: Reason,
+    /// What became of it: empty if nothing but what was observed objected, else [`Reason::Allowed`]
+    /// alone, or the reasons that drop. A set, because the verifier would follow a single reason
+    /// through all that comes after for each of them.
+    pub acted: Reasons,
     /// The checks that objected in observe mode.
     pub observed: Reasons,
     /// Whom the packet names as its sender.
@@ -91,9 +93,17 @@ pub struct Verdict {
 impl Verdict {
     #[inline(always)]
     pub const fn drops(&self) -> bool {
-        !matches!(self.reason, Reason::Passed | Reason::Allowed)
+        !self.acted.without(Reason::Allowed).is_empty()
+    }
+
+    /// Why: of several that drop the one of the least number, else [`Reason::Passed`].
+    pub fn reason(&self) -> Reason {
+        self.acted.first().unwrap_or(Reason::Passed)
     }
 }
+
+/// The error is the set of those reasons that drop.
+type Judged = Result<(), Reasons>;
 
 /// What has been found of one packet so far.
 struct Inspection<H> {
@@ -103,8 +113,8 @@ struct Inspection<H> {
     source: Source,
     /// The ban that drops the packet.
     hit: Option<H>,
-    /// The packet cannot come from its source.
-    is_forged: bool,
+    /// Those of [`FORGED`] that objected.
+    forged: Reasons,
 }
 
 /// The checks that object to the source itself: such a packet is not from whom it names, and so the
@@ -119,34 +129,36 @@ const FORGED: Reasons =
 /// its face, but only a packet that something objected to asks it.
 #[inline(always)]
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    let policy = tables.policy();
     let mut inspection = Inspection {
         config: tables.config(),
-        policy: tables.policy(),
-        observed: Reasons::NONE,
+        policy,
+        observed: Findings::new(&policy).found(),
         source: Source::NONE,
         hit: None,
-        is_forged: false,
+        forged: Findings::new(&policy).found(),
     };
     let found = inspection.frame(packet, tables);
-    let Inspection { config, policy, observed, source, hit, is_forged } = inspection;
+    let Inspection { config, policy, observed, source, hit, forged } = inspection;
     let slot = policy.slot;
     if found.is_ok() && observed.is_empty() {
-        return Verdict { reason: Reason::Passed, observed, source, slot };
+        return Verdict { acted: Reasons::NONE, observed, source, slot };
     }
     let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
-    if asks_allowlist && !is_forged && allows(tables, config, source) {
-        return Verdict { reason: Reason::Allowed, observed: Reasons::NONE, source, slot };
+    if asks_allowlist && forged.is_empty() && allows(tables, config, source) {
+        let acted = Reasons::NONE.with(Reason::Allowed);
+        return Verdict { acted, observed: Reasons::NONE, source, slot };
     }
-    let reason = match found {
-        Ok(()) => Reason::Passed,
-        Err(reason) => {
+    let acted = match found {
+        Ok(()) => Reasons::NONE,
+        Err(dropping) => {
             if let Some(hit) = hit {
                 tables.count_drop(hit);
             }
-            reason
+            dropping
         }
     };
-    Verdict { reason, observed, source, slot }
+    Verdict { acted, observed, source, slot }
 }
 
 #[inline(always)]
@@ -161,9 +173,9 @@ fn allows<T: Tables>(tables: &T, config: Config, source: Source) -> bool {
 impl<H: Copy> Inspection<H> {
     /// Records that `reason` objects; the error is that it drops.
     #[inline(always)]
-    fn object(&mut self, reason: Reason) -> Result<(), Reason> {
+    fn object(&mut self, reason: Reason) -> Judged {
         if self.policy.drop.holds(reason) {
-            return Err(reason);
+            return Err(Reasons::NONE.with(reason));
         }
         if self.policy.observe.holds(reason) {
             self.observed = self.observed.with(reason);
@@ -174,21 +186,18 @@ impl<H: Copy> Inspection<H> {
     /// Judges the packet by all that the checks found: what drops is the reason of the least number,
     /// and everything else was observed.
     #[inline(always)]
-    fn judge(&mut self, found: Reasons) -> Result<(), Reason> {
+    fn judge(&mut self, found: Reasons) -> Judged {
         if found.is_empty() {
             return Ok(());
         }
-        self.is_forged = !found.and(FORGED).is_empty();
+        self.forged = found.and(FORGED);
         self.observed = self.observed.or(found.and(self.policy.observe));
-        found.and(self.policy.drop).first().map_or(Ok(()), Err)
+        let dropping = found.and(self.policy.drop);
+        if dropping.is_empty() { Ok(()) } else { Err(dropping) }
     }
 
     #[inline(always)]
-    fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(
-        &mut self,
-        packet: &P,
-        tables: &T,
-    ) -> Result<(), Reason> {
+    fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(&mut self, packet: &P, tables: &T) -> Judged {
         let mut findings = Findings::new(&self.policy);
         let link = link(packet, &mut findings);
         match link.payload {
@@ -207,7 +216,7 @@ impl<H: Copy> Inspection<H> {
         link: Link,
         offset: usize,
         findings: &mut Findings,
-    ) -> Result<(), Reason> {
+    ) -> Judged {
         let Some(header) = packet.read::<IPV4_LENGTH>(offset) else {
             findings.note(Reason::I1);
             return Ok(());
@@ -238,7 +247,7 @@ impl<H: Copy> Inspection<H> {
         link: Link,
         offset: usize,
         findings: &mut Findings,
-    ) -> Result<(), Reason> {
+    ) -> Judged {
         let Some(header) = packet.read::<IPV6_LENGTH>(offset) else {
             findings.note(Reason::V1);
             return Ok(());
@@ -264,7 +273,7 @@ impl<H: Copy> Inspection<H> {
     /// Exact before range; an entry past its deadline is none. Tables known to be empty are not
     /// asked, and the clock only for a ban that ends.
     #[inline(always)]
-    fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, source: Source) -> Result<(), Reason> {
+    fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, source: Source) -> Judged {
         let config = self.config;
         let exact = match source.family {
             Family::V4 if config.has(table::BAN4) => live(tables, tables.exact(Exact::V4, source)),
@@ -303,7 +312,7 @@ impl<H: Copy> Inspection<H> {
     }
 
     #[inline(always)]
-    fn banned(&mut self, reason: Reason, hit: Option<H>) -> Result<(), Reason> {
+    fn banned(&mut self, reason: Reason, hit: Option<H>) -> Judged {
         let found = self.object(reason);
         if found.is_err() {
             self.hit = hit;

@@ -17,10 +17,10 @@ fn every_case_gets_its_verdict() {
     let mut wrong = Vec::new();
     for case in cases::all() {
         let verdict = verdict(case.frame.as_slice(), &case.tables());
-        if (verdict.reason, verdict.observed) != (case.reason, reasons(&case.observed)) {
+        if (verdict.reason(), verdict.observed) != (case.reason, reasons(&case.observed)) {
             let observed = Reason::ALL.iter().filter(|reason| verdict.observed.holds(**reason));
             let observed = observed.map(|reason| reason.id()).collect::<Vec<_>>();
-            wrong.push(format!("{}: {}, observed {observed:?}", case.name, verdict.reason.id()));
+            wrong.push(format!("{}: {}, observed {observed:?}", case.name, verdict.reason().id()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -40,7 +40,7 @@ fn nothing_that_must_pass_is_objected_to() {
     for case in cases::never() {
         let verdict = verdict(case.frame.as_slice(), &case.tables());
         assert_eq!(
-            (verdict.reason, verdict.observed),
+            (verdict.reason(), verdict.observed),
             (Reason::Passed, Reasons::NONE),
             "{}",
             case.name
@@ -55,7 +55,7 @@ fn every_check_drops_observes_and_is_off() {
         let sound = case.tables();
         let found = verdict(case.frame.as_slice(), &sound);
         let reason = if found.drops() {
-            found.reason
+            found.reason()
         } else {
             found.observed.first().unwrap_or(Reason::Passed)
         };
@@ -67,7 +67,7 @@ fn every_check_drops_observes_and_is_off() {
             tables.policy = tables.policy.with(reason, mode);
             let again = verdict(case.frame.as_slice(), &tables);
             let observes = again.observed.holds(reason);
-            let drops = again.reason == reason;
+            let drops = again.reason() == reason;
             let name = case.name;
             if again.drops() && !drops {
                 // Another check of a lesser number drops it.
@@ -91,9 +91,9 @@ fn a_truncated_frame_is_judged_by_what_is_left() {
         for length in 0..case.frame.len().min(200) {
             let verdict = verdict(&case.frame[..length], &tables);
             if length < 14 {
-                assert_eq!(verdict.reason, Reason::E1, "{} cut to {length}", case.name);
+                assert_eq!(verdict.reason(), Reason::E1, "{} cut to {length}", case.name);
             }
-            let is_banned = matches!(verdict.reason, Reason::Ban | Reason::BanRange);
+            let is_banned = matches!(verdict.reason(), Reason::Ban | Reason::BanRange);
             if matches!(case.reason, Reason::Ban | Reason::BanRange) {
                 assert_eq!(is_banned, length >= case.known, "{} cut to {length}", case.name);
             } else {
@@ -109,7 +109,7 @@ fn no_bypass_passes() {
         let tables = case.tables();
         for length in case.known..=case.frame.len() {
             let verdict = verdict(&case.frame[..length], &tables);
-            assert_eq!(verdict.reason, Reason::Ban, "{} cut to {length}", case.name);
+            assert_eq!(verdict.reason(), Reason::Ban, "{} cut to {length}", case.name);
         }
     }
 }
@@ -205,7 +205,7 @@ fn a_ban_that_covers_nothing_allowed_does_not_ask_the_allowlist() {
     let mut tables = case.tables();
     tables.config.tables &= !firewall_common::table::ALLOWED_BAN;
     let asked = Asked { tables: &tables, lookups: 0.into(), clock: 0.into(), drops: 0.into() };
-    assert_eq!(verdict(case.frame.as_slice(), &asked).reason, Reason::Ban);
+    assert_eq!(verdict(case.frame.as_slice(), &asked).reason(), Reason::Ban);
     assert_eq!(asked.lookups.get(), 1);
 }
 
@@ -220,6 +220,6 @@ fn the_deadline_is_the_first_moment_that_passes() {
         let mut case = cases::bypasses().swap_remove(0);
         case.bans = vec![((BANNED4.into(), 32), until_ns)];
         let verdict = verdict(case.frame.as_slice(), &case.tables());
-        assert_eq!(verdict.reason, reason, "until {until_ns}");
+        assert_eq!(verdict.reason(), reason, "until {until_ns}");
     }
 }

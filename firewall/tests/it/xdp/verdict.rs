@@ -78,14 +78,14 @@ fn check(kernel: &mut Kernel, case: &Case) {
         let after = kernel.counters().unwrap();
         let mut counted = Vec::new();
         for &reason in Reason::ALL {
-            let acted = u64::from(reason == expected.reason);
+            let acted = u64::from(reason == expected.reason());
             let observed = u64::from(expected.observed.holds(reason));
             if acted + observed > 0 {
                 counted.push((reason, acted, observed));
             }
         }
         assert_eq!(difference(&before, &after), counted, "{what}");
-        let bytes = after.acted(expected.reason).bytes - before.acted(expected.reason).bytes;
+        let bytes = after.acted(expected.reason()).bytes - before.acted(expected.reason()).bytes;
         assert_eq!(bytes, length as u64, "{what}");
         before = after;
     }
