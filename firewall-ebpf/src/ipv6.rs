@@ -2,33 +2,14 @@
 
 use firewall_common::Reason;
 
+use crate::chain::{Chain, found, is_extension};
 use crate::datagram::{Datagram, TCP, UDP};
-use crate::findings::{Findings, Hidden};
+use crate::findings::Findings;
 use crate::link::Link;
 use crate::packet::{Packet, field};
 use crate::source::Source;
 
-/// IPv6 extension headers that are looked behind.
-pub(crate) const EXTENSION_HEADERS_MAX: usize = 6;
-/// Octets of extension headers that a sender has use for (RFC 9288 leaves the number to us).
-pub(crate) const EXTENSION_OCTETS_MAX: usize = 256;
-
 pub(crate) const IPV6_LENGTH: usize = 40;
-
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-/// The longest payload of a reassembled datagram.
-const PAYLOAD_MAX: usize = 65_535;
-
-/// Where the headers end, as far as they were read.
-struct Chain {
-    protocol: u8,
-    offset: usize,
-    is_fragment: Hidden,
-    is_far: bool,
-}
 
 /// Checks the header and those behind it. None where no transport header can be found: a header is
 /// malformed, there are too many, or this is a later fragment.
@@ -52,23 +33,28 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
     // Zero is a jumbogram (RFC 2675), or a coalescing interface's.
     let is_unsized = payload_length == 0;
     let end = if is_unsized { packet.length() } else { start + payload_length };
-    let [to] = field(header, 24);
-    let is_to_many = to == 0xff;
+    let destination = Source::v6(field(header, 24));
+    let is_to_many = first_octet(destination) == 0xff;
     if hop_limit == 0 {
         findings.note(Reason::I8);
     }
     if link.is_group && !is_to_many {
         findings.note(Reason::E4);
     }
-    let chain = if is_extension(next_header) {
-        behind_extensions(packet, next_header, start, end, findings)
-    } else {
-        let is_fragment = findings.hidden(false);
-        Some(Chain { protocol: next_header, offset: start, is_fragment, is_far: false })
-    };
-    let protocol = chain.as_ref().map(|chain| chain.protocol);
-    source6(header, protocol, findings);
-    let Chain { protocol, offset, is_fragment, is_far } = chain?;
+    let (mut protocol, mut offset) = (Some(next_header), start);
+    let mut is_fragment = findings.hidden(false);
+    let mut is_far = false;
+    if is_extension(next_header) {
+        let end = Chain::of(packet, next_header, start, end);
+        note(end, findings);
+        (protocol, offset) = (end.protocol(), end.offset());
+        if end.holds(found::FRAGMENT) {
+            is_fragment = findings.hidden(true);
+        }
+        is_far = true;
+    }
+    source6(header, destination, protocol, findings);
+    let protocol = protocol?;
     Some(Datagram {
         protocol,
         offset,
@@ -77,14 +63,37 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
         is_far,
         is_unsized: findings.hidden(is_unsized),
         source: Source::v6(field(header, 8)),
-        destination: Source::v6(field(header, 24)),
+        destination,
         is_to_many: findings.hidden(is_to_many),
     })
 }
 
+/// Notes what was found of the chain. What a first fragment lacks of it is more than what is not read.
+#[inline(always)]
+fn note(chain: Chain, findings: &mut Findings) {
+    let fragment = chain.holds(found::FRAGMENT);
+    for (bit, reason) in [
+        (found::CUT, if fragment { Reason::V7 } else { Reason::V6 }),
+        (found::ODD, Reason::V6),
+        (found::ROUTING_0, Reason::V4),
+        (found::ROUTING, Reason::V5),
+        (found::LONG, Reason::F3),
+        (found::UNEVEN, Reason::F4),
+    ] {
+        if chain.holds(bit) {
+            findings.note(reason);
+        }
+    }
+}
+
 /// The checks of the source: one comparison for nearly all that are global.
 #[inline(always)]
-fn source6(header: &[u8; IPV6_LENGTH], protocol: Option<u8>, findings: &mut Findings) {
+fn source6(
+    header: &[u8; IPV6_LENGTH],
+    destination: Source,
+    protocol: Option<u8>,
+    findings: &mut Findings,
+) {
     const GLOBAL: u64 = 0b001;
     const DOCUMENTATION: u64 = 0x2001_0db8;
     let high = u64::from_be_bytes(field(header, 8));
@@ -109,102 +118,17 @@ fn source6(header: &[u8; IPV6_LENGTH], protocol: Option<u8>, findings: &mut Find
         findings.note(Reason::I10);
     }
     if high >> 54 == 0xfe80 >> 6 {
-        let [to] = field(header, 24);
-        if u64::from(to >> 5) == GLOBAL {
+        if u64::from(first_octet(destination) >> 5) == GLOBAL {
             findings.note(Reason::V3);
         }
     }
 }
 
-/// Walks the chain of extension headers (RFC 8200 section 4).
+/// The first octet, taken from the word: read by itself, the rest of the word would be read from
+/// where the stack must not be.
 #[inline(always)]
-fn behind_extensions<P: Packet + ?Sized>(
-    packet: &P,
-    mut protocol: u8,
-    start: usize,
-    end: usize,
-    findings: &mut Findings,
-) -> Option<Chain> {
-    let mut offset = start;
-    let mut is_fragment = findings.hidden(false);
-    // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
-    for _ in 0..core::hint::black_box(EXTENSION_HEADERS_MAX) {
-        if !is_extension(protocol) {
-            break;
-        }
-        let header = if offset + 4 > end { None } else { packet.read_far::<4>(offset) };
-        let Some([next_header, length, high, low]) = header else {
-            findings.note(if is_fragment.is_set() { Reason::V7 } else { Reason::V6 });
-            return None;
-        };
-        if protocol == HOP_BY_HOP && offset != start {
-            findings.note(Reason::V6);
-        }
-        if protocol == ROUTING {
-            // The third octet is the type.
-            findings.note(if high == 0 { Reason::V4 } else { Reason::V5 });
-        }
-        offset += match protocol {
-            FRAGMENT => 8,
-            AUTHENTICATION => (usize::from(length) + 2) * 4,
-            _ => (usize::from(length) + 1) * 8,
-        };
-        if offset > end {
-            findings.note(if is_fragment.is_set() { Reason::V7 } else { Reason::V6 });
-            return None;
-        }
-        if protocol == FRAGMENT {
-            let fragment = u16::from_be_bytes([high, low]);
-            if !fragment6(fragment, end - offset, findings) {
-                return None;
-            }
-            if fragment & 1 != 0 {
-                is_fragment = findings.hidden(true);
-            }
-        }
-        protocol = next_header;
-    }
-    if offset - start > EXTENSION_OCTETS_MAX {
-        findings.note(Reason::V6);
-    }
-    if is_extension(protocol) {
-        findings.note(Reason::V6);
-        return None;
-    }
-    Some(Chain { protocol, offset, is_fragment, is_far: true })
-}
-
-/// The checks of a fragment of `length` octets; false if it is a later one. An atomic fragment, the
-/// only one of its datagram, is like any other datagram (RFC 6946).
-#[inline(always)]
-fn fragment6(fragment: u16, length: usize, findings: &mut Findings) -> bool {
-    let position = usize::from(fragment & 0xfff8);
-    if position + length > PAYLOAD_MAX {
-        findings.note(Reason::F3);
-    }
-    if fragment & 1 != 0 && length % 8 != 0 {
-        findings.note(Reason::F4);
-    }
-    position == 0
-}
-
-/// Whether the header is an extension header with a length of its own (IANA's registry). ESP is
-/// none: what is behind it cannot be read.
-#[inline(always)]
-fn is_extension(protocol: u8) -> bool {
-    const DESTINATION: u8 = 60;
-    const MOBILITY: u8 = 135;
-    const HOST_IDENTITY: u8 = 139;
-    const SHIM6: u8 = 140;
-    matches!(
-        protocol,
-        HOP_BY_HOP
-            | ROUTING
-            | FRAGMENT
-            | AUTHENTICATION
-            | DESTINATION
-            | MOBILITY
-            | HOST_IDENTITY
-            | SHIM6
-    )
+const fn first_octet(address: Source) -> u8 {
+    let [high, _] = address.words();
+    let [first, ..] = high.to_ne_bytes();
+    first
 }

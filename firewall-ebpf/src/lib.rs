@@ -8,6 +8,7 @@
 mod awaited;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+pub mod chain;
 pub mod checksum;
 mod datagram;
 mod findings;

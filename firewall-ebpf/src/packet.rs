@@ -27,6 +27,11 @@ pub trait Packet {
         crate::options::scan(self, offset, length)
     }
 
+    /// What [`chain::walk`](crate::chain::walk) finds.
+    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
+        crate::chain::walk(self, protocol, start, end)
+    }
+
     /// What [`checksum::is_sound`](crate::checksum::is_sound) finds.
     fn is_sound(&self, offset: usize, length: usize) -> bool {
         crate::checksum::is_sound(self, offset, length)

@@ -32,7 +32,7 @@ use firewall_common::{
 use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
-use firewall_ebpf::{checksum, options};
+use firewall_ebpf::{chain, checksum, options};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -245,9 +245,6 @@ unsafe fn add(counter: *mut Counter, octets: u64) {
 /// The frame that the program was called with.
 struct Frame {
     context: *mut xdp_md,
-    start: usize,
-    /// The end of the linear buffer; a frame of several buffers goes on beyond it.
-    linear_end: usize,
     length: usize,
 }
 
@@ -255,14 +252,7 @@ impl Frame {
     #[inline(always)]
     fn new(context: *mut xdp_md) -> Self {
         // SAFETY: the kernel calls the program with a valid context.
-        unsafe {
-            Self {
-                context,
-                start: (*context).data as usize,
-                linear_end: (*context).data_end as usize,
-                length: bpf_xdp_get_buff_len(context) as usize,
-            }
-        }
+        unsafe { Self { context, length: bpf_xdp_get_buff_len(context) as usize } }
     }
 
     #[inline(always)]
@@ -280,8 +270,16 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let start = self.start + offset;
-        if start + N <= self.linear_end {
+        // Read anew for each header: the verifier remembers of a pointer how far it was compared, and
+        // would walk what is behind a header once for each way in which it may have been read.
+        // SAFETY: as in `new`. A frame of several buffers goes on beyond the end of the linear one.
+        let (data, linear_end) = unsafe {
+            let context = self.context;
+            let (data, end) = (&raw const (*context).data, &raw const (*context).data_end);
+            (data.read_volatile() as usize, end.read_volatile() as usize)
+        };
+        let start = data + offset;
+        if start + N <= linear_end {
             // SAFETY: the octets lie within the linear buffer, which the verifier checks again.
             return Some(unsafe { (start as *const [u8; N]).read_unaligned() });
         }
@@ -328,6 +326,11 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
+        walk_chain(self.context, u32::from(protocol), start as u32, end as u32)
+    }
+
+    #[inline(always)]
     fn is_sound(&self, offset: usize, length: usize) -> bool {
         check_sum(self.context, offset as u32, length as u32) != 0
     }
@@ -339,6 +342,13 @@ impl Packet for Frame {
 #[inline(never)]
 extern "C" fn scan_options(context: *mut xdp_md, offset: u32, length: u32) -> u32 {
     options::scan(&Frame::new(context), offset as usize, length as usize)
+}
+
+/// [`chain::walk`] by itself, for the same reasons.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_chain(context: *mut xdp_md, protocol: u32, start: u32, end: u32) -> u64 {
+    chain::walk(&Frame::new(context), protocol as u8, start as usize, end as usize)
 }
 
 /// [`checksum::is_sound`] by itself, for the same reasons; one if it is.
