@@ -258,6 +258,12 @@ impl Reasons {
         Self(self.0 | other.0)
     }
 
+    /// The set that has these bits.
+    #[inline(always)]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// The reason of the least number; none of an empty set.
     #[inline(always)]
     pub fn first(self) -> Option<Reason> {

@@ -23,8 +23,6 @@ pub(crate) struct Datagram {
     pub(crate) end: usize,
     /// The first fragment of several: what of the header is missing here may be in the next.
     pub(crate) is_fragment: Hidden,
-    /// Behind extension headers, where the offset is anything.
-    pub(crate) is_far: bool,
     /// The header does not tell the length: a jumbogram's (RFC 2675), or a coalescing interface's.
     pub(crate) is_unsized: Hidden,
     pub(crate) source: Source,
@@ -47,13 +45,7 @@ impl Datagram {
         packet: &P,
         at: usize,
     ) -> Option<[u8; N]> {
-        if self.available() < at + N {
-            None
-        } else if self.is_far {
-            packet.read_far::<N>(self.offset + at)
-        } else {
-            packet.read::<N>(self.offset + at)
-        }
+        if self.available() < at + N { None } else { packet.read_far::<N>(self.offset + at) }
     }
 }
 

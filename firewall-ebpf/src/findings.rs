@@ -6,7 +6,7 @@ use firewall_common::{Policy, Reason, Reasons};
 ///
 /// A packet is judged once, by the whole set: were each check to ask its mode as it objects, the
 /// verifier would walk everything behind it once for each answer.
-pub(crate) struct Findings {
+pub struct Findings {
     enabled: Reasons,
     found: Reasons,
     /// Always zero, which neither the compiler nor the verifier knows.
@@ -27,7 +27,7 @@ impl Hidden {
 
 impl Findings {
     #[inline(always)]
-    pub(crate) fn new(policy: &Policy) -> Self {
+    pub fn new(policy: &Policy) -> Self {
         // No reason is in both sets: this is empty. But nobody but us knows, and so it is unknown from
         // the beginning, and ways through the program that differ by it alone are walked once.
         let found = policy.drop.and(policy.observe);

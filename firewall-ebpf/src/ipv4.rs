@@ -12,9 +12,9 @@ use crate::source::Source;
 pub(crate) const IPV4_LENGTH: usize = 20;
 
 /// Version 4, five words: no options.
-const ORDINARY: u8 = 0x45;
+pub(crate) const ORDINARY: u8 = 0x45;
 const RESERVED: u16 = 0x8000;
-const DONT_FRAGMENT: u16 = 0x4000;
+pub(crate) const DONT_FRAGMENT: u16 = 0x4000;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const BROADCAST: u32 = u32::MAX;
 /// The longest datagram (RFC 791 3.1).
@@ -26,10 +26,10 @@ const DATAGRAM_MAX: usize = 65_535;
 pub(crate) fn datagram4<P: Packet + ?Sized>(
     packet: &P,
     header: &[u8; IPV4_LENGTH],
-    offset: usize,
     link: Link,
     findings: &mut Findings,
 ) -> Option<Datagram> {
+    let Link { offset, is_group, .. } = link;
     let [first] = field(header, 0);
     let header_length = usize::from(first & 0x0f) * 4;
     let available = packet.length().saturating_sub(offset);
@@ -53,7 +53,6 @@ pub(crate) fn datagram4<P: Packet + ?Sized>(
         offset: offset + header_length,
         end: if is_unsized { packet.length() } else { offset + total_length },
         is_fragment: findings.hidden(false),
-        is_far: false,
         is_unsized: findings.hidden(is_unsized),
         source: Source::v4(source),
         destination: Source::v4(destination),
@@ -69,7 +68,7 @@ pub(crate) fn datagram4<P: Packet + ?Sized>(
         findings.note(Reason::I8);
     }
     // A last octet of ones is taken for a network's broadcast address, whose prefix is not known.
-    if link.is_group && !is_to_many && to & 0xff != 0xff {
+    if is_group && !is_to_many && to & 0xff != 0xff {
         findings.note(Reason::E4);
     }
     source4(packet, u32::from_be_bytes(source), &datagram, findings);

@@ -17,10 +17,10 @@ pub(crate) const IPV6_LENGTH: usize = 40;
 pub(crate) fn datagram6<P: Packet + ?Sized>(
     packet: &P,
     header: &[u8; IPV6_LENGTH],
-    offset: usize,
     link: Link,
     findings: &mut Findings,
 ) -> Option<Datagram> {
+    let Link { offset, is_group, .. } = link;
     let [first] = field(header, 0);
     let [next_header, hop_limit] = field(header, 6);
     let start = offset + IPV6_LENGTH;
@@ -38,12 +38,11 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
     if hop_limit == 0 {
         findings.note(Reason::I8);
     }
-    if link.is_group && !is_to_many {
+    if is_group && !is_to_many {
         findings.note(Reason::E4);
     }
     let (mut protocol, mut offset) = (Some(next_header), start);
     let mut is_fragment = findings.hidden(false);
-    let mut is_far = false;
     if is_extension(next_header) {
         let end = Chain::of(packet, next_header, start, end);
         note(end, findings);
@@ -51,7 +50,6 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
         if end.holds(found::FRAGMENT) {
             is_fragment = findings.hidden(true);
         }
-        is_far = true;
     }
     source6(header, destination, protocol, findings);
     let protocol = protocol?;
@@ -60,7 +58,6 @@ pub(crate) fn datagram6<P: Packet + ?Sized>(
         offset,
         end,
         is_fragment,
-        is_far,
         is_unsized: findings.hidden(is_unsized),
         source: Source::v6(field(header, 8)),
         destination,

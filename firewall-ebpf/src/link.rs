@@ -16,32 +16,54 @@ const ETHERTYPE_PROVIDER_VLAN: u16 = 0x88a8;
 
 /// What the link layer carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) payload: Payload,
+pub struct Link {
+    pub(crate) network: Network,
+    /// Where the network layer begins.
+    pub(crate) offset: usize,
     /// The frame is for a group: broadcast or multicast.
     pub(crate) is_group: bool,
 }
 
-/// The network layer, by its place in the frame.
+/// The network layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Payload {
-    Ipv4 {
-        offset: usize,
-    },
-    Ipv6 {
-        offset: usize,
-    },
+pub(crate) enum Network {
+    Ipv4,
+    Ipv6,
     /// Neither, or too deep or too short to be found.
     Other,
+}
+
+impl Link {
+    const OTHER: Self = Self { network: Network::Other, offset: 0, is_group: false };
+    const IPV6: u32 = 1 << 8;
+    const GROUP: u32 = 1 << 9;
+
+    /// The same in one number, which is what a function of the kernel's program can be given: the
+    /// offset, which is below 256, and flags. Only of IP.
+    #[inline(always)]
+    pub const fn to_bits(self) -> u32 {
+        let family = if matches!(self.network, Network::Ipv6) { Self::IPV6 } else { 0 };
+        let group = if self.is_group { Self::GROUP } else { 0 };
+        (self.offset & 0xff) as u32 | family | group
+    }
+
+    /// What [`Link::to_bits`] gave.
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self {
+            network: if bits & Self::IPV6 != 0 { Network::Ipv6 } else { Network::Ipv4 },
+            offset: (bits & 0xff) as usize,
+            is_group: bits & Self::GROUP != 0,
+        }
+    }
 }
 
 /// Finds the network layer.
 #[inline(always)]
 pub(crate) fn link<P: Packet + ?Sized>(packet: &P, findings: &mut Findings) -> Link {
-    let other = Link { payload: Payload::Other, is_group: false };
     let Some(header) = packet.read::<ETHERNET_LENGTH>(0) else {
         findings.note(Reason::E1);
-        return other;
+        return Link::OTHER;
     };
     let ([to], [from]) = (field(&header, 0), field(&header, 6));
     if from & 1 != 0 {
@@ -55,23 +77,23 @@ pub(crate) fn link<P: Packet + ?Sized>(packet: &P, findings: &mut Findings) -> L
         }
         let Some(tag) = packet.read::<4>(tagged(tags)) else {
             findings.note(Reason::E1);
-            return other;
+            return Link::OTHER;
         };
         ethertype = u16::from_be_bytes(field(&tag, 2));
         tags += findings.hide(4);
     }
     // Behind one tag and behind two the verifier sees the same: some multiple of four.
     let offset = if tags == 0 { ETHERNET_LENGTH } else { tagged(tags) };
-    let payload = match ethertype {
-        ETHERTYPE_IPV4 => Payload::Ipv4 { offset },
-        ETHERTYPE_IPV6 => Payload::Ipv6 { offset },
+    let network = match ethertype {
+        ETHERTYPE_IPV4 => Network::Ipv4,
+        ETHERTYPE_IPV6 => Network::Ipv6,
         _ if is_vlan(ethertype) => {
             findings.note(Reason::E2);
-            Payload::Other
+            Network::Other
         }
-        _ => Payload::Other,
+        _ => Network::Other,
     };
-    Link { payload, is_group: to & 1 != 0 }
+    Link { network, offset, is_group: to & 1 != 0 }
 }
 
 /// Where the header behind so many octets of tags begins.

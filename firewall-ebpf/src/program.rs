@@ -29,10 +29,12 @@ use firewall_common::{
     Ban, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
     maps, policy_index,
 };
+use firewall_ebpf::findings::Findings;
+use firewall_ebpf::link::Link;
 use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
-use firewall_ebpf::{chain, checksum, options};
+use firewall_ebpf::{chain, checksum, inspect, options};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -358,6 +360,53 @@ extern "C" fn check_sum(context: *mut xdp_md, offset: u32, length: u32) -> u32 {
     u32::from(checksum::is_sound(&Frame::new(context), offset as usize, length as usize))
 }
 
+/// A frame of which everything is read by the helper: what is read so leaves no trace in the verifier's
+/// memory of the frame.
+struct Far(Frame);
+
+impl Packet for Far {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.0.length
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.0.read_far(offset)
+    }
+
+    #[inline(always)]
+    fn read_room(&self, offset: usize, length: usize) -> Option<[u8; ROOM]> {
+        self.0.read_room(offset, length)
+    }
+
+    #[inline(always)]
+    fn options(&self, offset: usize, length: usize) -> u32 {
+        self.0.options(offset, length)
+    }
+
+    #[inline(always)]
+    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
+        self.0.chain(protocol, start, end)
+    }
+
+    #[inline(always)]
+    fn is_sound(&self, offset: usize, length: usize) -> bool {
+        self.0.is_sound(offset, length)
+    }
+}
+
+/// [`inspect::inspect`] by itself: what is ordinary does not pay for its stack, and the verifier walks
+/// it once, not once for each way that a packet takes to it. `link` is a [`Link`]'s number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn inspect_packet(context: *mut xdp_md, link: u32, drop: u64, observe: u64) -> u64 {
+    let (drop, observe) = (Reasons::from_bits(drop), Reasons::from_bits(observe));
+    let findings = Findings::new(&Policy { drop, observe, slot: 0, reserved: 0 });
+    let (frame, maps) = (Far(Frame::new(context)), Maps { context });
+    inspect::inspect(&frame, &maps, &maps.config(), Link::from_bits(link), findings).bits()
+}
+
 /// A buffer at a word's boundary.
 #[repr(C, align(8))]
 struct Words<const N: usize>([u8; N]);
@@ -519,6 +568,13 @@ impl Tables for Maps {
             bpf_sk_release(socket.cast());
             if is_bound { Socket::Bound } else { Socket::Connected }
         }
+    }
+
+    #[inline(always)]
+    fn inspect<P: Packet + ?Sized>(&self, _: &P, policy: &Policy, link: Link) -> Reasons {
+        let Policy { drop, observe, .. } = *policy;
+        let found = inspect_packet(self.context, link.to_bits(), drop.bits(), observe.bits());
+        Reasons::from_bits(found)
     }
 
     #[inline(always)]

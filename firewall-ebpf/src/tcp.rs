@@ -8,13 +8,13 @@ use crate::options::found;
 use crate::packet::{Packet, field};
 use crate::source::Family;
 
-const TCP_LENGTH: usize = 20;
+pub(crate) const TCP_LENGTH: usize = 20;
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 1 << 1;
 pub(crate) const RST: u8 = 1 << 2;
 const PSH: u8 = 1 << 3;
 pub(crate) const ACK: u8 = 1 << 4;
-const URG: u8 = 1 << 5;
+pub(crate) const URG: u8 = 1 << 5;
 
 /// Checks a segment. The flags of congestion control are never looked at (RFC 3168, RFC 9768), nor
 /// is the checksum, which interfaces leave to be filled in.

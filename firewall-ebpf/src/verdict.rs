@@ -2,14 +2,14 @@
 
 use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
-use crate::datagram::{ICMP, ICMPV6, TCP, UDP, addresses};
 use crate::findings::Findings;
-use crate::ipv4::{IPV4_LENGTH, datagram4};
-use crate::ipv6::{IPV6_LENGTH, datagram6};
-use crate::link::{Link, Payload, link};
+use crate::inspect::inspect;
+use crate::ipv4::IPV4_LENGTH;
+use crate::ipv6::IPV6_LENGTH;
+use crate::link::{Link, Network, link};
+use crate::ordinary::{is_ordinary4, is_ordinary6};
 use crate::packet::{Packet, field};
 use crate::source::{Family, Source};
-use crate::{awaited, icmp, tcp, udp};
 
 /// Which table of exact bans is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +73,15 @@ pub trait Tables {
 
     /// Counts one packet dropped by the ban.
     fn count_drop(&self, hit: Self::Hit);
+
+    /// The checks that object to a packet that is not ordinary.
+    #[inline(always)]
+    fn inspect<P: Packet + ?Sized>(&self, packet: &P, policy: &Policy, link: Link) -> Reasons
+    where
+        Self: Sized,
+    {
+        inspect(packet, self, &self.config(), link, Findings::new(policy))
+    }
 }
 
 /// What becomes of a packet, and why.
@@ -200,74 +209,54 @@ impl<H: Copy> Inspection<H> {
     fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(&mut self, packet: &P, tables: &T) -> Judged {
         let mut findings = Findings::new(&self.policy);
         let link = link(packet, &mut findings);
-        match link.payload {
-            Payload::Ipv4 { offset } => self.ipv4(packet, tables, link, offset, &mut findings)?,
-            Payload::Ipv6 { offset } => self.ipv6(packet, tables, link, offset, &mut findings)?,
-            Payload::Other => {}
+        let is_ordinary = match link.network {
+            Network::Ipv4 => self.ipv4(packet, tables, link, &mut findings)?,
+            Network::Ipv6 => self.ipv6(packet, tables, link, &mut findings)?,
+            Network::Other => true,
+        };
+        let mut found = findings.found();
+        if !is_ordinary {
+            found = found.or(tables.inspect(packet, &self.policy, link));
         }
-        self.judge(findings.found())
+        self.judge(found)
     }
 
+    /// Whether the packet is an ordinary one; the error is that its source is banned.
     #[inline(always)]
     fn ipv4<P: Packet + ?Sized, T: Tables<Hit = H>>(
         &mut self,
         packet: &P,
         tables: &T,
         link: Link,
-        offset: usize,
         findings: &mut Findings,
-    ) -> Judged {
-        let Some(header) = packet.read::<IPV4_LENGTH>(offset) else {
+    ) -> Result<bool, Reasons> {
+        let Some(header) = packet.read::<IPV4_LENGTH>(link.offset) else {
             findings.note(Reason::I1);
-            return Ok(());
+            return Ok(true);
         };
         let source = Source::v4(field(&header, 12));
         self.source = source;
         self.ban(tables, source)?;
-        if let Some(datagram) = datagram4(packet, &header, offset, link, findings) {
-            addresses(tables, &self.config, &datagram, findings);
-            match datagram.protocol {
-                TCP => tcp::segment(packet, &self.config, &datagram, findings),
-                UDP => udp::datagram(packet, &self.config, &datagram, findings),
-                ICMP => icmp::message(packet, &datagram, findings),
-                _ => findings.note(Reason::G1),
-            }
-            if findings.wants(awaited::ASKING) {
-                awaited::datagram(packet, tables, &datagram, findings);
-            }
-        }
-        Ok(())
+        Ok(is_ordinary4(packet, &header, link, &self.config, findings))
     }
 
+    /// The same of an IPv6 packet.
     #[inline(always)]
     fn ipv6<P: Packet + ?Sized, T: Tables<Hit = H>>(
         &mut self,
         packet: &P,
         tables: &T,
         link: Link,
-        offset: usize,
         findings: &mut Findings,
-    ) -> Judged {
-        let Some(header) = packet.read::<IPV6_LENGTH>(offset) else {
+    ) -> Result<bool, Reasons> {
+        let Some(header) = packet.read::<IPV6_LENGTH>(link.offset) else {
             findings.note(Reason::V1);
-            return Ok(());
+            return Ok(true);
         };
         let source = Source::v6(field(&header, 8));
         self.source = source;
         self.ban(tables, source)?;
-        if let Some(datagram) = datagram6(packet, &header, offset, link, findings) {
-            addresses(tables, &self.config, &datagram, findings);
-            match datagram.protocol {
-                TCP => tcp::segment(packet, &self.config, &datagram, findings),
-                UDP => udp::datagram(packet, &self.config, &datagram, findings),
-                ICMPV6 => icmp::message(packet, &datagram, findings),
-                _ => findings.note(Reason::G1),
-            }
-            if findings.wants(awaited::ASKING) {
-                awaited::datagram(packet, tables, &datagram, findings);
-            }
-        }
-        Ok(())
+        Ok(is_ordinary6(packet, &header, link, &self.config, findings))
     }
 
     /// Exact before range; an entry past its deadline is none. Tables known to be empty are not

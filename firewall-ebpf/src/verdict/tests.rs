@@ -2,10 +2,14 @@
 
 use std::cell::Cell;
 
-use firewall_common::{Config, FOREVER, Mode, Policy, Reason, Reasons};
+use firewall_common::{Config, FOREVER, Mode, Policy, Reason, Reasons, Role};
 
-use super::{Exact, Flow, Socket, Tables, verdict};
+use super::{
+    Exact, Findings, Flow, Network, Socket, Tables, inspect, is_ordinary4, is_ordinary6, link,
+    verdict,
+};
 use crate::cases::{self, BANNED4, Case};
+use crate::packet::Packet as _;
 use crate::source::Source;
 
 fn reasons(list: &[Reason]) -> Reasons {
@@ -33,6 +37,42 @@ fn every_reason_is_some_cases_verdict() {
         let is_seen = |case: &Case| case.reason == reason || case.observed.contains(&reason);
         assert!(cases.iter().any(is_seen), "no case gets {}", reason.id());
     }
+}
+
+/// What is taken for ordinary is not inspected: it must be what no check would object to.
+#[test]
+fn what_is_ordinary_is_never_objected_to() {
+    let mut ordinary = 0;
+    for case in cases::all() {
+        let tables = case.tables();
+        let mut all = Policy::new(Role::Internet);
+        for &reason in Reason::ALL.iter().filter(|reason| reason.is_check()) {
+            // These look at what is ordinary: then nothing is.
+            if !matches!(reason, Reason::I3 | Reason::I13 | Reason::T14 | Reason::U3 | Reason::U4) {
+                all = all.with(reason, Mode::Drop);
+            }
+        }
+        for length in 0..=case.frame.len().min(200) {
+            let frame = &case.frame[..length];
+            let mut findings = Findings::new(&all);
+            let link = link(frame, &mut findings);
+            let is_ordinary = match link.network {
+                Network::Ipv4 => frame.read(link.offset).is_some_and(|header| {
+                    is_ordinary4(frame, &header, link, &tables.config, &findings)
+                }),
+                Network::Ipv6 => frame.read(link.offset).is_some_and(|header| {
+                    is_ordinary6(frame, &header, link, &tables.config, &findings)
+                }),
+                Network::Other => false,
+            };
+            if is_ordinary {
+                let found = inspect(frame, &tables, &tables.config, link, Findings::new(&all));
+                assert_eq!(found, Reasons::NONE, "{} cut to {length}", case.name);
+                ordinary += 1;
+            }
+        }
+    }
+    assert!(ordinary > 20, "{ordinary} ordinary frames are not enough to say so");
 }
 
 #[test]
