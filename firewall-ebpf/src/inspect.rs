@@ -10,7 +10,7 @@ use crate::link::{Link, Network};
 use crate::packet::Packet;
 use crate::source::Family;
 use crate::verdict::Tables;
-use crate::{awaited, icmp, tcp, udp};
+use crate::{icmp, tcp, udp};
 
 /// The checks that object to what begins behind the link layer.
 #[inline(always)]
@@ -41,9 +41,6 @@ pub fn inspect<P: Packet + ?Sized, T: Tables>(
             icmp::message(packet, &datagram, &mut findings);
         }
         _ => findings.note(Reason::G1),
-    }
-    if findings.wants(awaited::ASKING) {
-        awaited::datagram(packet, tables, &datagram, &mut findings);
     }
     findings.found()
 }

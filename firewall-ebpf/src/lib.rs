@@ -5,7 +5,7 @@
 #![cfg_attr(not(any(test, feature = "cases")), no_std)]
 #![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
-mod awaited;
+pub mod awaited;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
 pub mod chain;

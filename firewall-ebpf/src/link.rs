@@ -38,6 +38,11 @@ impl Link {
     const IPV6: u32 = 1 << 8;
     const GROUP: u32 = 1 << 9;
 
+    #[inline(always)]
+    pub const fn is_ip(self) -> bool {
+        !matches!(self.network, Network::Other)
+    }
+
     /// The same in one number, which is what a function of the kernel's program can be given: the
     /// offset, which is below 256, and flags. Only of IP.
     #[inline(always)]

@@ -30,18 +30,20 @@ pub mod found {
 /// Walks `length` octets of options; bits of [`found`].
 #[inline(always)]
 pub fn scan<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> u32 {
+    packet.with_room(offset, length, |room| scan_room(room, length)).unwrap_or(0)
+}
+
+#[inline(always)]
+fn scan_room(room: &[u8; ROOM], length: usize) -> u32 {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
-    let Some(room) = packet.read_room(offset, length) else {
-        return 0;
-    };
     let (mut bits, mut at) = (0, 0);
     // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
     for _ in 0..black_box(OPTIONS_MAX) {
         if at >= length {
             break;
         }
-        let kind = octet(&room, at);
+        let kind = octet(room, at);
         if kind == END {
             break;
         }
@@ -49,11 +51,11 @@ pub fn scan<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize) -> u32
             at = within(at + 1);
             continue;
         }
-        let size = usize::from(octet(&room, at + 1));
+        let size = usize::from(octet(room, at + 1));
         if size < 2 || at + size > length {
             return bits | found::MALFORMED;
         }
-        bits |= option(kind, size, &room, at);
+        bits |= option(kind, size, room, at);
         at = within(at + size);
     }
     bits

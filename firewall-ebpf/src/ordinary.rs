@@ -3,7 +3,6 @@
 
 use firewall_common::{Config, Reason, Reasons, own_bit};
 
-use crate::awaited::ASKING;
 use crate::datagram::TCP;
 use crate::findings::Findings;
 use crate::ipv4::{DONT_FRAGMENT, IPV4_LENGTH, ORDINARY};
@@ -14,7 +13,7 @@ use crate::source::Source;
 use crate::tcp::{ACK, RST, SYN, TCP_LENGTH, URG};
 
 /// The checks that look at what is ordinary, too.
-const THOROUGH: Reasons = ASKING.with(Reason::I3).with(Reason::I13);
+const THOROUGH: Reasons = Reasons::NONE.with(Reason::I3).with(Reason::I13);
 
 /// Whether an IPv4 packet is an ordinary segment from and to an ordinary address.
 #[inline(always)]

@@ -18,9 +18,14 @@ pub trait Packet {
         self.read(offset)
     }
 
-    /// The `length` octets from `offset` on, before zeros; none if the frame ends before, and none
-    /// of a length that is zero or above [`HEADER_MAX`].
-    fn read_room(&self, offset: usize, length: usize) -> Option<[u8; ROOM]>;
+    /// Shows the `length` octets from `offset` on to `work`, which finds anything behind them. None if
+    /// the frame ends before, and none of a length that is zero or above [`HEADER_MAX`].
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R>;
 
     /// What [`options::scan`](crate::options::scan) finds.
     fn options(&self, offset: usize, length: usize) -> u32 {
@@ -52,14 +57,20 @@ impl Packet for [u8] {
         self.get(offset..)?.first_chunk().copied()
     }
 
-    fn read_room(&self, offset: usize, length: usize) -> Option<[u8; ROOM]> {
-        let mut room = [0; ROOM];
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R> {
+        // What was there before: no check may be misled by it.
+        let mut room = [131; ROOM];
         let octets = self.get(offset..)?.get(..length)?;
         if octets.is_empty() || length > HEADER_MAX {
             return None;
         }
         room.get_mut(..length)?.copy_from_slice(octets);
-        Some(room)
+        Some(work(&room))
     }
 }
 

@@ -34,7 +34,7 @@ use firewall_ebpf::link::Link;
 use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
-use firewall_ebpf::{chain, checksum, inspect, options};
+use firewall_ebpf::{awaited, chain, checksum, inspect, options};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -58,6 +58,9 @@ static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(maps::ALLOW4.en
 static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.entries, 0);
 #[map]
 static OWN: HashMap<[u8; 16], u32> = HashMap::with_max_entries(maps::OWN.entries, 0);
+/// Where a header is copied to that is walked octet by octet: the stack has no room for it.
+#[map]
+static ROOMS: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
 #[map]
@@ -303,23 +306,25 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
-    fn read_room(&self, offset: usize, length: usize) -> Option<[u8; ROOM]> {
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R> {
         // The mask tells the verifier a bound that it would not find in what the header said.
         let length = length & core::hint::black_box(ROOM - 1);
+        let room = ROOMS.get_ptr_mut(0)?;
         if length == 0 || length > HEADER_MAX {
             return None;
         }
-        let mut room = Words([0; ROOM]);
-        // SAFETY: the helper writes `length` octets, fewer than there is room for, or fails.
-        let result = unsafe {
-            bpf_xdp_load_bytes(
-                self.context,
-                offset as u32,
-                room.0.as_mut_ptr().cast(),
-                length as u32,
-            )
-        };
-        if result == 0 { Some(room.0) } else { None }
+        // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper
+        // writes `length` octets, fewer than there is room for, or fails.
+        unsafe {
+            let written =
+                bpf_xdp_load_bytes(self.context, offset as u32, room.cast(), length as u32);
+            if written == 0 { Some(work(&*room)) } else { None }
+        }
     }
 
     #[inline(always)]
@@ -376,8 +381,13 @@ impl Packet for Far {
     }
 
     #[inline(always)]
-    fn read_room(&self, offset: usize, length: usize) -> Option<[u8; ROOM]> {
-        self.0.read_room(offset, length)
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R> {
+        self.0.with_room(offset, length, work)
     }
 
     #[inline(always)]
@@ -405,6 +415,14 @@ extern "C" fn inspect_packet(context: *mut xdp_md, link: u32, drop: u64, observe
     let findings = Findings::new(&Policy { drop, observe, slot: 0, reserved: 0 });
     let (frame, maps) = (Far(Frame::new(context)), Maps { context });
     inspect::inspect(&frame, &maps, &maps.config(), Link::from_bits(link), findings).bits()
+}
+
+/// [`awaited::unawaited`] by itself, for the same reasons.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_unawaited(context: *mut xdp_md, link: u32) -> u64 {
+    let (frame, maps) = (Far(Frame::new(context)), Maps { context });
+    awaited::unawaited(&frame, &maps, Link::from_bits(link)).bits()
 }
 
 /// A buffer at a word's boundary.
@@ -575,6 +593,15 @@ impl Tables for Maps {
         let Policy { drop, observe, .. } = *policy;
         let found = inspect_packet(self.context, link.to_bits(), drop.bits(), observe.bits());
         Reasons::from_bits(found)
+    }
+
+    #[inline(always)]
+    fn unawaited<P: Packet + ?Sized>(&self, _: &P, link: Link) -> Reasons {
+        if link.is_ip() {
+            Reasons::from_bits(find_unawaited(self.context, link.to_bits()))
+        } else {
+            Reasons::NONE
+        }
     }
 
     #[inline(always)]

@@ -2,6 +2,7 @@
 
 use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
+use crate::awaited::{ASKING, unawaited};
 use crate::findings::Findings;
 use crate::inspect::inspect;
 use crate::ipv4::IPV4_LENGTH;
@@ -81,6 +82,15 @@ pub trait Tables {
         Self: Sized,
     {
         inspect(packet, self, &self.config(), link, Findings::new(policy))
+    }
+
+    /// The checks that object to a packet for which no socket waits.
+    #[inline(always)]
+    fn unawaited<P: Packet + ?Sized>(&self, packet: &P, link: Link) -> Reasons
+    where
+        Self: Sized,
+    {
+        unawaited(packet, self, link)
     }
 }
 
@@ -217,6 +227,10 @@ impl<H: Copy> Inspection<H> {
         let mut found = findings.found();
         if !is_ordinary {
             found = found.or(tables.inspect(packet, &self.policy, link));
+        }
+        if findings.wants(ASKING) {
+            let enabled = self.policy.drop.or(self.policy.observe);
+            found = found.or(tables.unawaited(packet, link).and(enabled));
         }
         self.judge(found)
     }
