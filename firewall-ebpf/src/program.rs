@@ -58,9 +58,10 @@ static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(maps::ALLOW4.en
 static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.entries, 0);
 #[map]
 static OWN: HashMap<[u8; 16], u32> = HashMap::with_max_entries(maps::OWN.entries, 0);
-/// Where a header is copied to that is walked octet by octet: the stack has no room for it.
+/// Where headers are copied to that are not in the linear buffer, or are walked octet by octet: the
+/// stack has no room for them, and is read at words' boundaries only.
 #[map]
-static ROOMS: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(1, 0);
+static ROOMS: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(2, 0);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
 #[map]
@@ -297,12 +298,13 @@ impl Packet for Frame {
         if offset + N > self.length {
             return None;
         }
-        let mut bytes = Words([0; N]);
-        // SAFETY: the helper writes `N` octets or fails.
-        let result = unsafe {
-            bpf_xdp_load_bytes(self.context, offset as u32, bytes.0.as_mut_ptr().cast(), N as u32)
-        };
-        if result == 0 { Some(bytes.0) } else { None }
+        let room = ROOMS.get_ptr_mut(1)?;
+        // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper
+        // writes `N` octets, fewer than there is room for, or fails.
+        unsafe {
+            let read = bpf_xdp_load_bytes(self.context, offset as u32, room.cast(), N as u32);
+            if read == 0 { Some(room.cast::<[u8; N]>().read_unaligned()) } else { None }
+        }
     }
 
     #[inline(always)]
@@ -424,10 +426,6 @@ extern "C" fn find_unawaited(context: *mut xdp_md, link: u32) -> u64 {
     let (frame, maps) = (Far(Frame::new(context)), Maps { context });
     awaited::unawaited(&frame, &maps, Link::from_bits(link)).bits()
 }
-
-/// A buffer at a word's boundary.
-#[repr(C, align(8))]
-struct Words<const N: usize>([u8; N]);
 
 /// The key of a trie: the length of the prefix, and the address. Words, because the kernel's stack
 /// is written at their boundaries only.
