@@ -1,6 +1,6 @@
 //! What the checks of the network layer hand to those of the transport layer.
 
-use firewall_common::{Config, Reason, Reasons, own_bit};
+use firewall_common::{Reason, Reasons, own_bit};
 
 use crate::findings::{Findings, Hidden};
 use crate::packet::Packet;
@@ -51,26 +51,22 @@ impl Datagram {
 
 /// The checks of both addresses together.
 #[inline(always)]
-pub(crate) fn addresses<T: Tables>(
-    tables: &T,
-    config: &Config,
-    datagram: &Datagram,
-    findings: &mut Findings,
-) {
+pub(crate) fn addresses<T: Tables>(tables: &T, datagram: &Datagram, findings: &mut Findings) {
     const OWN: Reasons = Reasons::NONE.with(Reason::I13).with(Reason::I15);
     let (source, destination) = (datagram.source.words(), datagram.destination.words());
     if source == destination {
         findings.note(Reason::I11);
     }
+    let filter = tables.config().own;
     // Of a host whose addresses are not known, nothing is said.
-    if config.own == 0 || !findings.wants(OWN) {
+    if filter == 0 || !findings.wants(OWN) {
         return;
     }
-    if config.own & own_bit(source) != 0 && tables.is_own(datagram.source) {
+    if filter & own_bit(source) != 0 && tables.is_own(datagram.source) {
         findings.note(Reason::I15);
     }
     if findings.wants(Reasons::NONE.with(Reason::I13)) && !datagram.is_to_many.is_set() {
-        let is_ours = config.own & own_bit(destination) != 0 && tables.is_own(datagram.destination);
+        let is_ours = filter & own_bit(destination) != 0 && tables.is_own(datagram.destination);
         if !is_ours {
             findings.note(Reason::I13);
         }

@@ -39,6 +39,11 @@ impl Findings {
         self.found = self.found.or(self.enabled.and(Reasons::NONE.with(reason)));
     }
 
+    #[inline(always)]
+    pub(crate) const fn note_all(&mut self, reasons: Reasons) {
+        self.found = self.found.or(self.enabled.and(reasons));
+    }
+
     /// The same number, or flag, unknown to the verifier: it does not follow what is decided by it
     /// for each value anew.
     #[inline(always)]

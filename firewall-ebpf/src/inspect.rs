@@ -1,6 +1,6 @@
 //! Every check of a packet that is not ordinary.
 
-use firewall_common::{Config, Reason, Reasons};
+use firewall_common::{Reason, Reasons};
 
 use crate::datagram::{ICMP, ICMPV6, TCP, UDP, addresses};
 use crate::findings::Findings;
@@ -17,7 +17,6 @@ use crate::{icmp, tcp, udp};
 pub fn inspect<P: Packet + ?Sized, T: Tables>(
     packet: &P,
     tables: &T,
-    config: &Config,
     link: Link,
     mut findings: Findings,
 ) -> Reasons {
@@ -33,10 +32,10 @@ pub fn inspect<P: Packet + ?Sized, T: Tables>(
     let Some(datagram) = found else {
         return findings.found();
     };
-    addresses(tables, config, &datagram, &mut findings);
+    addresses(tables, &datagram, &mut findings);
     match (datagram.source.family, datagram.protocol) {
-        (_, TCP) => tcp::segment(packet, config, &datagram, &mut findings),
-        (_, UDP) => udp::datagram(packet, config, &datagram, &mut findings),
+        (_, TCP) => tcp::segment(packet, tables, &datagram, &mut findings),
+        (_, UDP) => udp::datagram(packet, tables, &datagram, &mut findings),
         (Family::V4, ICMP) | (Family::V6, ICMPV6) => {
             icmp::message(packet, &datagram, &mut findings);
         }

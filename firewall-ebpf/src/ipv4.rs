@@ -91,7 +91,7 @@ fn list<P: Packet + ?Sized>(packet: &P, offset: usize, length: usize, findings: 
     }
 }
 
-/// The checks of the source: one comparison by its first octet for most.
+/// The checks of the source.
 #[inline(always)]
 fn source4<P: Packet + ?Sized>(
     packet: &P,
@@ -99,41 +99,60 @@ fn source4<P: Packet + ?Sized>(
     datagram: &Datagram,
     findings: &mut Findings,
 ) {
+    if source != 0 || !speaks_unnamed(packet, datagram, findings) {
+        findings.note_all(special4(source));
+    }
+}
+
+/// The checks that object to a source, by its first octet for most.
+#[inline(always)]
+pub(crate) const fn special4(source: u32) -> Reasons {
+    const NONE: Reasons = Reasons::NONE;
+    const MARTIAN: Reasons = NONE.with(Reason::I9);
+    const LOCAL: Reasons = NONE.with(Reason::I10);
+    const DOCUMENTATION: Reasons = NONE.with(Reason::I14);
     match source >> 24 {
-        0 => {
-            if source != 0 || !speaks_unnamed(packet, datagram) {
-                findings.note(Reason::I9);
-            }
-        }
-        127 | 224..=255 => findings.note(Reason::I9),
-        10 => findings.note(Reason::I10),
-        100 if source >> 22 == 0x6440_0000 >> 22 => findings.note(Reason::I10),
-        169 if source >> 16 == 0xa9fe => findings.note(Reason::I10),
-        172 if source >> 20 == 0xac1 => findings.note(Reason::I10),
+        0 | 127 | 224..=255 => MARTIAN,
+        10 => LOCAL,
+        100 if source >> 22 == 0x6440_0000 >> 22 => LOCAL,
+        169 if source >> 16 == 0xa9fe => LOCAL,
+        172 if source >> 20 == 0xac1 => LOCAL,
         192 => match source >> 8 {
-            0xc0_0000 => findings.note(Reason::I10),
-            0xc0_0002 => findings.note(Reason::I14),
-            network if network >> 8 == 0xc0a8 => findings.note(Reason::I10),
-            _ => {}
+            0xc0_0000 => LOCAL,
+            0xc0_0002 => DOCUMENTATION,
+            0xc0_a800..=0xc0_a8ff => LOCAL,
+            _ => NONE,
         },
         198 => match source >> 8 {
-            0xc6_3364 => findings.note(Reason::I14),
-            network if network >> 9 == 0xc612 >> 1 => findings.note(Reason::I10),
-            _ => {}
+            0xc6_1200..=0xc6_13ff => LOCAL,
+            0xc6_3364 => DOCUMENTATION,
+            _ => NONE,
         },
-        203 if source >> 8 == 0xcb_0071 => findings.note(Reason::I14),
-        _ => {}
+        203 if source >> 8 == 0xcb_0071 => DOCUMENTATION,
+        _ => NONE,
     }
 }
 
 /// Whether a host that has no address yet may say this: DHCP from client to server (RFC 2131 4.1),
 /// and IGMP, whose snooping queriers have none (RFC 4541 2.1.1).
 #[inline(always)]
-fn speaks_unnamed<P: Packet + ?Sized>(packet: &P, datagram: &Datagram) -> bool {
-    const CLIENT_TO_SERVER: [u8; 4] = [0, 68, 0, 67];
+fn speaks_unnamed<P: Packet + ?Sized>(
+    packet: &P,
+    datagram: &Datagram,
+    findings: &Findings,
+) -> bool {
+    const CLIENT_TO_SERVER: u32 = 68 << 16 | 67;
     match datagram.protocol {
         IGMP => true,
-        UDP => packet.read_far::<4>(datagram.offset) == Some(CLIENT_TO_SERVER),
+        UDP => {
+            let Some(ports) = packet.read_far::<4>(datagram.offset) else {
+                return false;
+            };
+            // Hidden, or it is compared at once with whether there are any, which reads what a missing
+            // one holds: nothing, to the verifier.
+            let ports = findings.hide(u64::from(u32::from_be_bytes(ports)));
+            ports == u64::from(CLIENT_TO_SERVER)
+        }
         _ => false,
     }
 }

@@ -1,6 +1,6 @@
 //! IPv6: the header, its extension headers, its addresses, and fragments.
 
-use firewall_common::Reason;
+use firewall_common::{Reason, Reasons};
 
 use crate::chain::{Chain, found, is_extension};
 use crate::datagram::{Datagram, TCP, UDP};
@@ -83,7 +83,7 @@ fn note(chain: Chain, findings: &mut Findings) {
     }
 }
 
-/// The checks of the source: one comparison for nearly all that are global.
+/// The checks of the source.
 #[inline(always)]
 fn source6(
     header: &[u8; IPV6_LENGTH],
@@ -91,40 +91,45 @@ fn source6(
     protocol: Option<u8>,
     findings: &mut Findings,
 ) {
-    const GLOBAL: u64 = 0b001;
-    const DOCUMENTATION: u64 = 0x2001_0db8;
     let high = u64::from_be_bytes(field(header, 8));
-    if high >> 61 == GLOBAL {
-        if high >> 32 == DOCUMENTATION {
-            findings.note(Reason::I14);
-        }
-        return;
-    }
-    let low = u64::from_be_bytes(field(header, 16));
+    let special = special6(high, u64::from_be_bytes(field(header, 16)));
+    // Who has no address yet looks for one by ICMP.
     let has_ports = matches!(protocol, Some(TCP | UDP));
+    findings.note_all(if has_ports { special } else { special.without(Reason::V2) });
+    if high >> 54 == 0xfe80 >> 6 && u64::from(first_octet(destination) >> 5) == GLOBAL {
+        findings.note(Reason::V3);
+    }
+}
+
+/// The first three bits of nearly all global addresses.
+const GLOBAL: u64 = 0b001;
+
+/// The checks that object to a source with ports: two comparisons for nearly all that are global.
+#[inline(always)]
+pub(crate) const fn special6(high: u64, low: u64) -> Reasons {
+    const NONE: Reasons = Reasons::NONE;
+    if high >> 61 == GLOBAL {
+        return if high >> 32 == 0x2001_0db8 { NONE.with(Reason::I14) } else { NONE };
+    }
     // `::`, `::1` and ::ffff:0:0/96; 100::/64; fec0::/10; ff00::/8.
     let is_no_host = match high {
         0 => low <= 1 || low >> 32 == 0xffff,
         0x0100_0000_0000_0000 => true,
         _ => high >> 54 == 0xfec0 >> 6 || high >> 56 == 0xff,
     };
-    if is_no_host && has_ports {
-        findings.note(Reason::V2);
-    }
-    if high >> 57 == 0xfc >> 1 {
-        findings.note(Reason::I10);
-    }
-    if high >> 54 == 0xfe80 >> 6 {
-        if u64::from(first_octet(destination) >> 5) == GLOBAL {
-            findings.note(Reason::V3);
-        }
+    if is_no_host {
+        NONE.with(Reason::V2)
+    } else if high >> 57 == 0xfc >> 1 {
+        NONE.with(Reason::I10)
+    } else {
+        NONE
     }
 }
 
 /// The first octet, taken from the word: read by itself, the rest of the word would be read from
 /// where the stack must not be.
 #[inline(always)]
-const fn first_octet(address: Source) -> u8 {
+pub(crate) const fn first_octet(address: Source) -> u8 {
     let [high, _] = address.words();
     let [first, ..] = high.to_ne_bytes();
     first

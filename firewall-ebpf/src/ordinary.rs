@@ -5,8 +5,8 @@ use firewall_common::{Config, Reason, Reasons, own_bit};
 
 use crate::datagram::TCP;
 use crate::findings::Findings;
-use crate::ipv4::{DONT_FRAGMENT, IPV4_LENGTH, ORDINARY};
-use crate::ipv6::IPV6_LENGTH;
+use crate::ipv4::{DONT_FRAGMENT, IPV4_LENGTH, ORDINARY, special4};
+use crate::ipv6::{IPV6_LENGTH, first_octet, special6};
 use crate::link::Link;
 use crate::packet::{Packet, field};
 use crate::source::Source;
@@ -28,7 +28,7 @@ pub(crate) fn is_ordinary4<P: Packet + ?Sized>(
     let ([first], [ttl, protocol]) = (field(header, 0), field(header, 8));
     let fragment = u16::from_be_bytes(field(header, 6));
     let (from, to) = (field::<4>(header, 12), field::<4>(header, 16));
-    let ([from_first, ..], [to_first, ..]) = (from, to);
+    let [to_first, ..] = to;
     let total_length = usize::from(u16::from_be_bytes(field(header, 2)));
     let is_plain = first == ORDINARY
         && protocol == TCP
@@ -36,10 +36,8 @@ pub(crate) fn is_ordinary4<P: Packet + ?Sized>(
         && ttl != 0
         && !is_group
         && total_length <= packet.length().saturating_sub(offset);
-    let is_from_host =
-        !matches!(from_first, 0 | 10 | 100 | 127 | 169 | 172 | 192 | 198 | 203 | 224..=255);
     is_plain
-        && is_from_host
+        && !findings.wants(special4(u32::from_be_bytes(from)))
         && to_first < 224
         && from != to
         && is_unasked(Source::v4(from), config, findings)
@@ -55,13 +53,11 @@ pub(crate) fn is_ordinary6<P: Packet + ?Sized>(
     config: &Config,
     findings: &Findings,
 ) -> bool {
-    const GLOBAL: u64 = 0b001;
-    const DOCUMENTATION: u64 = 0x2001_0db8;
+    const LINK_LOCAL: u64 = 0xfe80;
     let Link { offset, is_group, .. } = link;
     let ([first], [protocol, hop_limit]) = (field(header, 0), field(header, 6));
     let (from, to) = (Source::v6(field(header, 8)), Source::v6(field(header, 24)));
-    let ([from_high, _], [to_high, _]) = (from.words(), to.words());
-    let (from_high, to_high) = (u64::from_be(from_high), u64::from_be(to_high));
+    let [from_high, from_low] = from.words().map(u64::from_be);
     let start = offset + IPV6_LENGTH;
     let payload_length = usize::from(u16::from_be_bytes(field(header, 4)));
     first >> 4 == 6
@@ -69,9 +65,9 @@ pub(crate) fn is_ordinary6<P: Packet + ?Sized>(
         && hop_limit != 0
         && !is_group
         && payload_length <= packet.length().saturating_sub(start)
-        && from_high >> 61 == GLOBAL
-        && from_high >> 32 != DOCUMENTATION
-        && to_high >> 56 != 0xff
+        && !findings.wants(special6(from_high, from_low))
+        && from_high >> 54 != LINK_LOCAL >> 6
+        && first_octet(to) != 0xff
         && from != to
         && is_unasked(from, config, findings)
         && is_established(packet, start, start + payload_length)

@@ -416,7 +416,7 @@ extern "C" fn inspect_packet(context: *mut xdp_md, link: u32, drop: u64, observe
     let (drop, observe) = (Reasons::from_bits(drop), Reasons::from_bits(observe));
     let findings = Findings::new(&Policy { drop, observe, slot: 0, reserved: 0 });
     let (frame, maps) = (Far(Frame::new(context)), Maps { context });
-    inspect::inspect(&frame, &maps, &maps.config(), Link::from_bits(link), findings).bits()
+    inspect::inspect(&frame, &maps, Link::from_bits(link), findings).bits()
 }
 
 /// [`awaited::unawaited`] by itself, for the same reasons.

@@ -1,12 +1,13 @@
 //! TCP: the header, its flags, and the options of a SYN.
 
-use firewall_common::{Config, Reason};
+use firewall_common::Reason;
 
 use crate::datagram::Datagram;
 use crate::findings::Findings;
 use crate::options::found;
 use crate::packet::{Packet, field};
 use crate::source::Family;
+use crate::verdict::Tables;
 
 pub(crate) const TCP_LENGTH: usize = 20;
 pub(crate) const FIN: u8 = 1;
@@ -19,9 +20,9 @@ pub(crate) const URG: u8 = 1 << 5;
 /// Checks a segment. The flags of congestion control are never looked at (RFC 3168, RFC 9768), nor
 /// is the checksum, which interfaces leave to be filled in.
 #[inline(always)]
-pub(crate) fn segment<P: Packet + ?Sized>(
+pub(crate) fn segment<P: Packet + ?Sized, T: Tables>(
     packet: &P,
-    config: &Config,
+    tables: &T,
     datagram: &Datagram,
     findings: &mut Findings,
 ) {
@@ -46,9 +47,9 @@ pub(crate) fn segment<P: Packet + ?Sized>(
     }
     // Nearly every segment has ACK, and none of the others.
     if flags & (SYN | RST | URG | ACK) != ACK {
-        unusual(config, to, flags, findings);
+        unusual(tables, to, flags, findings);
         if flags & SYN != 0 {
-            opening(packet, config, datagram, &header, findings);
+            opening(packet, tables, datagram, &header, findings);
         }
     }
 }
@@ -64,7 +65,7 @@ fn cut(datagram: &Datagram, findings: &mut Findings) {
 }
 
 #[inline(always)]
-fn unusual(config: &Config, to: u16, flags: u8, findings: &mut Findings) {
+fn unusual<T: Tables>(tables: &T, to: u16, flags: u8, findings: &mut Findings) {
     const XMAS: u8 = FIN | PSH | URG;
     if flags & (ACK | SYN | RST) == 0 {
         findings.note(Reason::T3);
@@ -78,23 +79,23 @@ fn unusual(config: &Config, to: u16, flags: u8, findings: &mut Findings) {
     if flags & (RST | FIN) == RST | FIN || flags & (XMAS | ACK) == XMAS | ACK {
         findings.note(Reason::T6);
     }
-    if flags & URG != 0 && config.serves(to) {
+    if flags & URG != 0 && tables.config().serves(to) {
         findings.note(Reason::T7);
     }
 }
 
 /// The checks of a SYN, or of a SYN with ACK.
 #[inline(always)]
-fn opening<P: Packet + ?Sized>(
+fn opening<P: Packet + ?Sized, T: Tables>(
     packet: &P,
-    config: &Config,
+    tables: &T,
     datagram: &Datagram,
     header: &[u8; TCP_LENGTH],
     findings: &mut Findings,
 ) {
     let [words, flags] = field(header, 12);
     let header_length = usize::from(words >> 4) * 4;
-    let is_served = config.serves(u16::from_be_bytes(field(header, 2)));
+    let is_served = tables.config().serves(u16::from_be_bytes(field(header, 2)));
     if flags & ACK != 0 {
         if is_served {
             findings.note(Reason::T13);

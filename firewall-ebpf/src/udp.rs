@@ -1,11 +1,12 @@
 //! UDP, and the first packet of QUIC.
 
-use firewall_common::{Config, Reason};
+use firewall_common::Reason;
 
 use crate::datagram::Datagram;
 use crate::findings::Findings;
 use crate::packet::{Packet, field};
 use crate::source::Family;
+use crate::verdict::Tables;
 
 const UDP_LENGTH: usize = 8;
 /// The least payload of a datagram with a QUIC Initial (RFC 9000 14.1).
@@ -13,9 +14,9 @@ const INITIAL_MIN: usize = 1_200;
 
 /// Checks a datagram of UDP.
 #[inline(always)]
-pub(crate) fn datagram<P: Packet + ?Sized>(
+pub(crate) fn datagram<P: Packet + ?Sized, T: Tables>(
     packet: &P,
-    config: &Config,
+    tables: &T,
     datagram: &Datagram,
     findings: &mut Findings,
 ) {
@@ -34,15 +35,17 @@ pub(crate) fn datagram<P: Packet + ?Sized>(
     if (length < UDP_LENGTH && !is_jumbo) || is_long {
         return findings.note(Reason::U1);
     }
+    let config = tables.config();
     let is_served = config.serves(to);
-    if to == 0 || (from == 0 && is_served && config.serves_quic()) {
+    let has_quic = config.serves_quic();
+    if to == 0 || (from == 0 && is_served && has_quic) {
         findings.note(Reason::U2);
     }
     if is_served {
         if datagram.is_to_many.is_set() {
             findings.note(Reason::I12);
         }
-        if !config.serves_quic() {
+        if !has_quic {
             findings.note(Reason::U6);
         } else if datagram.is_fragment.is_set() {
             findings.note(Reason::F5);

@@ -81,7 +81,7 @@ pub trait Tables {
     where
         Self: Sized,
     {
-        inspect(packet, self, &self.config(), link, Findings::new(policy))
+        inspect(packet, self, link, Findings::new(policy))
     }
 
     /// The checks that object to a packet for which no socket waits.

@@ -66,7 +66,7 @@ fn what_is_ordinary_is_never_objected_to() {
                 Network::Other => false,
             };
             if is_ordinary {
-                let found = inspect(frame, &tables, &tables.config, link, Findings::new(&all));
+                let found = inspect(frame, &tables, link, Findings::new(&all));
                 assert_eq!(found, Reasons::NONE, "{} cut to {length}", case.name);
                 ordinary += 1;
             }
