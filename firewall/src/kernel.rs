@@ -5,6 +5,7 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod checks;
 mod events;
 mod interface;
 mod log;
@@ -22,12 +23,14 @@ use std::time::Duration;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Reasons};
+use firewall_common::{Mode as CheckMode, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
 use attach::{Attachments, Hands};
 pub use attach::{Event, InterfaceReport, Mode};
+pub use checks::CheckSetting;
+use checks::policy;
 pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS};
 pub use interface::{InterfaceOptions, Pattern, PatternError};
@@ -74,7 +77,7 @@ pub struct Options {
     pub pin_dir: PathBuf,
     pub bans: BanMode,
     /// Checks that are not in their default mode. Bans are set by `bans`.
-    pub checks: Vec<(Reason, Check)>,
+    pub checks: Vec<CheckSetting>,
     /// Sources that nothing drops; at most 1,024 networks of each family.
     pub allow: Vec<IpNet>,
     /// What the program itself logs; nothing by default, at which it costs nothing.
@@ -132,6 +135,13 @@ pub enum KernelError {
 impl KernelError {
     /// Whether a capability is missing, as against a kernel or a machine that fails.
     pub fn is_not_permitted(&self) -> bool {
+        // The verifier says "permission denied" of a program that it finds unsound, too.
+        if let Self::Refused { log, .. } = self
+            && !log.is_empty()
+            && !log.contains("!root")
+        {
+            return false;
+        }
         let mut error: Option<&dyn Error> = Some(self);
         while let Some(current) = error {
             if let Some(error) = current.downcast_ref::<io::Error>()
@@ -200,7 +210,7 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut self.program)?,
             tables: &mut self.tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
         self.attachments.start(&mut hands)
     }
@@ -216,7 +226,7 @@ impl Kernel {
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
-        let default = policy(options, Role::default());
+        let default = policy(options, Role::default(), None);
         let tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
@@ -245,7 +255,7 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut self.program)?,
             tables: &mut self.tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
         self.attachments.reconcile(&mut hands)
     }
@@ -378,16 +388,6 @@ pub struct Probe {
 /// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
-}
-
-/// How packets are judged that come in by an interface of this role.
-fn policy(options: &Options, role: Role) -> Policy {
-    let mut policy = Policy::new(role);
-    for &(reason, mode) in &options.checks {
-        policy = policy.with(reason, mode);
-    }
-    let bans = options.bans.check();
-    policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
 fn load(

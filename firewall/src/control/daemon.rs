@@ -140,7 +140,9 @@ async fn serve(
     let (log, log_thread) = log.context("opening the access log")?.unzip();
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
-    let enforcement = Rc::new(RefCell::new(Enforcement::load(&settings)?));
+    let mut loaded = Enforcement::load(&settings)?;
+    loaded.serve(&[listening]);
+    let enforcement = Rc::new(RefCell::new(loaded));
     let plane = KernelPlane::new(&enforcement);
     let (mut keeper, handle) = keeping::start(&settings, plane.clone())?;
     let watched = Watched::new(files);
@@ -299,6 +301,7 @@ async fn reload(
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
+    control.enforcement.borrow_mut().configure_checks(&loaded.settings.kernel_checks)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
