@@ -5,6 +5,7 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod capability;
 mod events;
 mod log;
 mod maps;
@@ -99,6 +100,9 @@ pub enum KernelError {
     Refused { source: io::Error, log: String },
     #[error("the XDP program cannot be used")]
     Program { source: ProgramError },
+    /// Whatever failed, and what this process lacks for it.
+    #[error("without {missing}")]
+    Lacking { missing: String, source: Box<Self> },
     #[error("the XDP object has no map {map}")]
     NoMap { map: &'static str },
     #[error("map {map} does not {action}")]
@@ -114,6 +118,17 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The error, behind the capabilities that this process lacks, if it lacks any.
+    fn behind_what_is_lacking(self) -> Self {
+        let needed = capability::missing();
+        if needed.is_empty() {
+            return self;
+        }
+        let name = |needed: &capability::Capability| format!("{} (to {})", needed.name, needed.purpose);
+        let missing = needed.iter().map(name).collect::<Vec<_>>().join(", ");
+        Self::Lacking { missing, source: Box::new(self) }
+    }
+
     /// Whether a capability is missing, as against a kernel or a machine that fails.
     pub fn is_not_permitted(&self) -> bool {
         let mut error: Option<&dyn Error> = Some(self);
@@ -152,7 +167,7 @@ impl Kernel {
     ///
     /// When program or maps cannot be loaded at all, as without capability.
     pub fn start(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries)
+        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
     }
 
     /// The same, with a ring buffer of `ring_octets` for the events: a power of two, at least a page.

@@ -16,8 +16,10 @@ use crate::ban::keeper::KeeperHandle;
 use crate::clock::Monotonic;
 use crate::control::cli::RunOptions;
 use crate::control::enforcement::Enforcement;
+use crate::control::notify::{self, Notifier, State};
 use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::settings::Settings;
+use crate::control::watchdog::{self, Pulses};
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
 use crate::kernel;
@@ -41,6 +43,7 @@ pub struct Control {
     pub rulesets: Arc<ArcSwap<Ruleset>>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
+    notifier: Rc<Notifier>,
     reloads: mpsc::Sender<oneshot::Sender<Result<u64, String>>>,
 }
 
@@ -52,6 +55,13 @@ impl Control {
         let busy = || "too many reloads are waiting".to_owned();
         self.reloads.try_send(answer).map_err(|_full| busy())?;
         result.await.map_err(|_stopped| busy())?
+    }
+
+    /// One line for whoever asks the service manager.
+    fn summary(&self) -> String {
+        let mode = self.enforcement.borrow().mode();
+        let generation = self.rulesets.load().generation;
+        format!("{mode}, generation {generation}, listening on {}", self.listening)
     }
 }
 
@@ -126,6 +136,8 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();
 
+    let notifier = Rc::new(Notifier::from_environment());
+    let mut pulses = Pulses::default();
     let mut workers = Vec::new();
     for (listener, index) in listeners.into_iter().zip(0..) {
         let (bans, link) = keeper.worker();
@@ -142,6 +154,7 @@ async fn serve(
             settings: Arc::clone(&settings),
             stopping: stopping.clone(),
             ended: ended.clone(),
+            pulse: pulses.pulse(format!("worker-{index}")),
         })?);
     }
     drop((log, audit, ended));
@@ -159,6 +172,7 @@ async fn serve(
         rulesets,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
+        notifier: Rc::clone(&notifier),
         reloads,
         settings,
     });
@@ -179,11 +193,18 @@ async fn serve(
     let watched = Watched::new(files);
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 
+    if let Some(interval) = notify::watchdog_interval() {
+        let (notifier, keeper) = (Rc::clone(&notifier), control.keeper.clone());
+        tasks.spawn_local(watchdog::run(notifier, interval, pulses, keeper));
+    }
+
     let mode = enforcement.borrow().mode();
     tracing::info!(%listening, mode, workers = workers.len(), "ready");
+    notifier.tell(&State::Ready(&control.summary()));
     let told = until_told(&mut endings).await;
 
     tracing::info!("draining");
+    notifier.tell(&State::Stopping);
     stop.send_replace(true);
     // Ends when the last worker has.
     while endings.recv().await.is_some() {}
@@ -239,13 +260,21 @@ async fn reloading(
                 None
             }
         };
+        control.notifier.tell(&State::Reloading(Monotonic::now()));
         let result = reload(&options, &control, &mut watched).await;
         let label = if result.is_ok() { "success" } else { "failure" };
         control.metrics.reloads.with_label_values(&[label]).inc();
         control.metrics.last_reload_successful.set(i64::from(result.is_ok()));
         match &result {
-            Ok(generation) => tracing::info!(generation, "reloaded"),
-            Err(reason) => tracing::error!(reason, "not reloaded; the old generation serves"),
+            Ok(generation) => {
+                tracing::info!(generation, "reloaded");
+                control.notifier.tell(&State::Ready(&control.summary()));
+            }
+            Err(reason) => {
+                tracing::error!(reason, "not reloaded; the old generation serves");
+                let status = format!("{}; not reloaded: {reason}", control.summary());
+                control.notifier.tell(&State::Ready(&status));
+            }
         }
         if let Some(answer) = answer {
             // Whoever asked may have gone away.

@@ -6,7 +6,7 @@
 )]
 
 mod attach;
-mod net;
+pub(crate) mod net;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};
