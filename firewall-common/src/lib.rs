@@ -47,12 +47,24 @@ pub struct Config {
     /// Which tables are worth a lookup: bits of [`table`].
     pub tables: u32,
     pub reserved: u32,
+    /// The least time between two events from one counter on one CPU.
+    pub event_interval_ns: u64,
+    /// The reasons of which more is wanted for the time being.
+    pub captured: Reasons,
+    /// The least time between two events of those.
+    pub capture_interval_ns: u64,
 }
 
 impl Config {
-    /// Every table empty.
+    /// Every table empty, ten events a second.
     pub const fn new() -> Self {
-        Self { tables: 0, reserved: 0 }
+        Self {
+            tables: 0,
+            reserved: 0,
+            event_interval_ns: EVENT_INTERVAL_NS,
+            captured: Reasons::NONE,
+            capture_interval_ns: EVENT_INTERVAL_NS,
+        }
     }
 
     /// Whether any of the tables `bits` of [`table`] is worth a lookup.
@@ -133,9 +145,12 @@ pub mod table {
     pub const ALLOWED_BAN: u32 = 1 << 7;
 }
 
+/// Octets of a frame that an event holds at most: the headers.
+pub const SAMPLE_OCTETS: usize = 148;
+
 /// One packet that was dropped, or would have been: a sample, at most one in
-/// [`EVENT_INTERVAL_NS`] for each reason and CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+/// [`Config::event_interval_ns`] for each counter and CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct DropEvent {
     /// When, on the kernel's coarse clock.
@@ -151,9 +166,13 @@ pub struct DropEvent {
     pub family: u16,
     /// 1 if the packet was let pass, the reason's mode being observe.
     pub observed: u16,
+    /// Octets of `frame` that are the packet's; what follows is nothing.
+    pub sampled: u32,
+    /// The frame's first octets, from the Ethernet header on.
+    pub frame: [u8; SAMPLE_OCTETS],
 }
 
-/// The least time between two events of one reason from one CPU: ten a second.
+/// The least time between two events from one counter on one CPU, unless more is wanted.
 pub const EVENT_INTERVAL_NS: u64 = 100_000_000;
 
 /// Counters of one interface slot: room for [`Reasons::BITS`] reasons, each in both families, acted
@@ -183,13 +202,15 @@ const _: () = {
     assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 8);
+    assert!(size_of::<Config>() == 32);
+    assert!(offset_of!(Config, captured) == 16);
     assert!(size_of::<Policy>() == 24);
     assert!(offset_of!(Policy, slot) == 16);
     assert!(POLICIES.is_power_of_two() && SLOTS.is_power_of_two());
-    assert!(size_of::<DropEvent>() == 40);
+    assert!(size_of::<DropEvent>() == 192);
     assert!(offset_of!(DropEvent, length) == 24);
     assert!(offset_of!(DropEvent, observed) == 38);
+    assert!(offset_of!(DropEvent, frame) == 44);
     assert!(Reason::COUNT <= Reasons::BITS);
     assert!(counter(SLOTS - 1, Reasons::BITS - 1, true, true) + 1 == COUNTER_LOST);
 };
@@ -219,7 +240,8 @@ impl DropEvent {
         let (interface, rest) = rest.split_first_chunk::<4>()?;
         let (reason, rest) = rest.split_first_chunk::<4>()?;
         let (family, rest) = rest.split_first_chunk::<2>()?;
-        let observed: &[u8; 2] = rest.try_into().ok()?;
+        let (observed, rest) = rest.split_first_chunk::<2>()?;
+        let (sampled, rest) = rest.split_first_chunk::<4>()?;
         Some(Self {
             mono_ns: u64::from_ne_bytes(*mono_ns),
             source: *source,
@@ -228,7 +250,15 @@ impl DropEvent {
             reason: u32::from_ne_bytes(*reason),
             family: u16::from_ne_bytes(*family),
             observed: u16::from_ne_bytes(*observed),
+            sampled: u32::from_ne_bytes(*sampled),
+            frame: rest.try_into().ok()?,
         })
+    }
+
+    /// The frame's first octets.
+    pub fn sample(&self) -> &[u8] {
+        let sampled = usize::try_from(self.sampled).unwrap_or(0);
+        self.frame.get(..sampled).unwrap_or_default()
     }
 
     /// The source that the packet named; none where the frame ended before it.
@@ -286,9 +316,13 @@ mod tests {
         record[36..38].copy_from_slice(&4_u16.to_ne_bytes());
         let event = DropEvent::from_bytes(&record).unwrap();
         assert_eq!(event.address(), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(event.sample(), [0_u8; 0]);
+        record[40..44].copy_from_slice(&3_u32.to_ne_bytes());
+        record[44..47].copy_from_slice(&[7, 8, 9]);
+        assert_eq!(DropEvent::from_bytes(&record).unwrap().sample(), [7, 8, 9]);
         for short in 0..record.len() {
             assert_eq!(DropEvent::from_bytes(&record[..short]), None);
         }
-        assert_eq!(DropEvent::from_bytes(&[0; 41]), None);
+        assert_eq!(DropEvent::from_bytes(&[0; 193]), None);
     }
 }

@@ -23,7 +23,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Policy, Reason, counter,
+    Ban, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
     maps, policy_index,
 };
 use firewall_ebpf::packet::Packet;
@@ -82,7 +82,10 @@ fn firewall(context: XdpContext) -> u32 {
         family: verdict.source.family as u32,
         slot: verdict.slot,
     };
-    settle(&raw const objection);
+    let due = settle(&raw const objection);
+    if due != 0 {
+        send(context.ctx, &raw const objection, due);
+    }
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
 }
 
@@ -99,7 +102,7 @@ struct Objection {
 }
 
 /// The exit of every packet that something objected to: counts it once by what became of it, and
-/// once for each check that only observed.
+/// once for each check that only observed. Gives what [`count`] gives of the first that is due.
 ///
 /// Exported, because the verifier walks a global function once, and not again for each way that
 /// leads here; it wants to see the null check.
@@ -110,7 +113,7 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let Some(objection) = (unsafe { objection.as_ref() }) else {
         return 0;
     };
-    count(objection, objection.reason, false);
+    let mut due = count(objection, objection.reason, 0);
     let (reason, length) = (objection.reason, objection.length);
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
@@ -120,56 +123,91 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
     if objection.observed == 0 {
-        return 0;
+        return due;
     }
     for reason in 0..Reason::COUNT {
         if objection.observed & (1 << reason) != 0 {
-            count(objection, reason, true);
+            let found = count(objection, reason, 1);
+            if due == 0 {
+                due = found;
+            }
         }
     }
-    0
+    due
 }
 
-#[inline(always)]
-fn count(objection: &Objection, reason: u32, observed: bool) {
+/// Counts a packet under the reason with this number. Gives 0, or where an event of it is due
+/// `reason * 2 + observed`, which is never 0 since what passed is no event.
+///
+/// Exported like [`settle`], whose loop would else multiply it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count(objection: *const Objection, reason: u32, observed: u32) -> u32 {
+    // SAFETY: the only callers pass a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
     let is_ipv6 = objection.family == Family::V6 as u32;
-    let index = counter(objection.slot, reason, is_ipv6, observed);
+    let index = counter(objection.slot, reason, is_ipv6, observed != 0);
     let Some(counter) = COUNTERS.get_ptr_mut(index) else {
-        return;
+        return 0;
+    };
+    // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+    unsafe { add(counter, objection.length) };
+    let Some(config) = CONFIG.get_ptr(0) else {
+        return 0;
     };
     let now_ns = now_ns();
-    // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+    // SAFETY: as above, and a map's value stays valid while the program runs.
     unsafe {
-        add(counter, objection.length);
         if now_ns < (*counter).event_mono_ns {
-            return;
+            return 0;
         }
-        (*counter).event_mono_ns = now_ns + EVENT_INTERVAL_NS;
+        let is_captured = (*config).captured.bits() & (1 << (reason & (Reasons::BITS - 1))) != 0;
+        let interval_ns =
+            if is_captured { (*config).capture_interval_ns } else { (*config).event_interval_ns };
+        (*counter).event_mono_ns = now_ns + interval_ns;
     }
-    if reason != Reason::Passed as u32 {
-        send(objection, reason, observed, now_ns);
-    }
+    if reason == Reason::Passed as u32 { 0 } else { reason * 2 + u32::from(observed != 0) }
 }
 
-#[inline(always)]
-fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
+/// Sends a sample of the frame up, `due` being what [`count`] gave. Exported like [`settle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send(context: *mut xdp_md, objection: *const Objection, due: u32) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
         if let Some(lost) = COUNTERS.get_ptr_mut(COUNTER_LOST) {
-            // SAFETY: as above.
+            // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
             unsafe { (*lost).packets += 1 };
         }
-        return;
+        return 0;
     };
-    entry.write(DropEvent {
-        mono_ns,
-        source: octets(objection.source.map(u64::to_ne_bytes)),
-        length: objection.length as u32,
-        interface: objection.interface,
-        reason,
-        family: objection.family as u16,
-        observed: u16::from(observed),
-    });
+    let event = entry.as_mut_ptr();
+    // SAFETY: the record is reserved, as large as an event, and written field by field; the helper
+    // writes at most the octets that the frame's field has, or fails.
+    unsafe {
+        (*event).mono_ns = now_ns();
+        (*event).source = octets(objection.source.map(u64::to_ne_bytes));
+        (*event).length = objection.length as u32;
+        (*event).interface = objection.interface;
+        (*event).reason = due / 2;
+        (*event).family = objection.family as u16;
+        (*event).observed = (due & 1) as u16;
+        let sampled = (objection.length as usize).min(SAMPLE_OCTETS);
+        (*event).sampled = 0;
+        if sampled > 0 {
+            let target = (&raw mut (*event).frame).cast();
+            if bpf_xdp_load_bytes(context, 0, target, sampled as u32) == 0 {
+                (*event).sampled = sampled as u32;
+            }
+        }
+    }
     entry.submit(0);
+    0
 }
 
 #[inline(always)]

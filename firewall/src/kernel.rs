@@ -21,13 +21,13 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Role};
+use firewall_common::{Mode as CheckMode, Policy, Reasons, Role};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
 pub use attach::{InterfaceReport, Mode};
 pub use events::Events;
-pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
+pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, SAMPLE_OCTETS};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
@@ -238,6 +238,13 @@ impl Kernel {
         self.tables.counters()
     }
 
+    /// Samples these reasons a thousand times a second from each counter and CPU, until told otherwise;
+    /// all others ten times.
+    pub fn capture(&mut self, reasons: &[Reason]) -> Result<(), KernelError> {
+        let reasons = reasons.iter().fold(Reasons::NONE, |set, reason| set.with(*reason));
+        self.tables.capture(reasons, CAPTURE_INTERVAL_NS)
+    }
+
     /// The events; none the second time.
     pub fn events(&mut self) -> Option<Events> {
         self.events.take()
@@ -282,6 +289,9 @@ impl Kernel {
         Ok(info.verified_instruction_count())
     }
 }
+
+/// The least time between two samples of what is captured.
+const CAPTURE_INTERVAL_NS: u64 = 1_000_000;
 
 /// `XDP_DROP` of the kernel's `enum xdp_action`.
 const XDP_DROP: u32 = 1;

@@ -96,6 +96,7 @@ pub struct Metrics {
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
+    pub captures_missed: IntCounter,
     pub reloads: IntCounterVec,
     pub last_reload_successful: IntGauge,
     pub generation: IntGauge,
@@ -255,6 +256,11 @@ impl Metrics {
                 r,
                 "firewall_ring_lost_total",
                 "Drop events for which the ring buffer had no room.",
+            ),
+            captures_missed: counter(
+                r,
+                "firewall_capture_missed_total",
+                "Events that a capture in progress was too slow for.",
             ),
             reloads: counters(r, "firewall_reloads_total", "Reloads, by result.", &["result"]),
             last_reload_successful: gauge(

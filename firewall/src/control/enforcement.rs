@@ -9,30 +9,43 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, Held, Plane};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
+use crate::control::capture::Captures;
 use crate::control::settings::{KernelLog, Settings};
+use crate::control::talkers::Talkers;
 use crate::kernel::{
-    self, Check, Count, DropEvent, Events, Kernel, KernelError, LogLevel, Mode, Pinning, Reason,
+    self, Check, Count, Counters, DropEvent, Events, Kernel, KernelError, LogLevel, Mode, Pinning,
+    Reason,
 };
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset;
 
 /// How often the events that came up are summed up in the log.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the ranking of sources forgets half of what it has seen.
+const FADING_INTERVAL: Duration = Duration::from_secs(10);
+/// How old the kernel's counters may be when they are told.
+const COUNTERS_AGE: Duration = Duration::from_millis(500);
 
 /// What enforces bans and packet checks beneath the proxy.
+#[derive(Default)]
 pub struct Enforcement {
     kernel: Option<Kernel>,
     /// Why the kernel does less than was asked.
     reasons: Vec<String>,
     /// Drop events that came up, by reason.
     events: BTreeMap<&'static str, u64>,
+    talkers: Talkers,
+    captures: Captures,
+    /// What the kernel had counted when it was last asked.
+    counted: RefCell<Option<(Monotonic, Rc<Counters>)>>,
 }
 
 /// Packets of one reason.
@@ -47,7 +60,7 @@ impl Enforcement {
     /// Attaches the kernel program where the settings say so. What cannot be done is a reason in
     /// [`Enforcement::reasons`], never a failure: the proxy works without.
     pub fn start(settings: &Settings, metrics: &Metrics) -> Self {
-        let mut enforcement = Self { kernel: None, reasons: Vec::new(), events: BTreeMap::new() };
+        let mut enforcement = Self::default();
         if settings.interfaces.is_empty() {
             enforcement.reasons.push("no interface is configured".into());
             return enforcement;
@@ -134,7 +147,7 @@ impl Enforcement {
     /// Packets by reason, those of reasons that never occurred among them; empty without kernel
     /// program, and when its counters cannot be read.
     pub fn counters(&self) -> Vec<Counted> {
-        let Some(counters) = self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()) else {
+        let Some(counters) = self.counted() else {
             return Vec::new();
         };
         let counted = |&reason: &Reason| Counted {
@@ -152,7 +165,74 @@ impl Enforcement {
 
     /// Drop events for which the ring buffer had no room.
     pub fn events_lost(&self) -> u64 {
-        self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()).map_or(0, |c| c.events_lost)
+        self.counted().map_or(0, |counters| counters.events_lost)
+    }
+
+    /// The kernel's counters, read at most once in [`COUNTERS_AGE`]: many scrapes cost no more than
+    /// one, and none reads the map twice.
+    fn counted(&self) -> Option<Rc<Counters>> {
+        let kernel = self.kernel.as_ref()?;
+        let now = Monotonic::coarse();
+        let mut counted = self.counted.borrow_mut();
+        if let Some((at, counters)) = &*counted
+            && now.since(*at) < COUNTERS_AGE
+        {
+            return Some(Rc::clone(counters));
+        }
+        let counters = Rc::new(kernel.counters().ok()?);
+        *counted = Some((now, Rc::clone(&counters)));
+        Some(counters)
+    }
+
+    /// The sources that most samples are of.
+    pub fn talkers(&self) -> &Talkers {
+        &self.talkers
+    }
+
+    /// The name of an interface, by its index, as it was when it was attached to.
+    pub fn interface_name(&self, index: u32) -> String {
+        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
+        let known = interfaces.iter().find(|interface| interface.index == index);
+        known.map_or_else(|| format!("interface {index}"), |interface| interface.name.clone())
+    }
+
+    /// Samples of these reasons from now on, more of them than otherwise; for as long as they are
+    /// received.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be none.
+    pub fn capture(&mut self, reasons: Vec<Reason>) -> Result<mpsc::Receiver<DropEvent>, String> {
+        if self.kernel.is_none() {
+            return Err("no kernel program is attached: nothing is dropped there".into());
+        }
+        let events = self.captures.open(reasons);
+        let events = events.ok_or("too many captures are in progress")?;
+        self.tell_captured().map_err(|error| Causes(&error).to_string())?;
+        Ok(events)
+    }
+
+    /// To be called when events of a capture are received no more.
+    pub fn capture_ended(&mut self) {
+        if let Err(error) = self.tell_captured() {
+            tracing::warn!(error = %Causes(&error), "a capture's samples go on");
+        }
+    }
+
+    fn tell_captured(&mut self) -> Result<(), KernelError> {
+        let wanted = self.captures.wanted();
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.capture(&wanted))
+    }
+
+    /// Takes note of one event that came up.
+    fn see(&mut self, reason: Reason, event: &DropEvent, metrics: &Metrics) {
+        metrics.kernel_events.with_label_values(&[reason.id()]).inc();
+        *self.events.entry(reason.id()).or_default() += 1;
+        if let Some(address) = event.address() {
+            self.talkers.see(address, reason);
+        }
+        let missed = self.captures.offer(reason, event);
+        metrics.captures_missed.inc_by(u64::try_from(missed).unwrap_or(u64::MAX));
     }
 
     /// The kernel's entry that bans an address: its own, its /64's, or the narrowest range's.
@@ -241,6 +321,8 @@ async fn follow_events(
 ) {
     let mut summary = BTreeMap::<&'static str, (u64, DropEvent)>::new();
     let mut due = Instant::now();
+    let mut fading = interval(FADING_INTERVAL);
+    fading.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             batch = events.next() => match batch {
@@ -251,8 +333,7 @@ async fn follow_events(
                     for event in batch {
                         let Ok(reason) = Reason::try_from(event.reason) else { continue };
                         tell(reason, &event);
-                        metrics.kernel_events.with_label_values(&[reason.id()]).inc();
-                        *enforcement.borrow_mut().events.entry(reason.id()).or_default() += 1;
+                        enforcement.borrow_mut().see(reason, &event, &metrics);
                         summary.entry(reason.id()).or_insert((0, event)).0 += 1;
                     }
                 }
@@ -261,6 +342,7 @@ async fn follow_events(
                     return;
                 }
             },
+            _ = fading.tick() => enforcement.borrow_mut().talkers.fade(),
             () = sleep_until(due), if !summary.is_empty() => {
                 for (reason, (samples, last)) in std::mem::take(&mut summary) {
                     let source = last.address().map(tracing::field::display);

@@ -77,7 +77,7 @@ mod tests {
             assert_eq!(names, expected, "{effective}");
         }
         for broken in ["", "CapEff:\tx\n", "CapPrm:\t0\n"] {
-            assert_eq!(super::effective(broken), None, "{broken}");
+            assert_eq!(effective(broken), None, "{broken}");
         }
     }
 }

@@ -60,7 +60,7 @@ impl Site {
         let listener = topology.api.bind(SocketAddr::new(Topology::API_V4.into(), 9000)).unwrap();
         let upstream = Upstream::on(listener, |_| json("200 OK", "[]"));
         let file_system = BpfFs::new();
-        let open = PermissionsExt::from_mode(0o711);
+        let open = std::fs::Permissions::from_mode(0o711);
         std::fs::set_permissions(file_system.path(), open).unwrap();
         let pins = file_system.path().join("firewall");
         std::fs::create_dir(&pins).unwrap();

@@ -7,6 +7,7 @@
 
 mod attach;
 pub(crate) mod net;
+mod portable;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};

@@ -65,7 +65,7 @@ fn run_tests(tests: &[String], results: &File) -> Result<i32> {
     let status = Command::new(TESTS)
         .args(tests)
         // One processor; and output of tests that pass, which is what is measured.
-        .args(["--test-threads=1", "--show-output"])
+        .args(["--exact", "--test-threads=1", "--show-output"])
         .env("FIREWALL_REQUIRE_KERNEL", "1")
         .env("PATH", "/")
         .stdout(results.try_clone()?)

@@ -24,7 +24,7 @@ fn unpinned() -> Options {
     Options { pin_dir: PathBuf::from("/proc/nowhere"), ..Options::default() }
 }
 
-fn options(case: &Case) -> Options {
+pub(super) fn options(case: &Case) -> Options {
     let mut options = unpinned();
     options.allow = case.allow.iter().copied().map(net).collect();
     for &(reason, mode) in &case.modes {
@@ -37,7 +37,7 @@ fn options(case: &Case) -> Options {
     options
 }
 
-fn net((address, length): Prefix) -> IpNet {
+pub(super) fn net((address, length): Prefix) -> IpNet {
     IpNet::new(address, length).unwrap()
 }
 
