@@ -7,32 +7,36 @@
 mod attach;
 mod capability;
 mod events;
+mod interface;
 mod log;
 mod maps;
 mod netlink;
 mod pin;
+mod watch;
 
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Reasons, Role};
+use firewall_common::{Mode as CheckMode, Policy, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
-pub use attach::{InterfaceReport, Mode};
+use attach::{Attachments, Hands};
+pub use attach::{Event, InterfaceReport, Mode};
 pub use events::Events;
-pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, SAMPLE_OCTETS};
+pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS};
+pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
 pub use pin::Pinning;
-use pin::Pins;
+use pin::{NotPinned, Pins};
+pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
 const PROGRAM: &str = "firewall";
@@ -63,8 +67,9 @@ impl BanMode {
 /// What to attach, where, and how it is to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Names of interfaces.
-    pub interfaces: Vec<String>,
+    /// Where to attach; of several that match an interface, one without wildcard decides, else the
+    /// first.
+    pub interfaces: Vec<InterfaceOptions>,
     /// A directory on a BPF file system, made if it is missing; by default [`PIN_DIR`].
     pub pin_dir: PathBuf,
     pub bans: BanMode,
@@ -113,6 +118,9 @@ pub enum KernelError {
     ForeignMap { path: PathBuf },
     #[error("{} cannot be {action}", path.display())]
     Pin { path: PathBuf, action: &'static str, source: io::Error },
+    /// Another daemon keeps what is pinned in this network namespace.
+    #[error("{} is in use by {}", path.display(), process(*pid))]
+    InUse { path: PathBuf, pid: Option<u32> },
     #[error("the network interfaces cannot be asked for")]
     Netlink { source: io::Error },
 }
@@ -121,11 +129,11 @@ impl KernelError {
     /// The error, behind the capabilities that this process lacks, if it lacks any.
     fn behind_what_is_lacking(self) -> Self {
         let needed = capability::missing();
-        if needed.is_empty() {
+        if needed.is_empty() || matches!(self, Self::InUse { .. }) {
             return self;
         }
-        let name = |needed: &capability::Capability| format!("{} (to {})", needed.name, needed.purpose);
-        let missing = needed.iter().map(name).collect::<Vec<_>>().join(", ");
+        let missing: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        let missing = missing.join(", ");
         Self::Lacking { missing, source: Box::new(self) }
     }
 
@@ -144,18 +152,22 @@ impl KernelError {
     }
 }
 
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
 /// A loaded program, its tables, and where it is attached.
 ///
 /// Dropping it detaches nothing that is pinned.
 pub struct Kernel {
     program: Ebpf,
     tables: Tables,
-    interfaces: Vec<InterfaceReport>,
+    attachments: Attachments,
+    options: Options,
     pinning: Pinning,
+    watch: Option<Watch>,
     events: Option<Events>,
     log: Option<LogStream>,
-    /// Links that could not be pinned: they end with this.
-    _links: Vec<FdLink>,
 }
 
 impl Kernel {
@@ -165,7 +177,8 @@ impl Kernel {
     ///
     /// # Errors
     ///
-    /// When program or maps cannot be loaded at all, as without capability.
+    /// When program or maps cannot be loaded at all, as without capability; and
+    /// [`KernelError::InUse`] while another daemon has the same pins.
     pub fn start(options: &Options) -> Result<Self, KernelError> {
         Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
     }
@@ -177,31 +190,57 @@ impl Kernel {
                 let directory = pins.directory().to_owned();
                 (Some(pins), Pinning::Pinned(directory))
             }
+            Err(NotPinned::InUse(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
-        let policy = policy(options, Role::default());
-        let mut tables = Tables::open(&mut program, policy, &options.allow)?;
-        for name in &options.interfaces {
-            let index = netlink::interface_index(name);
-            if let Some(index) = index.map_err(|source| KernelError::Netlink { source })? {
-                tables.admit(index, name, policy)?;
-            }
-        }
+        let default = policy(options, Role::default());
+        let mut tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
             Some(_) => Some(LogStream::open(&mut program)?),
             None => None,
         };
-        let attached = attach::attach(xdp(&mut program)?, &options.interfaces, pins.as_ref())?;
-        let (interfaces, links) = attached;
-        let events = Some(events);
-        Ok(Self { program, tables, interfaces, pinning, events, log, _links: links })
+        // Made before the interfaces are listed, so that no change falls between the two.
+        let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
+        let mut hands = Hands {
+            program: xdp(&mut program)?,
+            tables: &mut tables,
+            policy: &|role| policy(options, role),
+        };
+        let attachments = Attachments::start(&options.interfaces, pins, &mut hands)?;
+        let (events, watch) = (Some(events), Some(watch));
+        let options = options.clone();
+        Ok(Self { program, tables, attachments, options, pinning, watch, events, log })
+    }
+
+    /// Brings what is attached up to date with the interfaces that there are now in the network
+    /// namespace that this was started in; the calling thread must be in it. Gives what happened.
+    ///
+    /// The kernel waits for readers when it attaches: about 20 ms, some drivers seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the interfaces cannot be listed, or a table or pin not be written. What was attached
+    /// stays.
+    pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
+        let options = &self.options;
+        let mut hands = Hands {
+            program: xdp(&mut self.program)?,
+            tables: &mut self.tables,
+            policy: &|role| policy(options, role),
+        };
+        self.attachments.reconcile(&mut hands)
+    }
+
+    /// What tells when to [`reconcile`](Self::reconcile); none the second time.
+    pub fn watch(&mut self) -> Option<Watch> {
+        self.watch.take()
     }
 
     /// Every interface that was asked for, and those adopted that were not.
     pub fn interfaces(&self) -> &[InterfaceReport] {
-        &self.interfaces
+        self.attachments.reports()
     }
 
     pub fn pinning(&self) -> &Pinning {
@@ -304,7 +343,11 @@ pub struct Probe {
 }
 
 /// Takes down everything that is pinned for this network namespace, and gives the names of the
-/// interfaces. Nothing else ever detaches the program.
+/// interfaces. Nothing else detaches the program from an interface of this namespace.
+///
+/// # Errors
+///
+/// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
 }

@@ -92,6 +92,8 @@ pub struct Metrics {
     pub offences_unheard: IntCounterVec,
     pub keeper_errors: IntCounterVec,
     pub kernel_attach_mode: IntGaugeVec,
+    pub interface_events: IntCounterVec,
+    pub required_unattached: IntGauge,
     pub kernel_packets: IntCounterVec,
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
@@ -233,6 +235,18 @@ impl Metrics {
                 "firewall_xdp_attach_mode",
                 "1 for the mode in which the program is attached.",
                 &["interface", "mode"],
+            ),
+            interface_events: counters(
+                r,
+                "firewall_interface_events_total",
+                "What happened to interfaces; missed: the kernel had more to tell than there was \
+                 room for, and all were listed anew.",
+                &["event"],
+            ),
+            required_unattached: gauge(
+                r,
+                "firewall_required_interfaces_unattached",
+                "Required interfaces that nothing is attached to.",
             ),
             kernel_packets: counters(
                 r,

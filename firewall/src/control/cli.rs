@@ -32,6 +32,8 @@ enum Command {
     /// Say whether configuration and document can be enforced; exit 0 if so, 1 if not, 2 if it
     /// could not be found out
     Check(CheckOptions),
+    /// Say whether the running firewall serves and each of its loops turns; exit 0 if so, else 2
+    Health(#[command(flatten)] Connection),
     /// Show what the running firewall does
     Status(#[command(flatten)] Connection),
     /// Read configuration and document anew; the old ones serve on if the new ones are not sound
@@ -152,7 +154,8 @@ pub struct RunOptions {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     listen: Option<SocketAddr>,
-    /// Attach the XDP program to this interface; may be given several times
+    /// Attach the XDP program to this interface, or to those of a pattern ("eth*"), and to no other;
+    /// may be given several times
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
     /// Where bans are kept over a restart
@@ -194,6 +197,7 @@ impl RunOptions {
         }
         if !self.interface.is_empty() {
             file.kernel.interfaces.clone_from(&self.interface);
+            file.kernel.interface.clear();
         }
         if self.state_dir.is_some() {
             file.state.dir.clone_from(&self.state_dir);
@@ -241,6 +245,10 @@ impl Cli {
         match self.command {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
+            Command::Health(connection) => {
+                let health = connection.call(&Method::GET, "/v1/health", None)?;
+                connection.print(&health, |_| "every loop turns".to_owned())
+            }
             Command::Status(connection) => {
                 let status = connection.call(&Method::GET, "/v1/status", None)?;
                 connection.print(&status, socket::status_text)

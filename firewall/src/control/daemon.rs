@@ -19,7 +19,7 @@ use crate::control::enforcement::Enforcement;
 use crate::control::notify::{self, Notifier, State};
 use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::settings::Settings;
-use crate::control::watchdog::{self, Pulses};
+use crate::control::watchdog::{Pulses, Watchdog};
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
 use crate::kernel;
@@ -43,6 +43,7 @@ pub struct Control {
     pub rulesets: Arc<ArcSwap<Ruleset>>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
+    pub watchdog: Rc<Watchdog>,
     notifier: Rc<Notifier>,
     reloads: mpsc::Sender<oneshot::Sender<Result<u64, String>>>,
 }
@@ -130,7 +131,7 @@ async fn serve(
     let (log, log_thread) = log.context("opening the access log")?.unzip();
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
-    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)));
+    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)?));
     let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
     let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
     let (stop, stopping) = watch::channel(false);
@@ -164,6 +165,7 @@ async fn serve(
     if let Some(listener) = &metrics_listener {
         metrics_listening = Some(listener.local_addr()?);
     }
+    let watchdog = Rc::new(Watchdog::new(pulses, handle.clone()));
     let control = Rc::new(Control {
         listening,
         metrics_listening,
@@ -172,6 +174,7 @@ async fn serve(
         rulesets,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
+        watchdog: Rc::clone(&watchdog),
         notifier: Rc::clone(&notifier),
         reloads,
         settings,
@@ -194,8 +197,7 @@ async fn serve(
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 
     if let Some(interval) = notify::watchdog_interval() {
-        let (notifier, keeper) = (Rc::clone(&notifier), control.keeper.clone());
-        tasks.spawn_local(watchdog::run(notifier, interval, pulses, keeper));
+        tasks.spawn_local(watchdog.run(Rc::clone(&notifier), interval));
     }
 
     let mode = enforcement.borrow().mode();

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, Held, Plane};
@@ -21,8 +21,8 @@ use crate::control::capture::Captures;
 use crate::control::settings::{KernelLog, Settings};
 use crate::control::talkers::Talkers;
 use crate::kernel::{
-    self, Check, Count, Counters, DropEvent, Events, Kernel, KernelError, LogLevel, Mode, Pinning,
-    Reason,
+    self, Check, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel, KernelError,
+    LogLevel, Mode, Pinning, Reason, Role, Watch,
 };
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset;
@@ -33,6 +33,10 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
 const FADING_INTERVAL: Duration = Duration::from_secs(10);
 /// How old the kernel's counters may be when they are told.
 const COUNTERS_AGE: Duration = Duration::from_millis(500);
+/// Interfaces are listed at most this often; what changes meanwhile is seen together.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+/// Not every change is told of: another's program that is taken off, for one.
+const RELIST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What enforces bans and packet checks beneath the proxy.
 #[derive(Default)]
@@ -46,6 +50,7 @@ pub struct Enforcement {
     captures: Captures,
     /// What the kernel had counted when it was last asked.
     counted: RefCell<Option<(Monotonic, Rc<Counters>)>>,
+    link_messages: u64,
 }
 
 /// Packets of one reason.
@@ -58,15 +63,24 @@ pub struct Counted {
 
 impl Enforcement {
     /// Attaches the kernel program where the settings say so. What cannot be done is a reason in
-    /// [`Enforcement::reasons`], never a failure: the proxy works without.
-    pub fn start(settings: &Settings, metrics: &Metrics) -> Self {
+    /// [`Enforcement::reasons`], and no failure: the proxy works without.
+    ///
+    /// # Errors
+    ///
+    /// When another daemon has the same pins, and when a required interface is not attached to.
+    pub fn start(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Self> {
         let mut enforcement = Self::default();
         if settings.interfaces.is_empty() {
             enforcement.reasons.push("no interface is configured".into());
-            return enforcement;
+            return Ok(enforcement);
         }
+        let is_required = settings.interfaces.iter().any(|interface| interface.is_required);
         match Kernel::start(&options(settings)) {
-            Ok(kernel) => enforcement.report(kernel, metrics),
+            Ok(kernel) => enforcement.report(kernel, metrics)?,
+            Err(error @ KernelError::InUse { .. }) => return Err(error.into()),
+            Err(error) if is_required => {
+                return Err(anyhow::Error::from(error).context("a required interface"));
+            }
             Err(error) => {
                 let reason = Causes(&error).to_string();
                 tracing::warn!(
@@ -76,34 +90,78 @@ impl Enforcement {
                 enforcement.reasons.push(reason);
             }
         }
-        enforcement
+        Ok(enforcement)
     }
 
-    fn report(&mut self, kernel: Kernel, metrics: &Metrics) {
+    fn report(&mut self, kernel: Kernel, metrics: &Metrics) -> anyhow::Result<()> {
         for interface in kernel.interfaces() {
-            let mode = mode_name(interface.mode);
-            let name = interface.name.as_str();
-            for known in ["native", "generic", "none"] {
-                let gauge = metrics.kernel_attach_mode.with_label_values(&[name, known]);
-                gauge.set(i64::from(known == mode));
-            }
-            if let Some(reason) = &interface.reason {
-                tracing::warn!(interface = name, mode, reason, "not attached natively");
-                self.reasons.push(format!("{name}: {reason}"));
-            } else {
-                tracing::info!(interface = name, mode, adopted = interface.adopted, "attached");
-            }
+            tell_of_interface(interface);
         }
         if let Pinning::Unpinned { reason } = kernel.pinning() {
             tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
             self.reasons.push(format!("bans are lost on exit: {reason}"));
         }
         self.kernel = Some(kernel);
+        self.measure(metrics);
+        if let Some(missing) = self.interface_reports().iter().find(|report| is_missing(report)) {
+            let reason = missing.reason.as_deref().unwrap_or_default();
+            anyhow::bail!("the required interface {}: {reason}", missing.name);
+        }
+        Ok(())
+    }
+
+    /// Brings the gauges of interfaces up to date.
+    fn measure(&self, metrics: &Metrics) {
+        let reports = self.interface_reports();
+        metrics.kernel_attach_mode.reset();
+        for report in reports {
+            for known in [Mode::Native, Mode::Generic, Mode::None] {
+                let labels = [report.name.as_str(), mode_name(known)];
+                let gauge = metrics.kernel_attach_mode.with_label_values(&labels);
+                gauge.set(i64::from(known == report.mode));
+            }
+        }
+        let missing = reports.iter().filter(|report| is_missing(report)).count();
+        metrics.required_unattached.set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    /// Attaches to what has appeared, and lets go of what is gone.
+    fn reconcile(&mut self, metrics: &Metrics) {
+        let Some(kernel) = &mut self.kernel else { return };
+        match kernel.reconcile() {
+            Ok(happened) => {
+                for (event, report) in happened {
+                    metrics.interface_events.with_label_values(&[event.name()]).inc();
+                    match event {
+                        Event::Attached | Event::Unattached => tell_of_interface(&report),
+                        Event::Renamed => tracing::info!(
+                            interface = report.name,
+                            index = report.index,
+                            "an interface has another name"
+                        ),
+                        Event::Gone => tracing::warn!(
+                            interface = report.name,
+                            index = report.index,
+                            "an interface is gone"
+                        ),
+                    }
+                }
+                self.measure(metrics);
+            }
+            Err(error) => {
+                let reason = Causes(&error).to_string();
+                tracing::error!(reason, "interfaces that appear are not attached to");
+            }
+        }
+    }
+
+    fn interface_reports(&self) -> &[InterfaceReport] {
+        self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default()
     }
 
     /// `xdp-native` if at least one interface is, else `xdp-generic`, else `l7-only`.
     pub fn mode(&self) -> &'static str {
-        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
+        let interfaces = self.interface_reports();
         let any = |mode| interfaces.iter().any(|interface| interface.mode == mode);
         if any(Mode::Native) {
             "xdp-native"
@@ -114,21 +172,39 @@ impl Enforcement {
         }
     }
 
-    pub fn reasons(&self) -> &[String] {
-        &self.reasons
+    /// Why the kernel does less than was asked, and what else an operator must know.
+    pub fn reasons(&self) -> Vec<String> {
+        let of_interface = |report: &InterfaceReport| {
+            report.reason.as_ref().map(|reason| format!("{}: {reason}", report.name))
+        };
+        let interfaces = self.interface_reports().iter().filter_map(of_interface);
+        interfaces.chain(self.reasons.iter().cloned()).collect()
+    }
+
+    /// Whether a required interface is not attached to.
+    pub fn is_degraded(&self) -> bool {
+        self.interface_reports().iter().any(is_missing)
+    }
+
+    /// The kernel's messages about interfaces since the start.
+    pub fn link_messages(&self) -> u64 {
+        self.link_messages
     }
 
     pub fn interfaces(&self) -> Vec<Value> {
-        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
-        let report = |interface: &kernel::InterfaceReport| {
+        let report = |interface: &InterfaceReport| {
             json!({
                 "name": interface.name,
+                "index": interface.index,
                 "mode": mode_name(interface.mode),
                 "reason": interface.reason,
                 "adopted": interface.adopted,
+                "role": role_name(interface.role),
+                "required": interface.is_required,
+                "on": interface.on,
             })
         };
-        interfaces.iter().map(report).collect()
+        self.interface_reports().iter().map(report).collect()
     }
 
     /// Where link and maps outlive the process, or why they do not.
@@ -254,12 +330,15 @@ impl Enforcement {
         this.borrow().kernel.is_some().then(|| KernelPlane(Rc::clone(this)))
     }
 
-    /// Follows what the kernel program says: its events, and its own messages.
+    /// Follows what the kernel says: of drops, of interfaces, and the program's own messages.
     pub fn follow(this: &Rc<RefCell<Self>>, metrics: &Arc<Metrics>, tasks: &mut JoinSet<()>) {
         let mut enforcement = this.borrow_mut();
         let Some(kernel) = &mut enforcement.kernel else { return };
         if let Some(events) = kernel.events() {
             tasks.spawn_local(follow_events(Rc::clone(this), events, Arc::clone(metrics)));
+        }
+        if let Some(watch) = kernel.watch() {
+            tasks.spawn_local(follow_interfaces(Rc::clone(this), watch, Arc::clone(metrics)));
         }
         if let Some(messages) = kernel.log_stream() {
             tasks.spawn_local(async move {
@@ -310,6 +389,58 @@ fn mode_name(mode: Mode) -> &'static str {
         Mode::Native => "native",
         Mode::Generic => "generic",
         Mode::None => "none",
+    }
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Internet => "internet",
+        Role::Lan => "lan",
+    }
+}
+
+fn is_missing(report: &InterfaceReport) -> bool {
+    report.is_required && report.mode == Mode::None
+}
+
+fn tell_of_interface(report: &InterfaceReport) {
+    let (interface, mode, role) = (&report.name, mode_name(report.mode), role_name(report.role));
+    match &report.reason {
+        Some(reason) if report.mode == Mode::None => {
+            tracing::warn!(interface, role, reason, "not attached");
+        }
+        Some(reason) => tracing::warn!(interface, mode, role, reason, "attached"),
+        None => tracing::info!(interface, mode, role, adopted = report.adopted, "attached"),
+    }
+}
+
+/// Keeps what is attached up to date with the interfaces that there are.
+async fn follow_interfaces(
+    enforcement: Rc<RefCell<Enforcement>>,
+    mut watch: Watch,
+    metrics: Arc<Metrics>,
+) {
+    let mut relist = interval(RELIST_INTERVAL);
+    relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            heard = watch.changed() => match heard {
+                Ok(heard) => {
+                    enforcement.borrow_mut().link_messages += heard.messages;
+                    if heard.has_lost {
+                        metrics.interface_events.with_label_values(&["missed"]).inc();
+                    }
+                }
+                Err(error) => {
+                    // Interfaces that appear are found with the next listing.
+                    tracing::error!(%error, "the kernel's messages about interfaces cannot be read");
+                    sleep(RELIST_INTERVAL).await;
+                }
+            },
+            _ = relist.tick() => {}
+        }
+        enforcement.borrow_mut().reconcile(&metrics);
+        sleep(SETTLE_TIME).await;
     }
 }
 

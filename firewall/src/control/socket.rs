@@ -121,14 +121,19 @@ pub fn status_text(status: &Value) -> String {
         format!("pins        {}", text(member(status, "pins"))),
         format!("state       {}", text(member(status, "state"))),
     ];
+    if member(status, "degraded") == true {
+        lines.push("degraded    a required interface is not attached to".into());
+    }
     for reason in member(status, "reasons").as_array().into_iter().flatten() {
         lines.push(format!("            {}", text(reason)));
     }
     for interface in member(status, "interfaces").as_array().into_iter().flatten() {
         let mode = text(member(interface, "mode"));
         let reason = member(interface, "reason").as_str().map(|reason| format!(" ({reason})"));
-        let name = text(member(interface, "name"));
-        lines.push(format!("interface   {name}: {mode}{}", reason.unwrap_or_default()));
+        let (name, role) = (text(member(interface, "name")), text(member(interface, "role")));
+        let required = if member(interface, "required") == true { ", required" } else { "" };
+        let reason = reason.unwrap_or_default();
+        lines.push(format!("interface   {name}: {mode}, {role}{required}{reason}"));
     }
     for (reason, counted) in member(status, "packets").as_object().into_iter().flatten() {
         if member(counted, "packets").as_u64().is_some_and(|packets| packets > 0) {

@@ -24,8 +24,10 @@ pub fn status(control: &Control) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "mode": enforcement.mode(),
+        "degraded": enforcement.is_degraded(),
         "reasons": enforcement.reasons(),
         "interfaces": enforcement.interfaces(),
+        "link_messages": enforcement.link_messages(),
         "pins": enforcement.pins(),
         "pinned": enforcement.is_pinned(),
         "packets": packets(control),

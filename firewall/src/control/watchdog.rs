@@ -58,39 +58,60 @@ impl Pulses {
     }
 }
 
-/// Tells the manager that all is well for as long as it is, four times in each `interval`. A loop may
-/// be silent for half of it.
-pub async fn run(notifier: Rc<Notifier>, interval: Duration, pulses: Pulses, keeper: KeeperHandle) {
-    let patience = interval / 2;
-    let mut ticks = tokio::time::interval(interval / 4);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut was_stuck = false;
-    loop {
-        ticks.tick().await;
+/// What looks after all loops.
+#[derive(Debug)]
+pub struct Watchdog {
+    pulses: Pulses,
+    keeper: KeeperHandle,
+}
+
+impl Watchdog {
+    pub fn new(pulses: Pulses, keeper: KeeperHandle) -> Self {
+        Self { pulses, keeper }
+    }
+
+    /// Which loop is stuck, if one has been silent for longer than `patience`.
+    pub async fn stuck(&self, patience: Duration) -> Option<String> {
         // Where bans are switched off there is no keeper to ask.
-        let answer = timeout(patience, keeper.list(None, 1)).await;
+        let answer = timeout(patience, self.keeper.list(None, 1)).await;
         let keeper_answers = matches!(answer, Ok(Ok(_) | Err(KeeperError::Off)));
-        let stuck = match pulses.stuck(Monotonic::coarse(), patience) {
+        match self.pulses.stuck(Monotonic::coarse(), patience) {
             Some((name, silent)) => Some(format!("{name} is stuck for {} ms", silent.as_millis())),
             None if !keeper_answers => Some("the ban keeper is stuck".to_owned()),
             None => None,
-        };
-        match &stuck {
-            Some(reason) => {
-                if !was_stuck {
-                    tracing::error!(reason, "the watchdog is told nothing");
-                }
-                notifier.tell(&State::Status(reason));
-            }
-            None => notifier.tell(&State::Alive),
         }
-        was_stuck = stuck.is_some();
+    }
+
+    /// Tells the manager that all is well for as long as it is, four times in each `interval`. A loop
+    /// may be silent for half of it.
+    pub async fn run(self: Rc<Self>, notifier: Rc<Notifier>, interval: Duration) {
+        let mut ticks = tokio::time::interval(interval / 4);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_stuck = false;
+        loop {
+            ticks.tick().await;
+            let stuck = self.stuck(interval / 2).await;
+            match &stuck {
+                Some(reason) => {
+                    if !was_stuck {
+                        tracing::error!(reason, "the watchdog is told nothing");
+                    }
+                    notifier.tell(&State::Status(reason));
+                }
+                None => notifier.tell(&State::Alive),
+            }
+            was_stuck = stuck.is_some();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use ipnet::IpNet;
+
     use super::*;
+    use crate::ban::keeper::{BanMode, Held, Keeper, KeeperSettings, Plane};
+    use crate::clock::Moment;
 
     #[test]
     fn a_silent_loop_is_found() {
@@ -107,5 +128,56 @@ mod tests {
         assert_eq!(pulses.stuck(later(1500), second).unwrap().0, "second");
         drop(second_pulse);
         assert_eq!(pulses.stuck(later(1500), second), None);
+    }
+
+    /// A plane that is never asked.
+    struct NoPlane;
+
+    impl Plane for NoPlane {
+        type Error = std::io::Error;
+
+        fn ban(&mut self, _: IpNet, _: Monotonic) -> std::io::Result<()> {
+            Ok(())
+        }
+
+        fn unban(&mut self, _: IpNet) -> std::io::Result<bool> {
+            Ok(false)
+        }
+
+        fn drops(&self, _: IpNet) -> std::io::Result<Option<u64>> {
+            Ok(None)
+        }
+
+        fn held(&self) -> std::io::Result<Vec<Held>> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_keeper_that_does_not_answer_is_stuck() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for (mode, is_run, expected) in [
+            (BanMode::Enforce, false, Some("the ban keeper is stuck")),
+            (BanMode::Enforce, true, None),
+            (BanMode::Off, false, None),
+        ] {
+            let settings = KeeperSettings { mode, ..KeeperSettings::default() };
+            let (keeper, handle) = Keeper::new(settings, None, None::<NoPlane>, Moment::now());
+            let watchdog = Watchdog::new(Pulses::default(), handle);
+            let found = runtime.block_on(async {
+                let keeping = async {
+                    if is_run {
+                        keeper.run(std::future::pending()).await;
+                    }
+                    std::future::pending::<()>().await;
+                };
+                let patience = Duration::from_millis(if is_run { 20_000 } else { 20 });
+                tokio::select! {
+                    () = keeping => None,
+                    found = watchdog.stuck(patience) => found,
+                }
+            });
+            assert_eq!(found.as_deref(), expected, "{mode:?} {is_run}");
+        }
     }
 }

@@ -1,16 +1,23 @@
 //! Which privileges of this process the kernel program needs and does not have.
 
+use std::fmt;
 use std::fs;
 
 /// A capability of capabilities(7), by the bit that `/proc` shows it as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Capability {
     bit: u32,
-    pub(super) name: &'static str,
+    name: &'static str,
     /// What cannot be done without.
-    pub(super) purpose: &'static str,
+    purpose: &'static str,
     /// Whether `CAP_SYS_ADMIN`, out of which it was made, stands for it too.
     is_of_sys_admin: bool,
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (to {})", self.name, self.purpose)
+    }
 }
 
 const SYS_ADMIN: u32 = 21;

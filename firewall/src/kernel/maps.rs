@@ -220,6 +220,11 @@ impl Tables {
         Ok(())
     }
 
+    /// Takes back what was told of an interface that is gone.
+    pub(super) fn dismiss(&mut self, interface: u32) -> Result<(), KernelError> {
+        self.policies.dismiss(interface)
+    }
+
     pub(super) fn counters(&self) -> Result<Counters, KernelError> {
         Counters::read(&self.counters, self.policies.slots())
     }

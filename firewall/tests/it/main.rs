@@ -14,8 +14,12 @@ mod answers;
 mod contract;
 /// Security requirements: challenges, offences, order.
 mod credentials;
+/// Units and manifests: what they start exists, and their hardening holds.
+mod deploy;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
+/// Interfaces that appear, are renamed, flap and vanish; modes; a second instance.
+mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
 /// Offences become bans, bans hold, survive, and are lifted.

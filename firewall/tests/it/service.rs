@@ -169,6 +169,8 @@ fn the_watchdog_notices_each_loop_that_is_stuck() {
         // The main loop is the one that would say so.
         if name != "firewall" {
             manager.expect(&format!("STATUS={name} is stuck"), &["WATCHDOG=1"]);
+            // Not as long as a probe waits.
+            assert_eq!(gateway.cli(&["health"]), (Some(0), "every loop turns\n".to_owned()));
         } else {
             while manager.message(INTERVAL / 3).is_some() {}
         }

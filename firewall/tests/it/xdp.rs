@@ -6,6 +6,7 @@
 )]
 
 mod attach;
+mod ladder;
 pub(crate) mod net;
 mod portable;
 mod verdict;

@@ -158,6 +158,15 @@ impl Gateway {
         (output.status.code(), text + &String::from_utf8(output.stderr).unwrap())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many files, sockets and the like it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// The names of its threads that begin with `prefix`.
     pub(crate) fn threads(&self, prefix: &str) -> Vec<String> {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
