@@ -176,11 +176,6 @@ impl Gateway {
         tasks.map(name).filter(|name| name.starts_with(prefix)).collect()
     }
 
-    /// The number of the process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
