@@ -13,7 +13,7 @@ use crate::kit::Scratch;
 const PROGRAM: &str = "/usr/bin/firewall";
 /// The most that `systemd-analyze security` may find exposed, of 10.
 const EXPOSURE_MAX: f64 = 2.0;
-const UNITS: [&str; 3] = ["firewall.service", "firewall-loader.service", "firewall-proxy.service"];
+const UNITS: [&str; 1] = ["firewall.service"];
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
@@ -54,21 +54,19 @@ fn units_start_what_there_is() {
 
 #[test]
 fn units_hold_what_they_need_and_no_more() {
-    for (name, capabilities, user) in [
-        ("firewall.service", "CAP_BPF CAP_NET_ADMIN CAP_PERFMON CAP_NET_BIND_SERVICE", "firewall"),
-        ("firewall-loader.service", "CAP_BPF CAP_NET_ADMIN CAP_PERFMON", "firewall-loader"),
-        ("firewall-proxy.service", "", "firewall"),
+    let capabilities = "CAP_BPF CAP_NET_ADMIN CAP_PERFMON CAP_NET_BIND_SERVICE";
+    let unit = read("systemd/firewall.service");
+    for (key, expected) in [
+        ("AmbientCapabilities", capabilities),
+        ("CapabilityBoundingSet", capabilities),
+        ("User", "firewall"),
+        ("Group", "firewall"),
+        ("NoNewPrivileges", "yes"),
     ] {
-        let unit = read(&format!("systemd/{name}"));
-        for key in ["AmbientCapabilities", "CapabilityBoundingSet"] {
-            assert_eq!(values(&unit, key), [capabilities], "{name}");
-        }
-        assert_eq!((values(&unit, "User"), values(&unit, "Group")), (vec![user], vec!["firewall"]));
-        assert_eq!(values(&unit, "NoNewPrivileges"), ["yes"], "{name}");
-        let users = read("systemd/sysusers.d/firewall.conf");
-        let is_made = |line: &str| line.split_whitespace().take(2).eq(["u", user]);
-        assert!(users.lines().any(is_made), "{user}");
+        assert_eq!(values(&unit, key), [expected]);
     }
+    let users = read("systemd/sysusers.d/firewall.conf");
+    assert!(users.lines().any(|line| line.split_whitespace().take(2).eq(["u", "firewall"])));
 }
 
 /// Runs systemd-analyze; none, said aloud, where there is none.
