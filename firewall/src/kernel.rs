@@ -118,6 +118,13 @@ pub enum KernelError {
     ForeignMap { path: PathBuf },
     #[error("{} cannot be {action}", path.display())]
     Pin { path: PathBuf, action: &'static str, source: io::Error },
+    /// What is pinned was pinned by a version that this one knows nothing of. It stays in force.
+    #[error(
+        "a newer firewall's tables (layout {layout}) are in {}: run that version, or remove them with \
+         `firewall detach`",
+        path.display()
+    )]
+    NewerLayout { path: PathBuf, layout: u32 },
     /// Another daemon keeps what is pinned in this network namespace.
     #[error("{} is in use by {}", path.display(), process(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
@@ -129,7 +136,9 @@ impl KernelError {
     /// The error, behind the capabilities that this process lacks, if it lacks any.
     fn behind_what_is_lacking(self) -> Self {
         let needed = capability::missing();
-        if needed.is_empty() || matches!(self, Self::InUse { .. }) {
+        let is_anothers =
+            matches!(self, Self::InUse { .. } | Self::NewerLayout { .. } | Self::ForeignMap { .. });
+        if needed.is_empty() || is_anothers {
             return self;
         }
         let missing: Vec<String> = needed.iter().map(ToString::to_string).collect();
@@ -171,31 +180,60 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the program, adopts what an earlier daemon left pinned, and attaches to the interfaces.
+    /// Loads the program and attaches it to the interfaces.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) and [`attach`](Self::attach).
+    pub fn start(options: &Options) -> Result<Self, KernelError> {
+        let mut kernel = Self::load(options)?;
+        kernel.attach()?;
+        Ok(kernel)
+    }
+
+    /// Loads the program and adopts the tables that an earlier daemon left pinned. Nothing is attached
+    /// yet: what is written into the tables now is in force from the first packet on, also where the
+    /// tables are new ones because the earlier daemon's had another layout.
+    ///
+    /// # Errors
+    ///
+    /// When program or maps cannot be loaded at all, as without capability;
+    /// [`KernelError::InUse`] while another daemon has the same pins, and
+    /// [`KernelError::NewerLayout`] where a newer version's are.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
+    }
+
+    /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
     ///
     /// That an interface cannot be attached to is no error but in its report.
     ///
     /// # Errors
     ///
-    /// When program or maps cannot be loaded at all, as without capability; and
-    /// [`KernelError::InUse`] while another daemon has the same pins.
-    pub fn start(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
+    /// When the interfaces cannot be listed, or a table or pin not be written.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        let options = &self.options;
+        let mut hands = Hands {
+            program: xdp(&mut self.program)?,
+            tables: &mut self.tables,
+            policy: &|role| policy(options, role),
+        };
+        self.attachments.start(&mut hands).map_err(KernelError::behind_what_is_lacking)
     }
 
-    /// The same, with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
+    /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
     fn with_ring(options: &Options, ring_octets: u32) -> Result<Self, KernelError> {
         let (pins, pinning) = match Pins::open(&options.pin_dir) {
             Ok(pins) => {
                 let directory = pins.directory().to_owned();
                 (Some(pins), Pinning::Pinned(directory))
             }
-            Err(NotPinned::InUse(error)) => return Err(error),
+            Err(NotPinned::InUse(error) | NotPinned::Newer(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
         let default = policy(options, Role::default());
-        let mut tables = Tables::open(&mut program, default, &options.allow)?;
+        let tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
             Some(_) => Some(LogStream::open(&mut program)?),
@@ -203,12 +241,7 @@ impl Kernel {
         };
         // Made before the interfaces are listed, so that no change falls between the two.
         let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
-        let mut hands = Hands {
-            program: xdp(&mut program)?,
-            tables: &mut tables,
-            policy: &|role| policy(options, role),
-        };
-        let attachments = Attachments::start(&options.interfaces, pins, &mut hands)?;
+        let attachments = Attachments::new(&options.interfaces, pins)?;
         let (events, watch) = (Some(events), Some(watch));
         let options = options.clone();
         Ok(Self { program, tables, attachments, options, pinning, watch, events, log })

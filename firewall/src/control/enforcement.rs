@@ -62,21 +62,28 @@ pub struct Counted {
 }
 
 impl Enforcement {
-    /// Attaches the kernel program where the settings say so. What cannot be done is a reason in
+    /// Loads the kernel program where the settings say so; it is not attached yet. What cannot be done
+    /// is a reason in
     /// [`Enforcement::reasons`], and no failure: the proxy works without.
     ///
     /// # Errors
     ///
-    /// When another daemon has the same pins, and when a required interface is not attached to.
-    pub fn start(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Self> {
+    /// When another daemon has the same pins, and when there is no program for a required interface.
+    pub fn load(settings: &Settings) -> anyhow::Result<Self> {
         let mut enforcement = Self::default();
         if settings.interfaces.is_empty() {
             enforcement.reasons.push("no interface is configured".into());
             return Ok(enforcement);
         }
         let is_required = settings.interfaces.iter().any(|interface| interface.is_required);
-        match Kernel::start(&options(settings)) {
-            Ok(kernel) => enforcement.report(kernel, metrics)?,
+        match Kernel::load(&options(settings)) {
+            Ok(kernel) => {
+                if let Pinning::Unpinned { reason } = kernel.pinning() {
+                    tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
+                    enforcement.reasons.push(format!("bans are lost on exit: {reason}"));
+                }
+                enforcement.kernel = Some(kernel);
+            }
             Err(error @ KernelError::InUse { .. }) => return Err(error.into()),
             Err(error) if is_required => {
                 return Err(anyhow::Error::from(error).context("a required interface"));
@@ -93,15 +100,22 @@ impl Enforcement {
         Ok(enforcement)
     }
 
-    fn report(&mut self, kernel: Kernel, metrics: &Metrics) -> anyhow::Result<()> {
+    /// Attaches the program, whose tables hold what is banned by now. What cannot be done is a reason
+    /// in [`Enforcement::reasons`], as before.
+    ///
+    /// # Errors
+    ///
+    /// When a required interface is not attached to.
+    pub fn attach(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        if let Err(error) = kernel.attach() {
+            let reason = Causes(&error).to_string();
+            tracing::warn!(reason, "not attached as configured");
+            self.reasons.push(reason);
+        }
         for interface in kernel.interfaces() {
             tell_of_interface(interface);
         }
-        if let Pinning::Unpinned { reason } = kernel.pinning() {
-            tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
-            self.reasons.push(format!("bans are lost on exit: {reason}"));
-        }
-        self.kernel = Some(kernel);
         self.measure(metrics);
         if let Some(missing) = self.interface_reports().iter().find(|report| is_missing(report)) {
             let reason = missing.reason.as_deref().unwrap_or_default();

@@ -46,6 +46,9 @@ pub(super) enum NotPinned {
     /// Not a reason to go on without.
     #[error(transparent)]
     InUse(KernelError),
+    /// Nor is this: what a newer version enforces is not to be replaced by what knows less.
+    #[error(transparent)]
+    Newer(KernelError),
 }
 
 /// The directory of this network namespace.
@@ -77,6 +80,9 @@ impl Pins {
         }
         let directory = namespace_directory(pin_dir).map_err(NotPinned::Namespace)?;
         let maps = maps_directory(&directory);
+        if let Some(layout) = newest_layout(&directory).filter(|layout| *layout > LAYOUT) {
+            return Err(NotPinned::Newer(KernelError::NewerLayout { path: directory, layout }));
+        }
         fs::create_dir_all(&maps)
             .map_err(|error| NotPinned::Directory { path: maps.clone(), error })?;
         let lock = lock(&directory).map_err(NotPinned::InUse)?;
@@ -201,6 +207,13 @@ fn holder_in(locks: &str, inode: u64) -> Option<u32> {
 
 fn maps_directory(directory: &Path) -> PathBuf {
     directory.join(format!("v{LAYOUT}"))
+}
+
+/// The newest layout of which there are maps.
+fn newest_layout(directory: &Path) -> Option<u32> {
+    let entries = fs::read_dir(directory).ok()?;
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.filter_map(|name| name.to_str()?.strip_prefix('v')?.parse().ok()).max()
 }
 
 fn link_name(index: u32, interface: &str) -> String {

@@ -7,6 +7,7 @@
 
 mod attach;
 mod ladder;
+mod layout;
 pub(crate) mod net;
 mod portable;
 mod verdict;
