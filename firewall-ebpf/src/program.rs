@@ -27,7 +27,7 @@ use firewall_common::{
     maps, policy_index,
 };
 use firewall_ebpf::packet::Packet;
-use firewall_ebpf::source::{Family, Source};
+use firewall_ebpf::source::{ETHERNET_LENGTH, Family, Source};
 use firewall_ebpf::verdict::{Exact, Tables, verdict};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
@@ -199,7 +199,9 @@ extern "C" fn send(context: *mut xdp_md, objection: *const Objection, due: u32) 
         (*event).observed = (due & 1) as u16;
         let sampled = (objection.length as usize).min(SAMPLE_OCTETS);
         (*event).sampled = 0;
-        if sampled > 0 {
+        // Verifiers before Linux 6.8 learn a lower bound from an order alone, and nothing from "not 0";
+        // no frame is shorter than its Ethernet header.
+        if sampled >= ETHERNET_LENGTH {
             let target = (&raw mut (*event).frame).cast();
             if bpf_xdp_load_bytes(context, 0, target, sampled as u32) == 0 {
                 (*event).sampled = sampled as u32;

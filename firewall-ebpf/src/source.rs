@@ -9,7 +9,8 @@ pub const VLAN_TAGS_MAX: usize = 2;
 /// IPv6 extension headers that are looked behind.
 pub const EXTENSION_HEADERS_MAX: usize = 6;
 
-const ETHERNET_LENGTH: usize = 14;
+/// Octets of an Ethernet header without tags.
+pub const ETHERNET_LENGTH: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
