@@ -101,7 +101,11 @@ impl Programs {
     fn build() -> Result<Self> {
         let mut programs = project::build_tests("it")?;
         let mut take = |name| programs.remove(name).with_context(|| format!("no program {name}"));
-        Ok(Self { xtask: std::env::current_exe()?, tests: take("it")?, firewall: take("firewall")? })
+        Ok(Self {
+            xtask: std::env::current_exe()?,
+            tests: take("it")?,
+            firewall: take("firewall")?,
+        })
     }
 
     /// Everything that the machine has in memory.
@@ -137,11 +141,8 @@ fn here(programs: &Programs) -> Result<Measured> {
     let version = release.split(|c: char| !c.is_ascii_digit() && c != '.').next();
     let version = version.context("a kernel without a version")?.trim_end_matches('.');
     let mut numbers = version.splitn(3, '.');
-    let series = format!(
-        "{}.{}",
-        numbers.next().unwrap_or_default(),
-        numbers.next().unwrap_or_default()
-    );
+    let series =
+        format!("{}.{}", numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
     let output = Command::new(&programs.tests)
         .args([VERIFIER_TEST, "--exact", "--show-output"])
         .env("FIREWALL_REQUIRE_KERNEL", "1")
@@ -169,11 +170,8 @@ fn measured(series: &str, version: &str, log: &str, tests: usize) -> Result<Meas
         say(log);
         bail!("on Linux {version}: {VERIFIER_TEST} does not say how many instructions");
     };
-    let unable: Vec<String> = log
-        .lines()
-        .filter_map(|line| line.strip_prefix("SKIPPED: "))
-        .map(str::to_owned)
-        .collect();
+    let unable: Vec<String> =
+        log.lines().filter_map(|line| line.strip_prefix("SKIPPED: ")).map(str::to_owned).collect();
     let passed = tally.passed.saturating_sub(unable.len());
     Ok(Measured {
         series: series.to_owned(),

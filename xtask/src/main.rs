@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         Task::Fuzz(options) => xtask::fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Suite(options) => xtask::suite::run(options).map(|()| ExitCode::SUCCESS),
         Task::Test(options) => xtask::test::run(&options).map(|()| ExitCode::SUCCESS),
-        Task::KernelGuest { tests } => xtask::kernels::guest::run(&tests).map(|never| match never {}),
+        Task::KernelGuest { tests } => {
+            xtask::kernels::guest::run(&tests).map(|never| match never {})
+        }
         Task::Tidy => xtask::tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Ebpf(options) => xtask::ebpf::run(&options),
     };

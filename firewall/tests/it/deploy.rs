@@ -140,9 +140,11 @@ fn the_daemon_set_is_on_the_host_and_confined() {
         "drop": ["ALL"], "add": ["BPF", "NET_ADMIN", "PERFMON", "NET_BIND_SERVICE"]
     });
     assert_eq!(security["capabilities"], capabilities);
-    for (key, expected) in
-        [("privileged", false), ("allowPrivilegeEscalation", false), ("readOnlyRootFilesystem", true)]
-    {
+    for (key, expected) in [
+        ("privileged", false),
+        ("allowPrivilegeEscalation", false),
+        ("readOnlyRootFilesystem", true),
+    ] {
         assert_eq!(security[key], expected, "{key}");
     }
     assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");

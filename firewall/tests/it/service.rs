@@ -86,7 +86,10 @@ fn every_change_of_state_is_told() {
     let alive = ["WATCHDOG=1"];
     let ready = manager.expect("READY=1\n", &[]);
     let address = format!("listening on {}", gateway.address);
-    assert!(ready.contains("STATUS=l7-only, generation 1, ") && ready.ends_with(&address), "{ready}");
+    assert!(
+        ready.contains("STATUS=l7-only, generation 1, ") && ready.ends_with(&address),
+        "{ready}"
+    );
 
     gateway.admin(&Method::POST, "/v1/reload", None);
     let reloading = manager.expect("RELOADING=1\n", &alive);
@@ -114,10 +117,8 @@ fn every_change_of_state_is_told() {
 fn a_manager_with_an_abstract_name_is_told() {
     let name = format!("firewall-it-{}", std::process::id());
     let address = SocketAddr::from_abstract_name(&name).unwrap();
-    let manager = Manager {
-        socket: UnixDatagram::bind_addr(&address).unwrap(),
-        _scratch: Scratch::new(),
-    };
+    let manager =
+        Manager { socket: UnixDatagram::bind_addr(&address).unwrap(), _scratch: Scratch::new() };
     let upstream = upstream();
     let _gateway = Gateway::start_with(&Setup::of(NOTES), &upstream.url(), |command| {
         command.env("NOTIFY_SOCKET", format!("@{name}")).spawn().unwrap()

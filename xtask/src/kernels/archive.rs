@@ -89,10 +89,15 @@ impl Archive {
         }
         self.out.write_all(name.as_bytes())?;
         let header = 6 + 8 * fields.len() + name.len();
-        self.out.write_all(&[0; 4][..4 - header % 4])?;
+        // The name ends with a zero at least.
+        self.zeros(4 - header % 4)?;
         self.out.write_all(content)?;
-        self.out.write_all(&[0; 4][..(4 - content.len() % 4) % 4])?;
-        Ok(())
+        self.zeros((4 - content.len() % 4) % 4)
+    }
+
+    /// At most four.
+    fn zeros(&mut self, count: usize) -> Result<()> {
+        Ok(self.out.write_all([0; 4].get(..count).unwrap_or_default())?)
     }
 }
 

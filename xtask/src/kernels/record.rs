@@ -65,9 +65,9 @@ impl Record {
             };
             let numbers = [(&row[2], measured.instructions), (&row[3], measured.with_log)];
             for (recorded, found) in numbers {
-                let near = recorded.parse::<u64>().is_ok_and(|recorded| {
-                    recorded.abs_diff(found) * 100 <= recorded * TOLERANCE
-                });
+                let near = recorded
+                    .parse::<u64>()
+                    .is_ok_and(|recorded| recorded.abs_diff(found) * 100 <= recorded * TOLERANCE);
                 if !near {
                     let series = &measured.series;
                     let problem =
@@ -102,11 +102,11 @@ impl Record {
     /// The document with this table in it.
     pub(super) fn written_into(&self, text: &str) -> Result<String> {
         let (before, _, after) = parts(text)?;
-        let titles = "| series | version | instructions | with log | tests passed | could not run |";
-        let mut table = format!("{titles}\n|---|---|---|---|---|---|\n");
-        for row in &self.rows {
-            table += &format!("| {} |\n", row.join(" | "));
-        }
+        let titles =
+            "| series | version | instructions | with log | tests passed | could not run |";
+        let rows: String =
+            self.rows.iter().map(|row| ["| ", &row.join(" | "), " |\n"].concat()).collect();
+        let table = format!("{titles}\n|---|---|---|---|---|---|\n{rows}");
         Ok(format!("{before}{BEGIN}\n{table}{END}{after}"))
     }
 }

@@ -21,7 +21,7 @@ const FRAME_MIN: usize = 14;
 /// Truncations beyond the headers change nothing.
 const TRUNCATION_MAX: usize = 140;
 
-fn unpinned() -> Options {
+pub(super) fn unpinned() -> Options {
     Options { pin_dir: PathBuf::from("/proc/nowhere"), ..Options::default() }
 }
 
