@@ -1,4 +1,4 @@
-//! What the service manager is told of the daemon's state: sd_notify(3), one datagram a message.
+//! What the service manager is told of the daemon's state: `sd_notify(3)`, one datagram a message.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -100,7 +100,7 @@ pub fn watchdog_interval() -> Option<Duration> {
     interval(number(WATCHDOG_USEC), number(WATCHDOG_PID), std::process::id())
 }
 
-/// The interval is that of the process it was meant for: sd_watchdog_enabled(3).
+/// The interval is that of the process it was meant for: `sd_watchdog_enabled(3)`.
 fn interval(microseconds: Option<u64>, meant: Option<u64>, own: u32) -> Option<Duration> {
     let is_ours = meant.is_none_or(|meant| meant == u64::from(own));
     microseconds.filter(|&time| time > 0 && is_ours).map(Duration::from_micros)

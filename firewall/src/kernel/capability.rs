@@ -53,7 +53,7 @@ fn effective(status: &str) -> Option<u64> {
 fn lacking(effective: u64) -> Vec<Capability> {
     let has = |bit: u32| effective & (1 << bit) != 0;
     let is_missing =
-        |needed: &Capability| !has(needed.bit) && !(needed.is_of_sys_admin && has(SYS_ADMIN));
+        |needed: &Capability| !(has(needed.bit) || needed.is_of_sys_admin && has(SYS_ADMIN));
     NEEDED.into_iter().filter(is_missing).collect()
 }
 

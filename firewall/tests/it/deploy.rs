@@ -65,8 +65,8 @@ fn units_hold_what_they_need_and_no_more() {
     ] {
         assert_eq!(values(&unit, key), [expected]);
     }
-    let users = read("systemd/sysusers.d/firewall.conf");
-    assert!(users.lines().any(|line| line.split_whitespace().take(2).eq(["u", "firewall"])));
+    let accounts = read("systemd/sysusers.d/firewall.conf");
+    assert!(accounts.lines().any(|line| line.split_whitespace().take(2).eq(["u", "firewall"])));
 }
 
 /// Runs systemd-analyze; none, said aloud, where there is none.
@@ -75,8 +75,8 @@ fn analyze(test: &str, arguments: &[&str], unit: &Path) -> Option<(bool, String)
         skipped(test, "there is no systemd-analyze (package systemd)");
         return None;
     };
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
-    Some((output.status.success(), text))
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    Some((output.status.success(), said))
 }
 
 #[test]

@@ -25,7 +25,7 @@ const UNANSWERED: Duration = Duration::from_millis(1500);
 
 /// A command line that makes an unprivileged user, who can gain nothing, of whoever runs it.
 fn nobody_with(capabilities: &[&str]) -> Vec<String> {
-    let set = capabilities.iter().map(|name| format!(",+{name}")).collect::<String>();
+    let set: String = capabilities.iter().flat_map(|name| [",+", name]).collect();
     let mut words = vec!["setpriv".to_owned()];
     words.extend([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")]);
     words.extend(["--clear-groups", "--no-new-privs"].map(str::to_owned));

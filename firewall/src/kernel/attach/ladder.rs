@@ -236,7 +236,7 @@ impl Attachments {
     ) -> InterfaceReport {
         let on = members.iter().map(|member| member.name.clone()).collect();
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        InterfaceReport { on, reason, ..self.report(link, mode) }
+        InterfaceReport { reason, on, ..self.report(link, mode) }
     }
 
     /// Attaches, pins, and gives the mode in which the kernel says that our program runs.

@@ -179,8 +179,8 @@ fn the_verifier_has_room_to_spare() {
         };
         let instructions = kernel.verified_instructions().unwrap().unwrap();
         eprintln!("verified instructions at log level {log:?}: {instructions}");
-        // Of the kernel's 1,000,000: other kernels prune less well.
-        assert!(instructions < 200_000, "{instructions}");
+        // Of the kernel's 1,000,000. Others prune less well: `cargo xtask test --kernels` asks them.
+        assert!(instructions < 500_000, "{instructions}");
         let clean = kernel.probe(&frame(), 200_000).unwrap();
         kernel.ban(IpNet::from(SOURCE), Monotonic::NEVER).unwrap();
         let banned = kernel.probe(&frame(), 200_000).unwrap();
