@@ -30,7 +30,7 @@ use firewall_common::{
     maps, policy_index,
 };
 use firewall_ebpf::findings::Findings;
-use firewall_ebpf::link::Link;
+use firewall_ebpf::link::{ETHERNET_LENGTH, Link};
 use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
@@ -216,7 +216,9 @@ extern "C" fn send(context: *mut xdp_md, objection: *const Objection, due: u32) 
         (*event).observed = (due & 1) as u16;
         let sampled = (objection.length as usize).min(SAMPLE_OCTETS);
         (*event).sampled = 0;
-        if sampled > 0 {
+        // Verifiers before Linux 6.8 learn a lower bound from an order alone, and nothing from "not 0";
+        // no frame is shorter than its Ethernet header.
+        if sampled >= ETHERNET_LENGTH {
             let target = (&raw mut (*event).frame).cast();
             if bpf_xdp_load_bytes(context, 0, target, sampled as u32) == 0 {
                 (*event).sampled = sampled as u32;
@@ -317,7 +319,8 @@ impl Packet for Frame {
         // The mask tells the verifier a bound that it would not find in what the header said.
         let length = length & core::hint::black_box(ROOM - 1);
         let room = ROOMS.get_ptr_mut(0)?;
-        if length == 0 || length > HEADER_MAX {
+        // By order, as in `send`; what is walked has at least a word.
+        if !(4..=HEADER_MAX).contains(&length) {
             return None;
         }
         // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper

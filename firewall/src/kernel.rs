@@ -5,6 +5,7 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod capability;
 mod checks;
 mod events;
 mod interface;
@@ -108,6 +109,9 @@ pub enum KernelError {
     Refused { source: io::Error, log: String },
     #[error("the XDP program cannot be used")]
     Program { source: ProgramError },
+    /// Whatever failed, and what this process lacks for it.
+    #[error("without {missing}")]
+    Lacking { missing: String, source: Box<Self> },
     #[error("the XDP object has no map {map}")]
     NoMap { map: &'static str },
     #[error("map {map} does not {action}")]
@@ -133,6 +137,19 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The error, behind the capabilities that this process lacks, if it lacks any.
+    fn behind_what_is_lacking(self) -> Self {
+        let needed = capability::missing();
+        let is_anothers =
+            matches!(self, Self::InUse { .. } | Self::NewerLayout { .. } | Self::ForeignMap { .. });
+        if needed.is_empty() || is_anothers {
+            return self;
+        }
+        let missing: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        let missing = missing.join(", ");
+        Self::Lacking { missing, source: Box::new(self) }
+    }
+
     /// Whether a capability is missing, as against a kernel or a machine that fails.
     pub fn is_not_permitted(&self) -> bool {
         // The verifier says "permission denied" of a program that it finds unsound, too.
@@ -195,7 +212,7 @@ impl Kernel {
     /// [`KernelError::InUse`] while another daemon has the same pins, and
     /// [`KernelError::NewerLayout`] where a newer version's are.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries)
+        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
     }
 
     /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
@@ -212,7 +229,7 @@ impl Kernel {
             tables: &mut self.tables,
             policy: &|role, name| policy(options, role, Some(name)),
         };
-        self.attachments.start(&mut hands)
+        self.attachments.start(&mut hands).map_err(KernelError::behind_what_is_lacking)
     }
 
     /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.

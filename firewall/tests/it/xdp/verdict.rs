@@ -21,11 +21,11 @@ const FRAME_MIN: usize = 14;
 /// Truncations beyond the headers change nothing.
 const TRUNCATION_MAX: usize = 140;
 
-fn unpinned() -> Options {
+pub(super) fn unpinned() -> Options {
     Options { pin_dir: PathBuf::from("/proc/nowhere"), ..Options::default() }
 }
 
-fn options(case: &Case) -> Options {
+pub(super) fn options(case: &Case) -> Options {
     let mut options = unpinned();
     options.allow = case.allow.iter().copied().map(net).collect();
     for &(reason, mode) in &case.modes {
@@ -47,7 +47,7 @@ fn options(case: &Case) -> Options {
     options
 }
 
-fn net((address, length): Prefix) -> IpNet {
+pub(super) fn net((address, length): Prefix) -> IpNet {
     IpNet::new(address, length).unwrap()
 }
 
@@ -195,8 +195,8 @@ fn the_verifier_has_room_to_spare() {
         };
         let instructions = kernel.verified_instructions().unwrap().unwrap();
         eprintln!("verified instructions at log level {log:?}: {instructions}");
-        // Of the kernel's 1,000,000: other kernels prune less well.
-        assert!(instructions < 200_000, "{instructions}");
+        // Of the kernel's 1,000,000. Others prune less well: `cargo xtask test --kernels` asks them.
+        assert!(instructions < 500_000, "{instructions}");
         let clean = kernel.probe(&frame(), 200_000).unwrap();
         kernel.ban(IpNet::from(SOURCE), Monotonic::NEVER).unwrap();
         let banned = kernel.probe(&frame(), 200_000).unwrap();
