@@ -22,6 +22,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::capture::{self, Wanted};
+use crate::control::checks;
 use crate::control::daemon::Control;
 use crate::control::status;
 use crate::kernel::Reason;
@@ -181,6 +182,17 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
     match (head.method.as_str(), head.uri.path()) {
         ("GET", "/v1/status") => Ok(status::status(control)),
         ("GET", "/v1/top") => Ok(status::top(control)),
+        ("GET", "/v1/checks") => Ok(checks::list(&control.enforcement.borrow())),
+        ("POST", "/v1/checks") => {
+            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+            let wanted: checks::NewMode =
+                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
+            let setting = wanted.setting().map_err(Failure::bad)?;
+            let set = control.enforcement.borrow_mut().set_check(setting);
+            set.map_err(|reason| Failure(StatusCode::CONFLICT, reason))?;
+            Ok(checks::list(&control.enforcement.borrow()))
+        }
         ("GET", "/v1/bans") => {
             let mut bans = Vec::new();
             let mut after = None;
