@@ -54,6 +54,9 @@ pub struct Config {
     pub captured: Reasons,
     /// The least time between two events of those.
     pub capture_interval_ns: u64,
+    /// Nothing is dropped while the clock is before this, and all that would be is counted as
+    /// observed. It ends by itself, whether the daemon lives or not.
+    pub pass_until_mono_ns: u64,
     /// The ports at which the proxy listens; unused places repeat the first, or are zero.
     pub ports: [u16; PORTS],
     /// For each of the host's addresses the bit [`own_bit`]: whether the table of them is worth a
@@ -70,6 +73,7 @@ impl Config {
             event_interval_ns: EVENT_INTERVAL_NS,
             captured: Reasons::NONE,
             capture_interval_ns: EVENT_INTERVAL_NS,
+            pass_until_mono_ns: 0,
             ports: [0; PORTS],
             own: 0,
         }
@@ -260,7 +264,7 @@ const _: () = {
     assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 56);
+    assert!(size_of::<Config>() == 64);
     assert!(offset_of!(Config, captured) == 16);
     assert!(size_of::<Policy>() == 24);
     assert!(offset_of!(Policy, slot) == 16);

@@ -126,7 +126,6 @@ type Judged = Result<(), Reasons>;
 
 /// What has been found of one packet so far.
 struct Inspection<H> {
-    config: Config,
     policy: Policy,
     observed: Reasons,
     source: Source,
@@ -150,34 +149,41 @@ const FORGED: Reasons =
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let policy = tables.policy();
     let mut inspection = Inspection {
-        config: tables.config(),
         policy,
         observed: Findings::new(&policy).found(),
         source: Source::NONE,
         hit: None,
         forged: Findings::new(&policy).found(),
     };
-    let found = inspection.frame(packet, tables);
-    let Inspection { config, policy, observed, source, hit, forged } = inspection;
+    // Not kept as the enum, whose payload is undefined where there is none: the compiler would carry
+    // it through the calls below, and the verifier refuse that.
+    let dropping = match inspection.frame(packet, tables) {
+        Ok(()) => Reasons::NONE,
+        Err(dropping) => dropping,
+    };
+    let Inspection { policy, observed, source, hit, forged } = inspection;
     let slot = policy.slot;
-    if found.is_ok() && observed.is_empty() {
+    if dropping.is_empty() && observed.is_empty() {
         return Verdict { acted: Reasons::NONE, observed, source, slot };
     }
+    // Read anew, so that it need not be kept on the stack beneath what inspects the packet.
+    let config = tables.config();
     let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
     if asks_allowlist && forged.is_empty() && allows(tables, config, source) {
         let acted = Reasons::NONE.with(Reason::Allowed);
         return Verdict { acted, observed: Reasons::NONE, source, slot };
     }
-    let acted = match found {
-        Ok(()) => Reasons::NONE,
-        Err(dropping) => {
-            if let Some(hit) = hit {
-                tables.count_drop(hit);
-            }
-            dropping
-        }
-    };
-    Verdict { acted, observed, source, slot }
+    if dropping.is_empty() {
+        return Verdict { acted: dropping, observed, source, slot };
+    }
+    // The clock is read only when something is about to be dropped while all is to pass.
+    if config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns {
+        return Verdict { acted: Reasons::NONE, observed: observed.or(dropping), source, slot };
+    }
+    if let Some(hit) = hit {
+        tables.count_drop(hit);
+    }
+    Verdict { acted: dropping, observed, source, slot }
 }
 
 #[inline(always)]
@@ -219,9 +225,10 @@ impl<H: Copy> Inspection<H> {
     fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(&mut self, packet: &P, tables: &T) -> Judged {
         let mut findings = Findings::new(&self.policy);
         let link = link(packet, &mut findings);
+        let config = tables.config();
         let is_ordinary = match link.network {
-            Network::Ipv4 => self.ipv4(packet, tables, link, &mut findings)?,
-            Network::Ipv6 => self.ipv6(packet, tables, link, &mut findings)?,
+            Network::Ipv4 => self.ipv4(packet, tables, config, link, &mut findings)?,
+            Network::Ipv6 => self.ipv6(packet, tables, config, link, &mut findings)?,
             Network::Other => true,
         };
         let mut found = findings.found();
@@ -241,6 +248,7 @@ impl<H: Copy> Inspection<H> {
         &mut self,
         packet: &P,
         tables: &T,
+        config: Config,
         link: Link,
         findings: &mut Findings,
     ) -> Result<bool, Reasons> {
@@ -250,8 +258,8 @@ impl<H: Copy> Inspection<H> {
         };
         let source = Source::v4(field(&header, 12));
         self.source = source;
-        self.ban(tables, source)?;
-        Ok(is_ordinary4(packet, &header, link, &self.config, findings))
+        self.ban(tables, config, source)?;
+        Ok(is_ordinary4(packet, &header, link, &config, findings))
     }
 
     /// The same of an IPv6 packet.
@@ -260,6 +268,7 @@ impl<H: Copy> Inspection<H> {
         &mut self,
         packet: &P,
         tables: &T,
+        config: Config,
         link: Link,
         findings: &mut Findings,
     ) -> Result<bool, Reasons> {
@@ -269,18 +278,17 @@ impl<H: Copy> Inspection<H> {
         };
         let source = Source::v6(field(&header, 8));
         self.source = source;
-        self.ban(tables, source)?;
-        Ok(is_ordinary6(packet, &header, link, &self.config, findings))
+        self.ban(tables, config, source)?;
+        Ok(is_ordinary6(packet, &header, link, &config, findings))
     }
 
     /// Exact before range; an entry past its deadline is none. Tables known to be empty are not
     /// asked, and the clock only for a ban that ends.
     #[inline(always)]
-    fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, source: Source) -> Judged {
-        let config = self.config;
+    fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, config: Config, source: Source) -> Judged {
         let exact = match source.family {
             Family::V4 if config.has(table::BAN4) => live(tables, tables.exact(Exact::V4, source)),
-            Family::V6 => self.exact6(tables, source),
+            Family::V6 => exact6(tables, config, source),
             _ => None,
         };
         if exact.is_some() {
@@ -301,20 +309,6 @@ impl<H: Copy> Inspection<H> {
     }
 
     #[inline(always)]
-    fn exact6<T: Tables<Hit = H>>(&self, tables: &T, source: Source) -> Option<H> {
-        if self.config.has(table::BAN6_NETWORK) {
-            let network = live(tables, tables.exact(Exact::Network6, source));
-            if network.is_some() {
-                return network;
-            }
-        }
-        if self.config.has(table::BAN6) {
-            return live(tables, tables.exact(Exact::V6, source));
-        }
-        None
-    }
-
-    #[inline(always)]
     fn banned(&mut self, reason: Reason, hit: Option<H>) -> Judged {
         let found = self.object(reason);
         if found.is_err() {
@@ -322,6 +316,20 @@ impl<H: Copy> Inspection<H> {
         }
         found
     }
+}
+
+#[inline(always)]
+fn exact6<T: Tables>(tables: &T, config: Config, source: Source) -> Option<T::Hit> {
+    if config.has(table::BAN6_NETWORK) {
+        let network = live(tables, tables.exact(Exact::Network6, source));
+        if network.is_some() {
+            return network;
+        }
+    }
+    if config.has(table::BAN6) {
+        return live(tables, tables.exact(Exact::V6, source));
+    }
+    None
 }
 
 /// The ban, if it has not ended.

@@ -9,6 +9,7 @@ mod checks;
 mod events;
 mod interface;
 mod log;
+pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
@@ -36,8 +37,8 @@ pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
-pub use pin::Pinning;
 use pin::{NotPinned, Pins};
+pub use pin::{PinState, Pinning};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
@@ -117,6 +118,13 @@ pub enum KernelError {
     ForeignMap { path: PathBuf },
     #[error("{} cannot be {action}", path.display())]
     Pin { path: PathBuf, action: &'static str, source: io::Error },
+    /// What is pinned was pinned by a version that this one knows nothing of. It stays in force.
+    #[error(
+        "a newer firewall's tables (layout {layout}) are in {}: run that version, or remove them with \
+         `firewall detach`",
+        path.display()
+    )]
+    NewerLayout { path: PathBuf, layout: u32 },
     /// Another daemon keeps what is pinned in this network namespace.
     #[error("{} is in use by {}", path.display(), process(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
@@ -166,31 +174,60 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the program, adopts what an earlier daemon left pinned, and attaches to the interfaces.
+    /// Loads the program and attaches it to the interfaces.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) and [`attach`](Self::attach).
+    pub fn start(options: &Options) -> Result<Self, KernelError> {
+        let mut kernel = Self::load(options)?;
+        kernel.attach()?;
+        Ok(kernel)
+    }
+
+    /// Loads the program and adopts the tables that an earlier daemon left pinned. Nothing is attached
+    /// yet: what is written into the tables now is in force from the first packet on, also where the
+    /// tables are new ones because the earlier daemon's had another layout.
+    ///
+    /// # Errors
+    ///
+    /// When program or maps cannot be loaded at all, as without capability;
+    /// [`KernelError::InUse`] while another daemon has the same pins, and
+    /// [`KernelError::NewerLayout`] where a newer version's are.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        Self::with_ring(options, EVENTS.entries)
+    }
+
+    /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
     ///
     /// That an interface cannot be attached to is no error but in its report.
     ///
     /// # Errors
     ///
-    /// When program or maps cannot be loaded at all, as without capability; and
-    /// [`KernelError::InUse`] while another daemon has the same pins.
-    pub fn start(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries)
+    /// When the interfaces cannot be listed, or a table or pin not be written.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        let options = &self.options;
+        let mut hands = Hands {
+            program: xdp(&mut self.program)?,
+            tables: &mut self.tables,
+            policy: &|role, name| policy(options, role, Some(name)),
+        };
+        self.attachments.start(&mut hands)
     }
 
-    /// The same, with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
+    /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
     fn with_ring(options: &Options, ring_octets: u32) -> Result<Self, KernelError> {
         let (pins, pinning) = match Pins::open(&options.pin_dir) {
             Ok(pins) => {
                 let directory = pins.directory().to_owned();
                 (Some(pins), Pinning::Pinned(directory))
             }
-            Err(NotPinned::InUse(error)) => return Err(error),
+            Err(NotPinned::InUse(error) | NotPinned::Newer(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
         let default = policy(options, Role::default(), None);
-        let mut tables = Tables::open(&mut program, default, &options.allow)?;
+        let tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
             Some(_) => Some(LogStream::open(&mut program)?),
@@ -198,12 +235,7 @@ impl Kernel {
         };
         // Made before the interfaces are listed, so that no change falls between the two.
         let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
-        let mut hands = Hands {
-            program: xdp(&mut program)?,
-            tables: &mut tables,
-            policy: &|role, name| policy(options, role, Some(name)),
-        };
-        let attachments = Attachments::start(&options.interfaces, pins, &mut hands)?;
+        let attachments = Attachments::new(&options.interfaces, pins)?;
         let (events, watch) = (Some(events), Some(watch));
         let options = options.clone();
         Ok(Self { program, tables, attachments, options, pinning, watch, events, log })
@@ -238,6 +270,11 @@ impl Kernel {
         self.attachments.reports()
     }
 
+    /// Whether something is wrong where nothing is attached.
+    pub fn requires_interface(&self) -> bool {
+        self.options.interfaces.iter().any(|interface| interface.is_required)
+    }
+
     pub fn pinning(&self) -> &Pinning {
         &self.pinning
     }
@@ -265,6 +302,12 @@ impl Kernel {
     /// Every ban in the kernel, those past their deadline included; also those adopted.
     pub fn bans(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
         self.tables.bans()
+    }
+
+    /// Lets every packet pass until then, and counts what would have been dropped as observed. It
+    /// ends by itself, also where no daemon is left; a moment that has passed ends it at once.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.tables.pass_until(until.ns())
     }
 
     /// What was counted since the maps were made, which is before this daemon if they were adopted.

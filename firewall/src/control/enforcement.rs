@@ -14,11 +14,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::address::ClientAddr;
-use crate::ban::keeper::{BanMode, Held, Plane};
+use crate::ban::keeper::BanMode;
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
-use crate::control::settings::{KernelLog, Settings, own_addresses};
+use crate::control::management::own_addresses;
+use crate::control::settings::{KernelLog, Settings};
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, Check, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
@@ -75,13 +76,13 @@ pub struct Counted {
 }
 
 impl Enforcement {
-    /// Attaches the kernel program where the settings say so. What cannot be done is a reason in
-    /// [`Enforcement::reasons`], and no failure: the proxy works without.
+    /// Loads the kernel program where the settings say so; it is not attached yet. What cannot be done
+    /// is a reason in [`Enforcement::reasons`], and no failure: the proxy works without.
     ///
     /// # Errors
     ///
-    /// When another daemon has the same pins, and when a required interface is not attached to.
-    pub fn start(settings: &Settings, metrics: &Metrics) -> anyhow::Result<Self> {
+    /// When another daemon has the same pins, and when there is no program for a required interface.
+    pub fn load(settings: &Settings) -> anyhow::Result<Self> {
         let configured = settings.kernel_checks.clone();
         let mut enforcement = Self { configured, ..Self::default() };
         if settings.interfaces.is_empty() {
@@ -89,8 +90,14 @@ impl Enforcement {
             return Ok(enforcement);
         }
         let is_required = settings.interfaces.iter().any(|interface| interface.is_required);
-        match Kernel::start(&options(settings)) {
-            Ok(kernel) => enforcement.report(kernel, metrics)?,
+        match Kernel::load(&options(settings)) {
+            Ok(kernel) => {
+                if let Pinning::Unpinned { reason } = kernel.pinning() {
+                    tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
+                    enforcement.reasons.push(format!("bans are lost on exit: {reason}"));
+                }
+                enforcement.kernel = Some(kernel);
+            }
             Err(error @ KernelError::InUse { .. }) => return Err(error.into()),
             Err(error) if is_required => {
                 return Err(anyhow::Error::from(error).context("a required interface"));
@@ -107,16 +114,26 @@ impl Enforcement {
         Ok(enforcement)
     }
 
-    fn report(&mut self, kernel: Kernel, metrics: &Metrics) -> anyhow::Result<()> {
+    /// Attaches the program, whose tables hold what is banned by now. What cannot be done is a reason
+    /// in [`Enforcement::reasons`], as before.
+    ///
+    /// # Errors
+    ///
+    /// When a required interface is not attached to.
+    pub fn attach(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
+        self.refresh_own();
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        if let Err(error) = kernel.attach() {
+            if kernel.requires_interface() {
+                return Err(anyhow::Error::from(error).context("a required interface"));
+            }
+            let reason = Causes(&error).to_string();
+            tracing::warn!(reason, "not attached as configured");
+            self.reasons.push(reason);
+        }
         for interface in kernel.interfaces() {
             tell_of_interface(interface);
         }
-        if let Pinning::Unpinned { reason } = kernel.pinning() {
-            tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
-            self.reasons.push(format!("bans are lost on exit: {reason}"));
-        }
-        self.kernel = Some(kernel);
-        self.refresh_own();
         self.measure(metrics);
         if let Some(missing) = self.interface_reports().iter().find(|report| is_missing(report)) {
             let reason = missing.reason.as_deref().unwrap_or_default();
@@ -223,6 +240,12 @@ impl Enforcement {
         self.interface_reports().iter().map(report).collect()
     }
 
+    /// Lets every packet pass until then; see [`Kernel::pass_until`]. Without kernel program there is
+    /// nothing to do.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.pass_until(until))
+    }
+
     /// Where link and maps outlive the process, or why they do not.
     pub fn pins(&self) -> String {
         match self.kernel.as_ref().map(Kernel::pinning) {
@@ -325,8 +348,8 @@ impl Enforcement {
                 return;
             }
         };
-        let addresses = own.iter().map(IpNet::addr).filter(|address| !address.is_loopback());
-        if let Err(error) = kernel.set_own(&addresses.collect::<Vec<_>>()) {
+        let reachable = own.into_iter().filter(|address| !address.is_loopback());
+        if let Err(error) = kernel.set_own(&reachable.collect::<Vec<_>>()) {
             tracing::error!(reason = %Causes(&error), "checks of own addresses do not work");
         }
     }
@@ -422,9 +445,12 @@ impl Enforcement {
         Some(json!({ "target": target, "drops": drops }))
     }
 
-    /// The keeper's way to the kernel's table; none without kernel program.
-    pub fn plane(this: &Rc<RefCell<Self>>) -> Option<KernelPlane> {
-        this.borrow().kernel.is_some().then(|| KernelPlane(Rc::clone(this)))
+    pub(super) fn kernel(&self) -> Option<&Kernel> {
+        self.kernel.as_ref()
+    }
+
+    pub(super) fn kernel_mut(&mut self) -> Option<&mut Kernel> {
+        self.kernel.as_mut()
     }
 
     /// Follows what the kernel says: of drops, of interfaces, and the program's own messages.
@@ -575,43 +601,4 @@ fn tell(reason: Reason, event: &DropEvent) {
     let observed = event.observed != 0;
     let (interface, octets) = (event.interface, event.length);
     tracing::debug!(reason = reason.id(), source, interface, octets, observed, "packet dropped");
-}
-
-/// The kernel's ban table, as the keeper writes it.
-#[derive(Clone)]
-pub struct KernelPlane(Rc<RefCell<Enforcement>>);
-
-impl KernelPlane {
-    /// Only made where there is a kernel, which stays; without one a write is a no-op.
-    fn with<T: Default>(
-        &self,
-        work: impl FnOnce(&mut Kernel) -> Result<T, KernelError>,
-    ) -> Result<T, KernelError> {
-        self.0.borrow_mut().kernel.as_mut().map_or_else(|| Ok(T::default()), work)
-    }
-}
-
-impl Plane for KernelPlane {
-    type Error = KernelError;
-
-    fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
-        self.with(|kernel| kernel.ban(target, until))
-    }
-
-    fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        self.with(|kernel| kernel.unban(target))
-    }
-
-    fn drops(&self, target: IpNet) -> Result<Option<u64>, KernelError> {
-        self.with(|kernel| kernel.drops(target))
-    }
-
-    fn held(&self) -> Result<Vec<Held>, KernelError> {
-        let bans = self.with(|kernel| kernel.bans())?;
-        let held = |(target, ban): (IpNet, kernel::Ban)| {
-            let until = Monotonic::from_ns(ban.until_mono_ns);
-            Held { target, until, drops: ban.drops }
-        };
-        Ok(bans.into_iter().map(held).collect())
-    }
 }

@@ -7,6 +7,7 @@
 
 mod attach;
 mod ladder;
+mod layout;
 mod net;
 mod verdict;
 
