@@ -23,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::ban::is_too_wide;
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::capture::{self, Wanted};
+use crate::control::checks;
 use crate::control::daemon::Control;
 use crate::control::{confirmation, panic_allow, status};
 use crate::feeds::FeedReport;
@@ -200,6 +201,17 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
         },
         ("GET", "/v1/status") => Ok(status::status(control)),
         ("GET", "/v1/top") => Ok(status::top(control)),
+        ("GET", "/v1/checks") => Ok(checks::list(&control.enforcement.borrow())),
+        ("POST", "/v1/checks") => {
+            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+            let wanted: checks::NewMode =
+                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
+            let setting = wanted.setting().map_err(Failure::bad)?;
+            let set = control.enforcement.borrow_mut().set_check(setting);
+            set.map_err(|reason| Failure(StatusCode::CONFLICT, reason))?;
+            Ok(checks::list(&control.enforcement.borrow()))
+        }
         ("GET", "/v1/bans") => {
             let mut bans = Vec::new();
             let mut after = None;

@@ -15,7 +15,7 @@ use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::doctor::DoctorOptions;
 use crate::control::settings::KernelLog;
-use crate::control::{check, daemon, doctor, socket, top};
+use crate::control::{check, checks, daemon, doctor, socket, top};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -75,6 +75,11 @@ enum Command {
     Ban {
         #[command(subcommand)]
         command: BanCommand,
+    },
+    /// List what the kernel program checks of packets, and change it while it runs
+    Checks {
+        #[command(subcommand)]
+        command: ChecksCommand,
     },
     /// Show whom nothing drops and nobody bans
     Allow {
@@ -156,6 +161,25 @@ enum BanCommand {
     },
     /// List the bans in force
     List(#[command(flatten)] Connection),
+}
+
+#[derive(Debug, Subcommand)]
+enum ChecksCommand {
+    /// List every check: its mode, what it counted, what it is based on, whom it may hit
+    List(#[command(flatten)] Connection),
+    /// Set the mode of a check from the next packet on, until the daemon ends or the configured modes
+    /// change: what is to stay belongs in the configuration
+    Set {
+        /// As `firewall checks list` names it
+        id: String,
+        /// drop, observe or off
+        mode: String,
+        /// Only for packets that come in by this interface, or by those of a pattern
+        #[arg(long, value_name = "NAME")]
+        interface: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -341,6 +365,7 @@ impl Cli {
             Command::PanicAllow { duration, connection, .. } => panic_allow(duration, &connection),
             Command::Feed { command } => command.run(),
             Command::Ban { command } => command.run(),
+            Command::Checks { command } => command.run(),
             Command::Allow { command: AllowCommand::List(connection) } => {
                 let allowlist = connection.call(&Method::GET, "/v1/allow", None)?;
                 connection.print(&allowlist, socket::allowlist_text)
@@ -420,6 +445,25 @@ impl BanCommand {
             Self::List(connection) => {
                 let bans = connection.call(&Method::GET, "/v1/bans", None)?;
                 connection.print(&bans, socket::bans_text)
+            }
+        }
+    }
+}
+
+impl ChecksCommand {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List(connection) => {
+                let checks = connection.call(&Method::GET, "/v1/checks", None)?;
+                connection.print(&checks, checks::list_text)
+            }
+            Self::Set { id, mode, interface, connection } => {
+                let wanted = json!({ "id": id, "mode": mode, "interface": interface });
+                let checks = connection.call(&Method::POST, "/v1/checks", Some(&wanted))?;
+                connection.print(&checks, |_| {
+                    let place = interface.as_ref().map(|name| format!(" on {name}"));
+                    format!("{id} is {mode}{}", place.unwrap_or_default())
+                })
             }
         }
     }
