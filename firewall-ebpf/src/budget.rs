@@ -5,74 +5,69 @@
 //! bucket that owes little, whose owner then starts with a full one.
 
 use firewall_common::{
-    BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Reason, Reasons, Tally,
+    BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Policy, Reason, Reasons, Tally,
 };
 
+use crate::datagram::{ICMP, ICMPV6, TCP, UDP};
+use crate::findings::Findings;
+use crate::ipv4::{IPV4_LENGTH, datagram4};
+use crate::ipv6::{IPV6_LENGTH, datagram6};
+use crate::link::{Link, Network};
 use crate::packet::Packet;
-use crate::source::{Family, PROTOCOL_ICMP, PROTOCOL_ICMPV6, PROTOCOL_UDP, Source, Transport};
+use crate::source::{Family, Source};
 
-/// What is known of a packet when it has been inspected, from which its [`Class`] follows.
-///
-/// Bits that are put together without a branch: each branch that the inspection takes is one that
-/// the verifier follows to the end.
+/// What is known of a packet, from which its [`Class`] follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind(u32);
 
 impl Kind {
-    /// The packet has no budget.
-    pub const NONE: Self = Self(0);
+    /// The packet has no budget of its own.
+    const NONE: Self = Self(0);
     const SYN: u32 = 1;
     const UDP: u32 = 1 << 1;
     const ICMP: u32 = 1 << 2;
     const ICMPV6: u32 = 1 << 3;
-    /// Packets of every kind have a budget.
-    const PACKETS: u32 = 1 << 4;
     /// Where the type of an ICMP message stands.
     const TYPE_SHIFT: u32 = 8;
 
-    /// A TCP segment with these flags.
+    /// The kind of a packet of IP.
     #[inline(always)]
-    pub(crate) const fn tcp(flags: u8) -> Self {
+    pub fn of<P: Packet + ?Sized>(packet: &P, link: Link) -> Self {
+        // Nothing is wanted of the checks: the headers alone.
+        let mut findings = Findings::new(&Policy::default());
+        let found = match link.network {
+            Network::Ipv4 => packet
+                .read_far::<IPV4_LENGTH>(link.offset)
+                .and_then(|header| datagram4(packet, &header, link, &mut findings)),
+            Network::Ipv6 => packet
+                .read_far::<IPV6_LENGTH>(link.offset)
+                .and_then(|header| datagram6(packet, &header, link, &mut findings)),
+            Network::Other => None,
+        };
+        let Some(datagram) = found else {
+            return Self::NONE;
+        };
+        match (datagram.source.family, datagram.protocol) {
+            (_, TCP) => datagram.read::<2, P>(packet, 12).map_or(Self::NONE, Self::tcp),
+            (_, UDP) => Self(Self::UDP),
+            (Family::V4, ICMP) => Self::icmp(Self::ICMP, datagram.read::<1, P>(packet, 0)),
+            (Family::V6, ICMPV6) => Self::icmp(Self::ICMPV6, datagram.read::<1, P>(packet, 0)),
+            _ => Self::NONE,
+        }
+    }
+
+    #[inline(always)]
+    const fn tcp([_, flags]: [u8; 2]) -> Self {
         let (syn, ack) = (flags as u32 >> 1, flags as u32 >> 4);
         Self(syn & (ack ^ 1) & Self::SYN)
     }
 
-    /// A packet that is not TCP.
     #[inline(always)]
-    pub(crate) fn other<P: Packet + ?Sized>(packet: &P, transport: Transport) -> Self {
-        let kind = match transport.protocol {
-            PROTOCOL_UDP => return Self(Self::UDP),
-            PROTOCOL_ICMP => Self::ICMP,
-            PROTOCOL_ICMPV6 => Self::ICMPV6,
-            _ => return Self::NONE,
-        };
-        // Rare enough to be read in the way that the verifier need not follow.
-        match packet.read_far::<1>(transport.offset) {
-            Some([message]) => Self(kind | u32::from(message) << Self::TYPE_SHIFT),
+    const fn icmp(kind: u32, message: Option<[u8; 1]>) -> Self {
+        match message {
+            Some([message]) => Self(kind | (message as u32) << Self::TYPE_SHIFT),
             None => Self::NONE,
         }
-    }
-
-    /// The same where these reasons are not off.
-    #[inline(always)]
-    pub(crate) const fn where_on(self, on: Reasons) -> Self {
-        let packets = on.bits() >> (Reason::B2 as u32) & 1;
-        Self(self.0 | (packets as u32 * Self::PACKETS))
-    }
-
-    #[inline(always)]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    #[inline(always)]
-    pub const fn bits(self) -> u32 {
-        self.0
-    }
-
-    #[inline(always)]
-    pub const fn from_bits(bits: u32) -> Self {
-        Self(bits)
     }
 
     /// Neighbour discovery (RFC 4861) is in no class that has a budget of its own.
@@ -109,16 +104,6 @@ pub enum Class {
     Echo,
     /// An ICMP error message.
     Error,
-}
-
-/// The reason that is told of those that object.
-#[inline(always)]
-pub(crate) fn first(objecting: Reasons) -> Option<Reason> {
-    const ORDER: [Reason; 5] = [Reason::S1, Reason::T15, Reason::B1, Reason::C1, Reason::C2];
-    if objecting.is_empty() {
-        return None;
-    }
-    Some(ORDER.into_iter().find(|reason| objecting.holds(*reason)).unwrap_or(Reason::B2))
 }
 
 /// Who pays for what comes from `source`; nobody if it is none.

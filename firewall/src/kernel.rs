@@ -6,9 +6,12 @@
 
 mod attach;
 mod budgets;
+mod capability;
+mod checks;
 mod events;
 mod interface;
 mod log;
+pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
@@ -23,7 +26,7 @@ use std::time::Duration;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Reasons};
+use firewall_common::{Mode as CheckMode, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
@@ -31,6 +34,8 @@ use attach::{Attachments, Hands};
 pub use attach::{Event, InterfaceReport, Mode};
 use budgets::BudgetMaps;
 pub use budgets::Limits;
+pub use checks::CheckSetting;
+use checks::policy;
 pub use events::Events;
 pub use firewall_common::{
     Ban, Budget, Budgeted, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
@@ -39,8 +44,8 @@ pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
-pub use pin::Pinning;
 use pin::{NotPinned, Pins};
+pub use pin::{PinState, Pinning};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
@@ -81,7 +86,7 @@ pub struct Options {
     pub pin_dir: PathBuf,
     pub bans: BanMode,
     /// Checks that are not in their default mode. Bans are set by `bans`.
-    pub checks: Vec<(Reason, Check)>,
+    pub checks: Vec<CheckSetting>,
     /// Sources that nothing drops; at most 1,024 networks of each family.
     pub allow: Vec<IpNet>,
     pub limits: Limits,
@@ -118,6 +123,9 @@ pub enum KernelError {
     Refused { source: io::Error, log: String },
     #[error("the XDP program cannot be used")]
     Program { source: ProgramError },
+    /// Whatever failed, and what this process lacks for it.
+    #[error("without {missing}")]
+    Lacking { missing: String, source: Box<Self> },
     #[error("the XDP object has no map {map}")]
     NoMap { map: &'static str },
     #[error("map {map} does not {action}")]
@@ -128,6 +136,13 @@ pub enum KernelError {
     ForeignMap { path: PathBuf },
     #[error("{} cannot be {action}", path.display())]
     Pin { path: PathBuf, action: &'static str, source: io::Error },
+    /// What is pinned was pinned by a version that this one knows nothing of. It stays in force.
+    #[error(
+        "a newer firewall's tables (layout {layout}) are in {}: run that version, or remove them with \
+         `firewall detach`",
+        path.display()
+    )]
+    NewerLayout { path: PathBuf, layout: u32 },
     /// Another daemon keeps what is pinned in this network namespace.
     #[error("{} is in use by {}", path.display(), process(*pid))]
     InUse { path: PathBuf, pid: Option<u32> },
@@ -136,8 +151,28 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The error, behind the capabilities that this process lacks, if it lacks any.
+    fn behind_what_is_lacking(self) -> Self {
+        let needed = capability::missing();
+        let is_anothers =
+            matches!(self, Self::InUse { .. } | Self::NewerLayout { .. } | Self::ForeignMap { .. });
+        if needed.is_empty() || is_anothers {
+            return self;
+        }
+        let missing: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        let missing = missing.join(", ");
+        Self::Lacking { missing, source: Box::new(self) }
+    }
+
     /// Whether a capability is missing, as against a kernel or a machine that fails.
     pub fn is_not_permitted(&self) -> bool {
+        // The verifier says "permission denied" of a program that it finds unsound, too.
+        if let Self::Refused { log, .. } = self
+            && !log.is_empty()
+            && !log.contains("!root")
+        {
+            return false;
+        }
         let mut error: Option<&dyn Error> = Some(self);
         while let Some(current) = error {
             if let Some(error) = current.downcast_ref::<io::Error>()
@@ -171,31 +206,60 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the program, adopts what an earlier daemon left pinned, and attaches to the interfaces.
+    /// Loads the program and attaches it to the interfaces.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) and [`attach`](Self::attach).
+    pub fn start(options: &Options) -> Result<Self, KernelError> {
+        let mut kernel = Self::load(options)?;
+        kernel.attach()?;
+        Ok(kernel)
+    }
+
+    /// Loads the program and adopts the tables that an earlier daemon left pinned. Nothing is attached
+    /// yet: what is written into the tables now is in force from the first packet on, also where the
+    /// tables are new ones because the earlier daemon's had another layout.
+    ///
+    /// # Errors
+    ///
+    /// When program or maps cannot be loaded at all, as without capability;
+    /// [`KernelError::InUse`] while another daemon has the same pins, and
+    /// [`KernelError::NewerLayout`] where a newer version's are.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
+    }
+
+    /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
     ///
     /// That an interface cannot be attached to is no error but in its report.
     ///
     /// # Errors
     ///
-    /// When program or maps cannot be loaded at all, as without capability; and
-    /// [`KernelError::InUse`] while another daemon has the same pins.
-    pub fn start(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries)
+    /// When the interfaces cannot be listed, or a table or pin not be written.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        let options = &self.options;
+        let mut hands = Hands {
+            program: xdp(&mut self.program)?,
+            tables: &mut self.tables,
+            policy: &|role, name| policy(options, role, Some(name)),
+        };
+        self.attachments.start(&mut hands).map_err(KernelError::behind_what_is_lacking)
     }
 
-    /// The same, with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
+    /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
     fn with_ring(options: &Options, ring_octets: u32) -> Result<Self, KernelError> {
         let (pins, pinning) = match Pins::open(&options.pin_dir) {
             Ok(pins) => {
                 let directory = pins.directory().to_owned();
                 (Some(pins), Pinning::Pinned(directory))
             }
-            Err(NotPinned::InUse(error)) => return Err(error),
+            Err(NotPinned::InUse(error) | NotPinned::Newer(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options, ring_octets)?;
-        let default = policy(options, Role::default());
-        let mut tables = Tables::open(&mut program, default, &options.allow)?;
+        let default = policy(options, Role::default(), None);
+        let tables = Tables::open(&mut program, default, &options.allow)?;
         let budgets = BudgetMaps::open(&mut program, &options.limits)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
@@ -204,12 +268,7 @@ impl Kernel {
         };
         // Made before the interfaces are listed, so that no change falls between the two.
         let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
-        let mut hands = Hands {
-            program: xdp(&mut program)?,
-            tables: &mut tables,
-            policy: &|role| policy(options, role),
-        };
-        let attachments = Attachments::start(&options.interfaces, pins, &mut hands)?;
+        let attachments = Attachments::new(&options.interfaces, pins)?;
         let (events, watch) = (Some(events), Some(watch));
         let options = options.clone();
         Ok(Self { program, tables, budgets, attachments, options, pinning, watch, events, log })
@@ -229,7 +288,7 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut self.program)?,
             tables: &mut self.tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
         self.attachments.reconcile(&mut hands)
     }
@@ -242,6 +301,11 @@ impl Kernel {
     /// Every interface that was asked for, and those adopted that were not.
     pub fn interfaces(&self) -> &[InterfaceReport] {
         self.attachments.reports()
+    }
+
+    /// Whether something is wrong where nothing is attached.
+    pub fn requires_interface(&self) -> bool {
+        self.options.interfaces.iter().any(|interface| interface.is_required)
     }
 
     pub fn pinning(&self) -> &Pinning {
@@ -301,6 +365,12 @@ impl Kernel {
     /// New connections that came as far as the budgets, since the program was loaded.
     pub fn tally(&self) -> Result<Tally, KernelError> {
         self.budgets.tally()
+    }
+
+    /// Lets every packet pass until then, and counts what would have been dropped as observed. It
+    /// ends by itself, also where no daemon is left; a moment that has passed ends it at once.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.tables.pass_until(until.ns())
     }
 
     /// What was counted since the maps were made, which is before this daemon if they were adopted.
@@ -381,16 +451,6 @@ pub struct Probe {
 /// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
-}
-
-/// How packets are judged that come in by an interface of this role.
-fn policy(options: &Options, role: Role) -> Policy {
-    let mut policy = Policy::new(role);
-    for &(reason, mode) in &options.checks {
-        policy = policy.with(reason, mode);
-    }
-    let bans = options.bans.check();
-    policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
 fn load(pins: Option<&Pins>, options: &Options, ring_octets: u32) -> Result<Ebpf, KernelError> {

@@ -49,7 +49,8 @@ fn new_connections() -> Vec<Case> {
             Reason::T15,
         ),
         case("an ACK has no budget", four(TCP, &tcp(ACK)), Reason::Passed),
-        case("a SYN-ACK has no budget", six(TCP, &tcp(SYN | ACK)), Reason::Passed),
+        case("a SYN-ACK has no budget", six(TCP, &tcp(SYN | ACK)), Reason::Passed)
+            .observes(Reason::T13),
         case("an RST has no budget", four(TCP, &tcp(RST)), Reason::Passed),
         case("a check comes before the budget", four(TCP, &tcp(SYN | FIN)), Reason::T4),
         case("a datagram is no SYN", four(UDP, &udp(9, 9)), Reason::Passed),

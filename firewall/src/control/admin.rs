@@ -20,10 +20,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::ban::is_too_wide;
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::capture::{self, Wanted};
+use crate::control::checks;
 use crate::control::daemon::Control;
-use crate::control::{pressure, status};
+use crate::control::{confirmation, panic_allow, pressure, status};
+use crate::feeds::FeedReport;
+use crate::feeds::keeper::FeedsError;
 use crate::kernel::Reason;
 
 /// A command is a few hundred octets.
@@ -34,6 +38,8 @@ const CONNECTIONS: usize = 32;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A capture costs the kernel a little and is forgotten easily.
 const CAPTURE_SECONDS_MAX: u64 = 3600;
+/// A loop that is silent for longer is stuck.
+const LOOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the socket, readable and writable for user and group. A socket left by a process that is no
 /// more is replaced; one that answers is not.
@@ -173,14 +179,39 @@ struct NewBan {
     target: IpNet,
     for_seconds: Option<u64>,
     reason: String,
+    /// However wide the target is.
+    #[serde(default)]
+    force: bool,
+    confirm_within_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PanicAllow {
+    for_seconds: u64,
 }
 
 async fn command(control: &Control, request: Request<Incoming>) -> Result<Value, Failure> {
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default();
     match (head.method.as_str(), head.uri.path()) {
+        ("GET", "/v1/health") => match control.watchdog.stuck(LOOP_PATIENCE).await {
+            None => Ok(json!({ "healthy": true })),
+            Some(reason) => Err(Failure(StatusCode::SERVICE_UNAVAILABLE, reason)),
+        },
         ("GET", "/v1/status") => Ok(status::status(control)),
         ("GET", "/v1/top") => Ok(status::top(control)),
+        ("GET", "/v1/checks") => Ok(checks::list(&control.enforcement.borrow())),
+        ("POST", "/v1/checks") => {
+            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+            let wanted: checks::NewMode =
+                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
+            let setting = wanted.setting().map_err(Failure::bad)?;
+            let set = control.enforcement.borrow_mut().set_check(setting);
+            set.map_err(|reason| Failure(StatusCode::CONFLICT, reason))?;
+            Ok(checks::list(&control.enforcement.borrow()))
+        }
         ("GET", "/v1/bans") => {
             let mut bans = Vec::new();
             let mut after = None;
@@ -193,21 +224,14 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
                 }
             }
         }
-        ("POST", "/v1/bans") => {
-            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
-            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
-            let ban: NewBan =
-                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
-            let duration = ban.for_seconds.map(Duration::from_secs);
-            let made = control.keeper.add(ban.target.trunc(), duration, ban.reason).await;
-            made.map(|made| json!(made)).map_err(|error| Failure::bad(error.to_string()))
-        }
+        ("POST", "/v1/bans") => ban(control, content(body).await?).await,
         ("DELETE", "/v1/bans") => {
             let target = parameter::<IpNet>(query, "target")?;
             let lifted = control.keeper.remove(target).await;
             lifted.map_err(|error| Failure(StatusCode::NOT_FOUND, error.to_string()))?;
             Ok(json!({ "target": target }))
         }
+        ("GET", "/v1/allow") => Ok(json!(control.settings.allowlist)),
         ("GET", "/v1/explain") => {
             let address = parameter(query, "address")?;
             status::explain(control, address).await.map_err(internal)
@@ -217,12 +241,89 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
             pressure::order(control, parameter(query, "level")?);
             Ok(control.pressure.borrow().report())
         }
-        ("POST", "/v1/reload") => match control.reload().await {
-            Ok(generation) => Ok(json!({ "generation": generation })),
-            Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
-        },
+        ("POST", "/v1/reload") => {
+            let within = match query {
+                "" => None,
+                query => Some(within(parameter(query, "confirm_within")?)?),
+            };
+            match control.reload(within).await {
+                Ok(generation) => Ok(json!({ "generation": generation })),
+                Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
+            }
+        }
+        ("POST", "/v1/confirm") => confirmation::confirm(control).await.map_err(internal),
+        ("POST", "/v1/panic-allow") => {
+            let PanicAllow { for_seconds } = content(body).await?;
+            let longest = panic_allow::LONGEST.as_secs();
+            if !(1..=longest).contains(&for_seconds) {
+                return Err(Failure::bad(format!("expected 1 to {longest} seconds")));
+            }
+            let granted = Duration::from_secs(for_seconds);
+            panic_allow::begin(control, granted).map_err(|error| internal(format!("{error:#}")))
+        }
+        ("DELETE", "/v1/panic-allow") => {
+            let ended = panic_allow::end(control);
+            let ended = ended.map_err(|error| internal(format!("{error:#}")))?;
+            Ok(json!({ "ended": ended }))
+        }
+        ("GET", "/v1/feeds") => told(control.feeds.list().await),
+        ("POST", "/v1/feeds/refresh") => {
+            let name = match query {
+                "" => None,
+                query => Some(parameter(query, "name")?),
+            };
+            told(control.feeds.refresh(name).await)
+        }
+        ("POST", "/v1/feeds/accept") => told(control.feeds.accept(parameter(query, "name")?).await),
         _ => Err(Failure(StatusCode::NOT_FOUND, "no such command".into())),
     }
+}
+
+/// The JSON of a command's body.
+async fn content<T: for<'de> Deserialize<'de>>(body: Incoming) -> Result<T, Failure> {
+    let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+    let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+    serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))
+}
+
+async fn ban(control: &Control, ban: NewBan) -> Result<Value, Failure> {
+    if is_too_wide(ban.target) && !ban.force {
+        return Err(Failure::bad(format!(
+            "{} is wider than /8, of IPv6 than /19: nobody but the allowlist would pass \
+             (--force bans it all the same)",
+            ban.target
+        )));
+    }
+    let target = ban.target.trunc();
+    let duration = ban.for_seconds.map(Duration::from_secs);
+    let made = match ban.confirm_within_seconds {
+        None => control.keeper.add(target, duration, ban.reason).await.map_err(Into::into),
+        Some(seconds) => {
+            confirmation::ban(control, target, duration, ban.reason, within(seconds)?).await
+        }
+    };
+    made.map(|made| json!(made)).map_err(|error| Failure::bad(error.to_string()))
+}
+
+/// A time to confirm something in.
+fn within(seconds: u64) -> Result<Duration, Failure> {
+    let most = confirmation::WITHIN_MAX.as_secs();
+    if !(1..=most).contains(&seconds) {
+        return Err(Failure::bad(format!("expected 1 to {most} seconds to confirm in")));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+fn told(reports: Result<Vec<FeedReport>, FeedsError>) -> Result<Value, Failure> {
+    let reports = reports.map_err(|error| {
+        let status = match error {
+            FeedsError::Unknown { .. } => StatusCode::NOT_FOUND,
+            FeedsError::NothingHeld { .. } => StatusCode::CONFLICT,
+            FeedsError::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Failure(status, error.to_string())
+    })?;
+    Ok(json!(reports))
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

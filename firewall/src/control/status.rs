@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
+use crate::ban::feed_set::Listed;
 use crate::ban::keeper::{Explanation, KeeperError, KeeperStats};
 use crate::clock::Monotonic;
+use crate::control::confirmation;
 use crate::control::daemon::Control;
 use crate::control::pressure;
 use crate::control::settings::ban_mode_name;
 use crate::control::talkers::Talker;
-use crate::metrics::advance;
+use crate::kernel::{Counters, Reason};
+use crate::metrics::{Metrics, advance};
 
 fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
@@ -43,6 +46,9 @@ pub fn status(control: &Control) -> Value {
         "ban_mode": ban_mode_name(control.keeper.mode()),
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "allowlist": control.settings.allowlist,
+        "panic_allow": control.panic_allow.borrow().report(Monotonic::now()),
+        "unconfirmed": confirmation::report(control),
         "state": stats.persistence(),
         "pressure": control.pressure.borrow().report(),
         "good_standing": read(&stats.standing),
@@ -96,11 +102,31 @@ fn packets(control: &Control) -> Value {
 pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, KeeperError> {
     let explanation = control.keeper.explain(address).await?;
     let kernel = control.enforcement.borrow().ban_of(address);
+    let allowed_as: Vec<&'static str> = control
+        .settings
+        .allowlist
+        .iter()
+        .filter(|allowed| allowed.network.contains(&address.to_canonical()))
+        .map(|allowed| allowed.source.name())
+        .collect();
+    let feeds: Vec<Listing> = control.shared.feeds().all(address).map(Listing::of).collect();
     let sampled = control.enforcement.borrow().talkers().of(address);
     let verdict = match (&explanation.ban, explanation.exempt) {
+        _ if control.shared.passes_all() => "everything passes: panic-allow".to_owned(),
         (_, true) => "never banned: it is exempt".to_owned(),
-        (None, false) if kernel.is_some() => "the kernel drops its packets".to_owned(),
-        (None, false) => "not banned".to_owned(),
+        (None, false) => match feeds.first() {
+            Some(Listing { feed, action: "observe" }) => {
+                format!("not banned: feed {feed} lists it, which is only observed")
+            }
+            Some(Listing { feed, .. }) if kernel.is_some() => {
+                format!("listed by feed {feed}: the kernel drops its packets")
+            }
+            Some(Listing { feed, .. }) => {
+                format!("listed by feed {feed}: its requests are refused")
+            }
+            None if kernel.is_some() => "the kernel drops its packets".to_owned(),
+            None => "not banned".to_owned(),
+        },
         (Some(ban), false) if ban.observed => {
             format!("would be banned as {}: bans are only observed", ban.target)
         }
@@ -109,7 +135,7 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
             None => format!("banned as {}: its requests are refused", ban.target),
         },
     };
-    Ok(json!(Explained { explanation, verdict, kernel, sampled }))
+    Ok(json!(Explained { explanation, verdict, allowed_as, feeds, kernel, sampled }))
 }
 
 /// What the keeper knows of an address, and what the kernel holds.
@@ -118,9 +144,26 @@ struct Explained {
     #[serde(flatten)]
     explanation: Explanation,
     verdict: String,
+    /// Why it is exempt.
+    allowed_as: Vec<&'static str>,
+    /// The feeds that list it, the one that counts first.
+    feeds: Vec<Listing>,
     kernel: Option<Value>,
     /// What the kernel program sampled of its packets lately.
     sampled: Option<Talker>,
+}
+
+#[derive(serde::Serialize)]
+struct Listing {
+    feed: String,
+    action: &'static str,
+}
+
+impl Listing {
+    fn of(listed: &Listed) -> Self {
+        let action = if listed.is_observed { "observe" } else { "drop" };
+        Self { feed: listed.name.to_string(), action }
+    }
 }
 
 /// Brings those metrics up to date that others count.
@@ -153,12 +196,28 @@ pub fn refresh(control: &Control) {
     advance(&metrics.new_connections_spared, new.spared);
     metrics.good_standing.set(i64::try_from(read(&stats.standing)).unwrap_or(i64::MAX));
     let enforcement = control.enforcement.borrow();
-    for counted in enforcement.counters() {
-        for (action, count) in [("acted", counted.acted), ("observed", counted.observed)] {
-            let labels = [counted.reason, action];
-            advance(&metrics.kernel_packets.with_label_values(&labels), count.packets);
-            advance(&metrics.kernel_bytes.with_label_values(&labels), count.bytes);
-        }
+    if let Some(counters) = enforcement.counted_by_interface() {
+        refresh_packets(metrics, &counters);
     }
     advance(&metrics.kernel_events_lost, enforcement.events_lost());
+}
+
+/// Brings the counters of packets up to date: those of each interface, of all others together under
+/// none.
+fn refresh_packets(metrics: &Metrics, counters: &Counters) {
+    for interface in counters.interfaces() {
+        let name = interface.name.as_deref().unwrap_or_default();
+        for &reason in Reason::ALL {
+            for (family, is_ipv6) in [("ipv4", false), ("ipv6", true)] {
+                for (action, count) in [
+                    ("acted", interface.acted(reason, is_ipv6)),
+                    ("observed", interface.observed(reason, is_ipv6)),
+                ] {
+                    let labels = [name, family, reason.id(), action];
+                    advance(&metrics.kernel_packets.with_label_values(&labels), count.packets);
+                    advance(&metrics.kernel_bytes.with_label_values(&labels), count.bytes);
+                }
+            }
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::clock::Monotonic;
 use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::pressure::WorkerLoad;
 use crate::control::settings::Settings;
+use crate::control::watchdog::Pulse;
 use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
 use crate::listen::framing::HeadLimits;
@@ -53,6 +54,7 @@ pub struct WorkerParts {
     pub settings: Arc<Settings>,
     pub stopping: watch::Receiver<bool>,
     pub ended: mpsc::UnboundedSender<u16>,
+    pub pulse: Pulse,
 }
 
 /// Says that the worker is no more, however it ended.
@@ -125,6 +127,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         Rc::clone(&connections),
         Arc::clone(&metrics),
         parts.load,
+        parts.pulse,
     ));
     let answering = Rc::clone(&pipeline);
     let answer = Rc::new(move |origin: Origin, request: Request<Incoming>| {
@@ -134,7 +137,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let counted = Arc::clone(&metrics);
     let is_banned = move |peer: PeerAddr| {
         counted.connections_total.inc();
-        bans.borrow().is_banned(peer.0, Monotonic::coarse).is_some()
+        bans.borrow().refuses(peer.0, Monotonic::coarse)
     };
     let turned = move |_, reason| {
         let reason = match reason {
@@ -181,8 +184,7 @@ async fn follow(mut link: WorkerLink, bans: Rc<RefCell<BanView>>, connections: R
             }
             Unwelcome::Anyone => {
                 let bans = bans.borrow();
-                let is_banned =
-                    |peer: PeerAddr| bans.is_banned(peer.0, Monotonic::coarse).is_some();
+                let is_banned = |peer: PeerAddr| bans.refuses(peer.0, Monotonic::coarse);
                 connections.close_where(is_banned, LAST_WORDS);
             }
         }
@@ -195,6 +197,7 @@ async fn tend(
     connections: Rc<Connections>,
     metrics: Arc<Metrics>,
     load: Arc<WorkerLoad>,
+    pulse: Pulse,
 ) {
     let open_before = Cell::new(0);
     let mut interval = tokio::time::interval(Pipeline::TENDING);
@@ -204,6 +207,7 @@ async fn tend(
         interval.tick().await;
         let waited = Monotonic::now().since(before);
         load.tell(connections.open(), waited.saturating_sub(Pipeline::TENDING));
+        pulse.beat();
         pipeline.tend();
         let open = i64::try_from(connections.open()).unwrap_or(i64::MAX);
         metrics.connections.add(open - open_before.replace(open));

@@ -16,6 +16,7 @@ use super::netlink::{Attached, Link, Netlink};
 use super::pin::{Pinned, Pins};
 use super::{KernelError, pin};
 use ladder::Site;
+pub(super) use link::describe;
 
 /// Where in the path of a packet the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,19 +92,18 @@ pub(super) struct Attachments {
 pub(super) struct Hands<'a> {
     pub(super) program: &'a mut Xdp,
     pub(super) tables: &'a mut Tables,
-    /// How packets are judged that come in by an interface of a role.
-    pub(super) policy: &'a dyn Fn(Role) -> Policy,
+    /// How packets are judged that come in by an interface of a role and a name.
+    pub(super) policy: &'a dyn Fn(Role, &str) -> Policy,
 }
 
 impl Attachments {
-    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
-    pub(super) fn start(
+    /// Nothing is attached yet.
+    pub(super) fn new(
         options: &[InterfaceOptions],
         pins: Option<Pins>,
-        hands: &mut Hands<'_>,
     ) -> Result<Self, KernelError> {
         let netlink = Netlink::route().map_err(|source| KernelError::Netlink { source })?;
-        let mut attachments = Self {
+        Ok(Self {
             options: options.to_vec(),
             netlink,
             pins,
@@ -113,21 +113,26 @@ impl Attachments {
             remarks: BTreeMap::new(),
             refused: BTreeMap::new(),
             reports: Vec::new(),
-        };
-        let links = attachments.links()?;
-        attachments.forget_gone(&links, hands.tables)?;
+        })
+    }
+
+    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
+    pub(super) fn start(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
+        let links = self.links()?;
+        self.forget_gone(&links, hands.tables)?;
         // Before its program is replaced an interface is judged as it is to be.
-        for (link, option) in wanted(&links, options) {
-            attachments.admit(hands, link, option.role)?;
+        let options = self.options.clone();
+        for (link, option) in wanted(&links, &options) {
+            self.admit(hands, link, option.role)?;
         }
-        attachments.adopt(hands.program, &links)?;
-        attachments.reconcile(hands)?;
-        if let Some(pins) = &attachments.pins
+        self.adopt(hands.program, &links)?;
+        self.reconcile(hands)?;
+        if let Some(pins) = &self.pins
             && let Err(error) = pins.remove_other_layouts()
         {
             tracing::warn!(%error, "maps of another version stay pinned");
         }
-        Ok(attachments)
+        Ok(())
     }
 
     pub(super) fn reports(&self) -> &[InterfaceReport] {
@@ -219,11 +224,16 @@ impl Attachments {
         Ok(())
     }
 
+    /// The interfaces of which the program was told, by index, name and role.
+    pub(super) fn admitted(&self) -> impl Iterator<Item = (u32, &str, Role)> {
+        self.admitted.iter().map(|(index, (name, role))| (*index, name.as_str(), *role))
+    }
+
     /// Tells the program how to judge what comes in by `link`.
     fn admit(&mut self, hands: &mut Hands<'_>, link: &Link, role: Role) -> Result<(), KernelError> {
         let told = (link.name.clone(), role);
         if self.admitted.get(&link.index) != Some(&told) {
-            hands.tables.admit(link.index, &link.name, (hands.policy)(role))?;
+            hands.tables.admit(link.index, &link.name, (hands.policy)(role, &link.name))?;
             self.admitted.insert(link.index, told);
         }
         Ok(())

@@ -9,7 +9,9 @@ mod attach;
 mod budgets;
 mod cookies;
 mod ladder;
-mod net;
+mod layout;
+pub(crate) mod net;
+mod portable;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};

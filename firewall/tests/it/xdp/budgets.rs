@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use firewall::clock::Monotonic;
-use firewall::kernel::{Budget, Budgeted, Check, Kernel, KernelError, Limits, Options, Reason};
+use firewall::kernel::{
+    Budget, Budgeted, Check, CheckSetting, Kernel, KernelError, Limits, Options, Reason,
+};
 use firewall_ebpf::cases;
 use ipnet::IpNet;
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -25,7 +27,9 @@ fn limits(budgeted: Budgeted, budget: Budget) -> Limits {
 /// A kernel in which these reasons drop.
 fn dropping(test: &str, limits: Limits, reasons: &[Reason]) -> Option<Kernel> {
     let pin_dir = "/proc/nowhere".into();
-    let checks = reasons.iter().map(|&reason| (reason, Check::Drop)).collect();
+    let mode = Check::Drop;
+    let setting = |&reason: &_| CheckSetting { reason, mode, interface: None };
+    let checks = reasons.iter().map(setting).collect();
     let kernel = start(test, &Options { limits, checks, pin_dir, ..Options::default() })?;
     // Each CPU has buckets of its own.
     on_cpu(0);
