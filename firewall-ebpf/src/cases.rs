@@ -10,6 +10,7 @@ mod headers;
 mod never;
 mod purse;
 mod segments;
+mod tables;
 mod unconnected;
 
 use std::cell::RefCell;
@@ -17,19 +18,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
 
 use firewall_common::{
-    Ban, Budget, Budgeted, Config, FOREVER, Mode, Payer, Policy, Reason, Reasons, Role, own_bit,
-    table,
+    Ban, Budget, Budgeted, Config, FOREVER, Mode, Payer, Policy, Reason, Role, own_bit, table,
 };
 
-use crate::budget::{self, Class};
-use crate::source::{Family, Source};
-use crate::verdict::{Exact, Flow, Socket, Tables};
+use crate::budget;
+use crate::source::Source;
 use frame::{
     ACK, FIN, PSH, RST, SYN, TCP, URG, authentication, ethernet, extension, fragment6, ipv4, ipv6,
     tcp, udp, vlan,
 };
 
 pub use purse::HostPurse;
+pub use tables::HostTables;
 
 pub const CLEAN4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const BANNED4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -191,17 +191,7 @@ impl Case {
     }
 }
 
-/// What the maps are to the kernel's program.
-#[derive(Clone, Debug)]
-pub struct HostTables {
-    pub config: Config,
-    pub policy: Policy,
-    bans: Vec<(Prefix, Ban)>,
-    allow: Vec<Prefix>,
-    own: Vec<IpAddr>,
-    purse: RefCell<HostPurse>,
-}
-
+/// The moment at which the host judges.
 const NOW_NS: u64 = 1_000_000_000;
 
 /// Who pays for what comes from an address.
@@ -209,87 +199,11 @@ pub fn payer(address: IpAddr) -> Payer {
     budget::payer(source(address)).unwrap_or_default()
 }
 
-impl Tables for HostTables {
-    type Hit = u64;
-
-    fn config(&self) -> Config {
-        self.config
-    }
-
-    fn policy(&self) -> Policy {
-        self.policy
-    }
-
-    fn now_ns(&self) -> u64 {
-        NOW_NS
-    }
-
-    fn exact(&self, table: Exact, source: Source) -> Option<u64> {
-        let length = match table {
-            Exact::V4 => 32,
-            Exact::Network6 => 64,
-            Exact::V6 => 128,
-        };
-        let holds = |(address, bits): Prefix| bits == length && contains((address, bits), source);
-        self.bans.iter().find(|(prefix, _)| holds(*prefix)).map(|(_, ban)| ban.until_mono_ns)
-    }
-
-    fn range(&self, source: Source) -> Option<u64> {
-        let is_range = |(address, bits): Prefix| match address {
-            IpAddr::V4(_) => bits != 32,
-            IpAddr::V6(_) => bits != 64 && bits != 128,
-        };
-        self.bans
-            .iter()
-            .filter(|(prefix, _)| is_range(*prefix) && contains(*prefix, source))
-            .max_by_key(|((_, bits), _)| *bits)
-            .map(|(_, ban)| ban.until_mono_ns)
-    }
-
-    fn allows(&self, source: Source) -> bool {
-        self.allow.iter().any(|prefix| contains(*prefix, source))
-    }
-
-    fn is_own(&self, address: Source) -> bool {
-        self.own.iter().any(|own| source(*own) == address)
-    }
-
-    /// Of no case there is a socket: the kernel's are tried by tests of their own.
-    fn socket(&self, _: &Flow) -> Socket {
-        Socket::None
-    }
-
-    fn until_ns(&self, hit: u64) -> u64 {
-        hit
-    }
-
-    fn count_drop(&self, _: u64) {}
-
-    fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
-        let charge = |payer| budget::charge(&mut *self.purse.borrow_mut(), class, payer, asked);
-        budget::payer(source).map_or(Reasons::NONE, charge)
-    }
-}
-
 fn source(address: IpAddr) -> Source {
     match address {
         IpAddr::V4(address) => Source::v4(address.octets()),
         IpAddr::V6(address) => Source::v6(address.octets()),
     }
-}
-
-fn contains((network, bits): Prefix, source: Source) -> bool {
-    let octets = source.octets();
-    let (network, address) = match (network, source.family) {
-        (IpAddr::V4(network), Family::V4) => {
-            let [a, b, c, d, ..] = octets;
-            let address = u32::from_be_bytes([a, b, c, d]);
-            (u128::from(network.to_bits()) << 96, u128::from(address) << 96)
-        }
-        (IpAddr::V6(network), Family::V6) => (network.to_bits(), u128::from_be_bytes(octets)),
-        _ => return false,
-    };
-    bits == 0 || (network ^ address) >> (128 - bits) == 0
 }
 
 /// Every case; among them the [`bypasses`].

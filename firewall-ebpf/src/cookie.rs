@@ -113,7 +113,7 @@ fn segment(frame: &mut [u64], at: usize, addresses: usize, tcp: &[u64], cookie: 
     copy(frame, at + 2, tcp, 0, 2);
     put_long(frame, at + 4, cookie.sequence);
     put_long(frame, at + 8, acknowledged);
-    put(frame, at + 12, TCP_OCTETS / 4 << 12 | SYN_ACK);
+    put(frame, at + 12, (TCP_OCTETS / 4) << 12 | SYN_ACK);
     put(frame, at + 14, WINDOW);
     // The maximum segment size: kind 2, of four octets.
     put(frame, at + 20, 0x0204);

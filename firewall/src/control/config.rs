@@ -3,6 +3,8 @@
 //! `examples/firewall.toml` documents each key and is what `firewall config` prints; a test holds it
 //! equal to the defaults.
 
+mod packets;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,6 +20,8 @@ use crate::contract::Policy;
 use crate::control::settings::KernelLog;
 use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
+
+pub use self::packets::{Budgets, Pressure, Rate, Standing};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -262,81 +266,6 @@ pub struct Kernel {
     pub budgets: Budgets,
     pub pressure: Pressure,
     pub standing: Standing,
-}
-
-/// What may be sent, on each CPU that receives; which reason is heard for each, `checks` says.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Budgets {
-    pub syn: Rate,
-    pub udp: Rate,
-    pub echo: Rate,
-    pub packets: Rate,
-    pub every_echo: Rate,
-    pub every_error: Rate,
-    pub cgnat: BTreeMap<IpNet, u32>,
-}
-
-/// So many in a second, and so many at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rate {
-    pub rate: u32,
-    pub burst: u32,
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self {
-            syn: Rate { rate: 200, burst: 400 },
-            udp: Rate { rate: 5_000, burst: 10_000 },
-            echo: Rate { rate: 20, burst: 40 },
-            packets: Rate { rate: 50_000, burst: 100_000 },
-            every_echo: Rate { rate: 1_000, burst: 1_000 },
-            every_error: Rate { rate: 1_000, burst: 1_000 },
-            cgnat: BTreeMap::new(),
-        }
-    }
-}
-
-/// When new connections of strangers are shed, and how many: a value for each of three levels.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Pressure {
-    pub seats: [f64; 3],
-    pub lag: [Span; 3],
-    pub overflows: [u32; 3],
-    pub syns: u32,
-    pub shed: [f64; 3],
-    pub calm: Span,
-}
-
-impl Default for Pressure {
-    fn default() -> Self {
-        Self {
-            seats: [0.7, 0.85, 0.95],
-            lag: [Span::millis(100), Span::millis(300), Span::seconds(1)],
-            overflows: [1, 100, 1_000],
-            syns: 500,
-            shed: [0.25, 0.75, 1.0],
-            calm: Span::seconds(10),
-        }
-    }
-}
-
-/// How a source comes into good standing.
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Standing {
-    pub requests: u32,
-    pub age: Span,
-    pub decay: Span,
-}
-
-impl Default for Standing {
-    fn default() -> Self {
-        Self { requests: 20, age: Span::seconds(60), decay: Span::seconds(24 * 3600) }
-    }
 }
 
 /// What a check does with the packets it objects to.

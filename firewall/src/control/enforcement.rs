@@ -205,29 +205,6 @@ impl Enforcement {
         }
     }
 
-    /// New connections as the kernel counted them; none without kernel program.
-    pub fn tally(&self) -> Option<Tally> {
-        self.kernel.as_ref()?.tally().ok()
-    }
-
-    /// Sheds so many of 2^32 new connections of strangers until then.
-    pub fn shed(&mut self, share: u32, until: Monotonic) {
-        if let Some(kernel) = &mut self.kernel
-            && let Err(error) = kernel.shed(share, until)
-        {
-            tracing::error!(error = %Causes(&error), "the kernel's budgets cannot be written");
-        }
-    }
-
-    /// Budgets as these settings have them, from now on.
-    pub fn limit(&mut self, settings: &Settings) {
-        if let Some(kernel) = &mut self.kernel
-            && let Err(error) = kernel.limit(&settings.packets)
-        {
-            tracing::error!(error = %Causes(&error), "the kernel's budgets cannot be written");
-        }
-    }
-
     /// Why the kernel does less than was asked, and what else an operator must know.
     pub fn reasons(&self) -> Vec<String> {
         let of_interface = |report: &InterfaceReport| {

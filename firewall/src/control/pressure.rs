@@ -13,9 +13,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::config;
 use crate::control::daemon::Control;
+use crate::control::enforcement::Enforcement;
+use crate::control::settings::Settings;
 use crate::kernel::Tally;
 
 /// How often the load is looked at.
@@ -296,6 +299,31 @@ fn overflows(netstat: &str) -> u64 {
     let mut pairs = names.split_whitespace().zip(values.split_whitespace());
     let found = pairs.find(|(name, _)| *name == "ListenOverflows");
     found.and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+impl Enforcement {
+    /// New connections as the kernel counted them; none without kernel program.
+    pub fn tally(&self) -> Option<Tally> {
+        self.kernel()?.tally().ok()
+    }
+
+    /// Sheds so many of 2^32 new connections of strangers until then.
+    pub fn shed(&mut self, share: u32, until: Monotonic) {
+        if let Some(kernel) = self.kernel_mut()
+            && let Err(error) = kernel.shed(share, until)
+        {
+            tracing::error!(error = %Causes(&error), "the kernel's budgets cannot be written");
+        }
+    }
+
+    /// Budgets as these settings have them, from now on.
+    pub fn limit(&mut self, settings: &Settings) {
+        if let Some(kernel) = self.kernel_mut()
+            && let Err(error) = kernel.limit(&settings.packets)
+        {
+            tracing::error!(error = %Causes(&error), "the kernel's budgets cannot be written");
+        }
+    }
 }
 
 /// The gauge of these settings.

@@ -4,10 +4,11 @@ use super::code::Code;
 use super::{Finding, Source};
 
 /// Where `unsafe` may stand. Folders end in `/`.
-const UNSAFE: [&str; 7] = [
+const UNSAFE: [&str; 8] = [
     "firewall-common/src/",
     "firewall-ebpf/src/program.rs",
     "firewall-ebpf/src/program/cookies.rs",
+    "firewall-ebpf/src/program/inspection.rs",
     "firewall-ebpf/src/program/purse.rs",
     "firewall/src/kernel/syscall.rs",
     "firewall/src/kernel/table.rs",

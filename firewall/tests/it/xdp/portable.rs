@@ -9,7 +9,7 @@ use firewall_ebpf::cases::{self, Case};
 use firewall_ebpf::verdict::verdict;
 
 use super::start;
-use super::verdict::{net, options, unpinned};
+use super::verdict::{net, options, press, relax, unpinned};
 
 #[test]
 fn every_case_is_judged_as_on_the_host() {
@@ -21,12 +21,16 @@ fn every_case_is_judged_as_on_the_host() {
     let mut expected: BTreeMap<&str, (u64, u64)> =
         Reason::ALL.iter().map(|reason| (reason.id(), (0, 0))).collect();
     for case in cases {
+        kernel.serve(&[cases::SERVED], case.quic).unwrap();
+        kernel.set_own(&case.own).unwrap();
         for &(prefix, until_ns) in &case.bans {
             kernel.ban(net(prefix), Monotonic::from_ns(until_ns)).unwrap();
         }
+        press(&mut kernel, &case);
         let on_host = verdict(case.frame.as_slice(), &case.tables());
         let probe = kernel.probe(&case.frame, 1).unwrap();
         assert_eq!(probe.is_dropped, on_host.drops(), "{}: {on_host:?}", case.name);
+        relax(&mut kernel, &case);
         for &reason in Reason::ALL {
             let (acted, observed) = expected.entry(reason.id()).or_default();
             *acted += u64::from(reason == on_host.reason());
