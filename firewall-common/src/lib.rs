@@ -6,24 +6,26 @@
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
 #![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
+pub mod lines;
 pub mod maps;
 mod reason;
+pub mod table4;
+pub mod table6;
 
 pub use reason::{Mode, Reason, Reasons, UnknownReason};
 
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
 /// beneath it, so that a daemon never reads another version's bytes: raise it with every change of
 /// layout, capacity or meaning.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// A ban with this deadline never ends.
 pub const FOREVER: u64 = u64::MAX;
 
-/// One ban: the value of every ban map.
+/// One ban, as a [`record`](lines::record) says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(C)]
 pub struct Ban {
-    /// The ban holds while the clock is before this; [`FOREVER`] does not end.
+    /// When it ends; [`FOREVER`] does not. The daemon lifts it then, the kernel reads no clock.
     pub until_mono_ns: u64,
     /// Packets that this ban has dropped; the kernel adds to it.
     pub drops: u64,
@@ -90,10 +92,10 @@ impl Config {
 /// cleared after the last was removed.
 pub mod table {
     pub const BAN4: u32 = 1;
-    pub const BAN6_NETWORK: u32 = 1 << 1;
     pub const BAN6: u32 = 1 << 2;
-    pub const RANGE4: u32 = 1 << 3;
-    pub const RANGE6: u32 = 1 << 4;
+    /// What the memory-mapped tables refused.
+    pub const SPILL4: u32 = 1 << 3;
+    pub const SPILL6: u32 = 1 << 4;
     pub const ALLOW4: u32 = 1 << 5;
     pub const ALLOW6: u32 = 1 << 6;
     /// Some ban covers an allowed address: only then does a ban that is hit ask the allowlist, which
@@ -139,8 +141,6 @@ pub const fn counter(reason: Reason, observed: bool) -> u32 {
 // The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Ban>() == 16);
-    assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
     assert!(size_of::<Config>() == 16);
@@ -155,11 +155,9 @@ const _: () = {
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya asks for the promise that these are plain bytes")]
 mod pod {
-    use super::{Ban, Config, Counter};
+    use super::{Config, Counter};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (asserted above), every bit pattern is a value.
-    unsafe impl aya::Pod for Ban {}
-    // SAFETY: as above.
     unsafe impl aya::Pod for Counter {}
     // SAFETY: as above; `Reasons` is a transparent `u32`.
     unsafe impl aya::Pod for Config {}

@@ -1,0 +1,107 @@
+//! The memory that a table of bans lies in, as the kernel's program reads it: lines of 64 octets, and
+//! the hash that spreads keys over them.
+//!
+//! The daemon writes lines by plain stores while packets are looked up. What keeps a packet from
+//! missing a ban that stands is said where the tables are written; what readers do for it is to read
+//! each word once, in the order that [`table4`](crate::table4) and [`table6`](crate::table6) name.
+
+/// The words of a line: one cache line.
+pub const LINE_WORDS: u32 = 8;
+
+/// Buckets that hold the entries of one hash at most, one line each.
+pub const PROBES_MAX: u32 = 8;
+
+/// A word with the overflow flag says of its bucket that entries of its hash are in the next one.
+pub const OVERFLOW: u64 = 1 << 63;
+/// A word with this flag is an entry.
+pub const VALID: u64 = 1 << 62;
+
+/// The words of line 0 that every table has.
+pub mod header {
+    pub const SEED: u32 = 0;
+    pub const SEED_TWO: u32 = 1;
+    /// The number of buckets, a power of two, less one.
+    pub const BUCKET_MASK: u32 = 2;
+}
+
+/// Lines that can be read. The kernel's are a map, the daemon's are that map's memory.
+pub trait Lines {
+    type Line: Copy;
+
+    /// None where the table has fewer lines.
+    fn line(&self, index: u32) -> Option<Self::Line>;
+
+    /// The word at `index`, modulo [`LINE_WORDS`], read once.
+    fn word(&self, line: Self::Line, index: u32) -> u64;
+}
+
+/// A number that says where a key is, and says nothing to who does not know the seeds: an attacker
+/// who may choose addresses must not choose their bucket.
+#[inline(always)]
+pub const fn mix(key: u64, seed: u64, seed_two: u64) -> u64 {
+    let hash = (key ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let hash = ((hash ^ (hash >> 32)) ^ seed_two).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    hash ^ (hash >> 32)
+}
+
+/// What a lookup found: nothing, or whose ban it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found(u32);
+
+impl Found {
+    pub const NONE: Self = Self(0);
+    const BANNED: u32 = 1 << 31;
+    const RANGE: u32 = 1 << 30;
+
+    #[inline(always)]
+    pub const fn new(owner: u32, is_range: bool) -> Self {
+        Self(Self::BANNED | (is_range as u32) << 30 | owner & OWNER_MASK)
+    }
+
+    /// The same as a number, and back.
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    #[inline(always)]
+    pub const fn is_banned(self) -> bool {
+        self.0 & Self::BANNED != 0
+    }
+
+    /// Whether the ban is of more than an address or an IPv6 /64.
+    #[inline(always)]
+    pub const fn is_range(self) -> bool {
+        self.0 & Self::RANGE != 0
+    }
+
+    /// Whose drop it is: below [`LISTS`] a list's number, else the line of a record.
+    #[inline(always)]
+    pub const fn owner(self) -> u32 {
+        self.0 & OWNER_MASK
+    }
+}
+
+/// The owners that are lists. Number 0 is nobody's: drops that cannot be told whose they are.
+pub const LISTS: u32 = 256;
+/// Owners fit into 24 bits.
+pub const OWNER_MASK: u32 = (1 << 24) - 1;
+
+/// The words of a record: a ban, as one line.
+pub mod record {
+    /// The first eight octets of the network's address, as a big-endian number; an IPv4 address is
+    /// written as IPv4-mapped.
+    pub const HIGH: u32 = 0;
+    pub const LOW: u32 = 1;
+    /// When the ban ends, on `CLOCK_MONOTONIC`. The kernel does not read it: the daemon lifts bans.
+    pub const UNTIL_MONO_NS: u32 = 2;
+    /// Packets that the ban has dropped; the kernel adds to it.
+    pub const DROPS: u32 = 3;
+    /// [`VALID`](super::VALID), and the length of the prefix, of 128.
+    pub const META: u32 = 4;
+}
