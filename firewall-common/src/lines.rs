@@ -94,14 +94,15 @@ pub const OWNER_MASK: u32 = (1 << 24) - 1;
 
 /// The words of a record: a ban, as one line.
 pub mod record {
-    /// The first eight octets of the network's address, as a big-endian number; an IPv4 address is
-    /// written as IPv4-mapped.
+    /// The first eight octets of the network's address, as a big-endian number.
     pub const HIGH: u32 = 0;
+    /// The last eight octets, or those of an IPv4 address.
     pub const LOW: u32 = 1;
     /// When the ban ends, on `CLOCK_MONOTONIC`. The kernel does not read it: the daemon lifts bans.
     pub const UNTIL_MONO_NS: u32 = 2;
     /// Packets that the ban has dropped; the kernel adds to it.
     pub const DROPS: u32 = 3;
-    /// [`VALID`](super::VALID), and the length of the prefix, of 128.
+    /// [`VALID`](super::VALID), [`V4`] for the one family, and the length of the prefix.
     pub const META: u32 = 4;
+    pub const V4: u64 = 1 << 8;
 }

@@ -93,7 +93,7 @@ fn find<L: Lines>(lines: &L, key: u64) -> u64 {
     let mut bucket = mix(key, lines.word(head, header::SEED), lines.word(head, header::SEED_TWO));
     let wanted = VALID | key;
     // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
-    for _ in 0..core::hint::black_box(PROBES_MAX) {
+    for _ in 0..core::hint::black_box(u64::from(PROBES_MAX)) {
         let Some(line) = lines.line(BUCKET_LINE + (bucket & mask) as u32) else {
             return 0;
         };

@@ -178,7 +178,7 @@ impl Buckets {
         let wanted = VALID | (prefix.length as u64) << LENGTH_SHIFT;
         let mut bucket = hash;
         // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
-        for _ in 0..core::hint::black_box(PROBES_MAX) {
+        for _ in 0..core::hint::black_box(u64::from(PROBES_MAX)) {
             let Some(line) = lines.line(self.first + (bucket & self.mask) as u32) else {
                 return Found::NONE;
             };

@@ -15,8 +15,8 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     bindings::xdp_md,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     btf_maps::{self, ArrayOfMaps},
+    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     macros::{btf_map, map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, PerCpuArray, RingBuf},
@@ -25,8 +25,8 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use firewall_common::lines::{Found, LINE_WORDS, LISTS, Lines, record};
 use firewall_common::{
-    COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter, maps,
-    policy_index, table4, table6,
+    COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
+    maps, policy_index, table4, table6,
 };
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
