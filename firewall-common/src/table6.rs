@@ -7,7 +7,7 @@
 //! the first 64 bits of the prefix stand in the table, and behind them, for a prefix longer than 64,
 //! the other ones, in the room of two entries.
 
-use crate::lines::{Found, Lines, OVERFLOW, OWNER_MASK, PROBES_MAX, VALID, mix};
+use crate::lines::{Found, Lines, OVERFLOW, OWNER_MASK, VALID, mix};
 
 /// The words of the header that this table has beside those of every table.
 pub mod header {
@@ -33,6 +33,9 @@ pub const COARSE_LINE: u32 = 1;
 pub const COARSE_LINES: u32 = 1 << 11;
 /// The first line of the filter. The first bucket is behind its last.
 pub const FILTER_LINE: u32 = COARSE_LINE + COARSE_LINES;
+
+/// Buckets that hold the entries of one hash at most: a bucket has room for two long prefixes only.
+pub const PROBES_MAX: u32 = 16;
 
 /// Entries in a bucket.
 pub const SLOTS: u32 = 4;
@@ -83,6 +86,13 @@ const LENGTH_STEP: u64 = 0x00a5_4ff5_3a5f_1d36;
 pub const fn filter_bits(hash: u64) -> (u32, u64) {
     let bits = 1 << ((hash >> 40) & 63) | 1 << ((hash >> 46) & 63) | 1 << ((hash >> 52) & 63);
     ((hash >> 58) as u32 & 7, bits)
+}
+
+/// How far it is from one bucket of a hash to the next. Not one: where a bucket has room for two,
+/// neighbours that are full would soon be a long row.
+#[inline(always)]
+pub const fn step(hash: u64) -> u64 {
+    hash >> 32 | 1
 }
 
 /// The hash that chooses a /48's line of the filter, by the low bits, and its bits there.
@@ -202,7 +212,7 @@ impl Buckets {
             if first & OVERFLOW == 0 {
                 return Found::NONE;
             }
-            bucket = bucket.wrapping_add(1);
+            bucket = bucket.wrapping_add(step(hash));
         }
         Found::NONE
     }

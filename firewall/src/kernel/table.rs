@@ -4,6 +4,8 @@
 
 mod memory;
 mod records;
+#[cfg(test)]
+mod tests;
 mod v4;
 mod v6;
 
@@ -12,7 +14,6 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
 
 use aya::maps::MapData;
 use firewall_common::lines::LINE_WORDS;
@@ -21,6 +22,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::KernelError;
 use super::syscall::{create_array, inner_id, set_inner};
+use memory::Line;
 pub(super) use memory::{Crowded, Memory, Seed};
 pub(super) use records::Records;
 pub(super) use v4::{Bans4, interval};
@@ -33,7 +35,7 @@ const LINE_OCTETS: u32 = LINE_WORDS * 8;
 #[derive(Debug)]
 pub(super) struct Region {
     map: MapData,
-    start: NonNull<AtomicU64>,
+    start: NonNull<Line>,
     lines: u32,
 }
 
@@ -66,10 +68,9 @@ impl Region {
 
     /// The words, which the kernel reads, and in records writes, while this process does.
     pub(super) fn memory(&self) -> Memory<'_> {
-        let words = self.lines as usize * LINE_WORDS as usize;
-        // SAFETY: the mapping is of this many words, starts at a page, and lives as long as `self`;
+        // SAFETY: the mapping is of this many lines, starts at a page, and lives as long as `self`;
         // atomics are what both sides access it by.
-        Memory::new(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), words) })
+        Memory::new(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.lines as usize) })
     }
 
     pub(super) const fn lines(&self) -> u32 {

@@ -42,8 +42,8 @@ pub struct ListReport {
     pub refused: usize,
 }
 
-/// How often a table is made larger, beyond what it needs, before it is given up.
-const LARGER_MAX: u32 = 3;
+/// How often a table is made before it is given up: with another hash, and every second time larger.
+const ATTEMPTS: u32 = 6;
 
 /// Everything that is banned, and the tables that tell the program so.
 pub(super) struct BanTables {
@@ -372,8 +372,8 @@ fn note(v4: &mut Bans4, v6: &mut Bans6, target: IpNet, owner: u32) -> Result<(),
 }
 
 fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
-    for larger in 0..=LARGER_MAX {
-        let Some(lines) = bans.lines(larger) else { break };
+    for attempt in 0..ATTEMPTS {
+        let Some(lines) = bans.lines(attempt / 2) else { break };
         let region = Region::create(lines)?;
         if bans.build(region.memory(), seed()?) == Ok(()) {
             return Ok(region);
@@ -383,8 +383,8 @@ fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
 }
 
 fn build6(bans: &mut Bans6) -> Result<Region, KernelError> {
-    for larger in 0..=LARGER_MAX {
-        let Some(lines) = bans.lines(larger) else { break };
+    for attempt in 0..ATTEMPTS {
+        let Some(lines) = bans.lines(attempt / 2) else { break };
         let region = Region::create(lines)?;
         if bans.build(region.memory(), seed()?) == Ok(()) {
             return Ok(region);

@@ -4,9 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use firewall_common::lines::{LINE_WORDS, Lines, header};
 
-/// The words of a table. One thread writes them, programs of the kernel read them meanwhile.
+/// A line of a table.
+pub(crate) type Line = [AtomicU64; LINE_WORDS as usize];
+
+/// The lines of a table. One thread writes them, programs of the kernel read them meanwhile.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Memory<'a>(&'a [AtomicU64]);
+pub(crate) struct Memory<'a>(&'a [Line]);
 
 /// An entry finds no room within the buckets that a lookup reads: the table must grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,16 +20,24 @@ pub(crate) struct Crowded;
 pub(crate) struct Seed(pub(crate) u64, pub(crate) u64);
 
 impl<'a> Memory<'a> {
-    pub(crate) const fn new(words: &'a [AtomicU64]) -> Self {
-        Self(words)
+    pub(crate) const fn new(lines: &'a [Line]) -> Self {
+        Self(lines)
     }
 
     pub(crate) fn lines(self) -> u32 {
-        u32::try_from(self.0.len()).unwrap_or(u32::MAX) / LINE_WORDS
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
     }
 
     pub(crate) const fn octets(self) -> usize {
         size_of_val(self.0)
+    }
+
+    /// The words of a line, as they are one after the other; zeros beyond the end.
+    pub(crate) fn words(self, line: u32) -> [u64; LINE_WORDS as usize] {
+        let Some(line) = self.0.get(line as usize) else {
+            return [0; LINE_WORDS as usize];
+        };
+        std::array::from_fn(|word| line.get(word).map_or(0, |at| at.load(Ordering::Acquire)))
     }
 
     /// The word, or zero beyond the end.
@@ -67,7 +78,7 @@ impl<'a> Memory<'a> {
     }
 
     fn at(self, line: u32, word: u32) -> Option<&'a AtomicU64> {
-        self.0.get(line as usize * LINE_WORDS as usize + word as usize)
+        self.0.get(line as usize)?.get(word as usize)
     }
 }
 

@@ -311,7 +311,8 @@ impl Bans4 {
         is_range: bool,
     ) -> Result<(), Crowded> {
         let word = entry(key, owner, is_range);
-        let place = match find(memory, key) {
+        let buckets = Buckets::of(memory);
+        let place = match buckets.find(key) {
             Ok((line, slot)) => (line, slot),
             Err(free) => {
                 let Some(free) = free else {
@@ -323,7 +324,7 @@ impl Bans4 {
         };
         let (line, slot) = place;
         memory.store(line, slot, word | memory.load(line, slot) & OVERFLOW);
-        chain(memory, key, line);
+        buckets.chain(key, line);
         let address = u32::try_from(key & 0xffff_ffff).unwrap_or(0);
         let (word, bit) = filter_bit(address);
         memory.set(FILTER_LINE + (address >> 16), word + LONGER, 1 << bit);
@@ -332,7 +333,7 @@ impl Bans4 {
 
     /// Names another owner of an entry, or removes it.
     fn replace(&mut self, memory: Memory<'_>, key: u64, owner: Option<u32>, is_range: bool) {
-        let Ok((line, slot)) = find(memory, key) else { return };
+        let Ok((line, slot)) = Buckets::of(memory).find(key) else { return };
         let flag = memory.load(line, slot) & OVERFLOW;
         if let Some(owner) = owner {
             memory.store(line, slot, flag | entry(key, owner, is_range));
@@ -356,7 +357,7 @@ impl Bans4 {
             let met = interval_from(list, cell).filter(|(first, _)| *first <= cell | 0xff);
             met.is_some_and(|(first, last)| *first > cell || *last < cell | 0xff)
         });
-        if !longer && !lists && find(memory, CELL | u64::from(cell)).is_err() {
+        if !longer && !lists && Buckets::of(memory).find(CELL | u64::from(cell)).is_err() {
             let (word, bit) = filter_bit(cell);
             memory.clear(FILTER_LINE + (cell >> 16), word + LONGER, 1 << bit);
         }
@@ -417,42 +418,55 @@ struct Free {
     slot: u32,
 }
 
-/// Where an entry is, or else where it may go, if anywhere: behind what a lookup reads now, too.
-fn find(memory: Memory<'_>, key: u64) -> Result<(u32, u32), Option<Free>> {
-    let wanted = VALID | key;
-    let (mut free, mut is_chained) = (None, true);
-    for line in bucket_lines(memory, key) {
-        for slot in 0..LINE_WORDS {
-            let word = memory.load(line, slot);
-            if is_chained && word & KEY_MASK == wanted {
-                return Ok((line, slot));
-            }
-            if word & VALID == 0 && free.is_none() {
-                free = Some(Free { line, slot });
-            }
-        }
-        is_chained &= memory.load(line, 0) & OVERFLOW != 0;
-        if !is_chained && free.is_some() {
-            break;
-        }
-    }
-    Err(free)
+/// The buckets of one table.
+#[derive(Clone, Copy)]
+struct Buckets<'a> {
+    memory: Memory<'a>,
+    seed: Seed,
+    mask: u64,
 }
 
-/// Lets lookups of a key go on up to the bucket that is `last`.
-fn chain(memory: Memory<'_>, key: u64, last: u32) {
-    for line in bucket_lines(memory, key).take_while(|line| *line != last) {
-        memory.set(line, 0, OVERFLOW);
+impl<'a> Buckets<'a> {
+    fn of(memory: Memory<'a>) -> Self {
+        Self { memory, seed: memory.seed(), mask: memory.load(0, header::BUCKET_MASK) }
     }
-}
 
-/// The buckets in which an entry may be.
-fn bucket_lines(memory: Memory<'_>, key: u64) -> impl Iterator<Item = u32> {
-    let Seed(seed, seed_two) = memory.seed();
-    let mask = memory.load(0, header::BUCKET_MASK);
-    let hash = mix(key, seed, seed_two);
-    (0..u64::from(PROBES_MAX))
-        .map(move |probe| BUCKET_LINE + u32::try_from(hash.wrapping_add(probe) & mask).unwrap_or(0))
+    /// Where an entry is, or else where it may go, if anywhere: behind what a lookup reads now, too.
+    fn find(self, key: u64) -> Result<(u32, u32), Option<Free>> {
+        let wanted = VALID | key;
+        let (mut free, mut is_chained) = (None, true);
+        for line in self.lines(key) {
+            let words = self.memory.words(line);
+            for (slot, word) in (0..).zip(words) {
+                if is_chained && word & KEY_MASK == wanted {
+                    return Ok((line, slot));
+                }
+                if word & VALID == 0 && free.is_none() {
+                    free = Some(Free { line, slot });
+                }
+            }
+            is_chained &= words.first().is_some_and(|first| first & OVERFLOW != 0);
+            if !is_chained && free.is_some() {
+                break;
+            }
+        }
+        Err(free)
+    }
+
+    /// Lets lookups of a key go on up to the bucket that is `last`.
+    fn chain(self, key: u64, last: u32) {
+        for line in self.lines(key).take_while(|line| *line != last) {
+            self.memory.set(line, 0, OVERFLOW);
+        }
+    }
+
+    /// The buckets in which an entry may be.
+    fn lines(self, key: u64) -> impl Iterator<Item = u32> {
+        let hash = mix(key, self.seed.0, self.seed.1);
+        (0..u64::from(PROBES_MAX)).map(move |probe| {
+            BUCKET_LINE + u32::try_from(hash.wrapping_add(probe) & self.mask).unwrap_or(0)
+        })
+    }
 }
 
 /// Sets or clears the bit of a /24 that is banned whole.

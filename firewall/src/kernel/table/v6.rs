@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use firewall_common::lines::{OVERFLOW, PROBES_MAX, VALID};
+use firewall_common::lines::{OVERFLOW, VALID};
 use firewall_common::table6::{
-    COARSE_LINE, COARSE_LINES, FILTER_LINE, FINE_BITS, LENGTHS_MAX, LONG, Prefix, SLOTS,
-    coarse_bit, entry, filter_bits, hash_48, header,
+    COARSE_LINE, COARSE_LINES, FILTER_LINE, FINE_BITS, LENGTHS_MAX, LONG, PROBES_MAX, Prefix,
+    SLOTS, coarse_bit, entry, filter_bits, hash_48, header, step,
 };
 
 use super::memory::Seed;
@@ -393,7 +393,7 @@ impl<'a> Table<'a> {
 
     fn bucket_lines(self, hash: u64) -> impl Iterator<Item = u32> {
         (0..u64::from(PROBES_MAX)).map(move |probe| {
-            let bucket = hash.wrapping_add(probe) & self.bucket_mask;
+            let bucket = hash.wrapping_add(probe.wrapping_mul(step(hash))) & self.bucket_mask;
             self.bucket_line + u32::try_from(bucket).unwrap_or(0)
         })
     }
