@@ -445,3 +445,6 @@ fn too_large() -> KernelError {
     );
     KernelError::Memory { action: "grow", source }
 }
+
+#[cfg(test)]
+mod tests;

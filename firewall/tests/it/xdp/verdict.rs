@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use firewall::clock::Monotonic;
 use firewall::kernel::{
-    BanMode, Check, Counters, InterfaceOptions, Kernel, LogLevel, Mode, Options,
-    Pinning, Reason,
+    BanMode, Check, Counters, InterfaceOptions, Kernel, LogLevel, Mode, Options, Pinning, Reason,
 };
 use firewall_ebpf::cases::{self, Case, Prefix};
 use firewall_ebpf::verdict::verdict;
