@@ -4,6 +4,9 @@
 //! The daemon writes lines by plain stores while packets are looked up. What keeps a packet from
 //! missing a ban that stands is said where the tables are written; what readers do for it is to read
 //! each word once, in the order that [`table4`](crate::table4) and [`table6`](crate::table6) name.
+#![expect(clippy::cast_possible_truncation, reason = "numbers of lines are below 2^32")]
+
+use crate::table6::{self, Prefix};
 
 /// The words of a line: one cache line.
 pub const LINE_WORDS: u32 = 8;
@@ -33,6 +36,16 @@ pub trait Lines {
 
     /// The word at `index`, modulo [`LINE_WORDS`], read once.
     fn word(&self, line: Self::Line, index: u32) -> u64;
+
+    /// The IPv6 ban of exactly a prefix, as [`table6::find`] gives it. The kernel's program has a
+    /// function for it, for its verifier walks a function once, and a loop each time around.
+    #[inline(always)]
+    fn prefix6(&self, prefix: Prefix, hash: u64, seed: u64) -> Option<Found>
+    where
+        Self: Sized,
+    {
+        table6::find(self, prefix, hash, seed)
+    }
 }
 
 /// A number that says where a key is, and says nothing to who does not know the seeds: an attacker
@@ -80,7 +93,7 @@ impl Found {
         self.0 & Self::RANGE != 0
     }
 
-    /// Whose drop it is: below [`LISTS`] a list's number, else the line of a record.
+    /// Whose drop it is: below [`LISTS`] a list's number, else the number of a record.
     #[inline(always)]
     pub const fn owner(self) -> u32 {
         self.0 & OWNER_MASK
@@ -92,17 +105,33 @@ pub const LISTS: u32 = 256;
 /// Owners fit into 24 bits.
 pub const OWNER_MASK: u32 = (1 << 24) - 1;
 
-/// The words of a record: a ban, as one line.
+/// The records of bans, and what these have dropped.
+///
+/// Line 0 is the header. Behind it are the drops, one word for each ban, in a few lines so that a drop
+/// finds them near: neighbours in number are in different lines, so that two CPUs that drop for two
+/// bans do not wait for each other. Behind those is one line for each ban, which only the daemon reads.
 pub mod record {
+    use super::LINE_WORDS;
+
+    /// Word of the header: the number of lines of drops, a power of two, less one.
+    pub const DROPS_MASK: u32 = 0;
+    /// Word of the header: the bits of that number.
+    pub const DROPS_SHIFT: u32 = 1;
+    pub const DROPS_LINE: u32 = 1;
+
+    /// The line and the word of a ban's drops.
+    #[inline(always)]
+    pub const fn drops(owner: u32, mask: u64, shift: u64) -> (u32, u32) {
+        (DROPS_LINE + (owner & mask as u32), (owner >> (shift & 31)) & (LINE_WORDS - 1))
+    }
+
     /// The first eight octets of the network's address, as a big-endian number.
     pub const HIGH: u32 = 0;
     /// The last eight octets, or those of an IPv4 address.
     pub const LOW: u32 = 1;
     /// When the ban ends, on `CLOCK_MONOTONIC`. The kernel does not read it: the daemon lifts bans.
     pub const UNTIL_MONO_NS: u32 = 2;
-    /// Packets that the ban has dropped; the kernel adds to it.
-    pub const DROPS: u32 = 3;
     /// [`VALID`](super::VALID), [`V4`] for the one family, and the length of the prefix.
-    pub const META: u32 = 4;
+    pub const META: u32 = 3;
     pub const V4: u64 = 1 << 8;
 }

@@ -16,7 +16,7 @@ pub const BANS: Map = Map { name: "BANS", entries: 3 };
 pub mod bans {
     pub const V4: u32 = 0;
     pub const V6: u32 = 1;
-    /// One [`record`](crate::lines::record) for each ban, at the line of its owner's number.
+    /// One [`record`](crate::lines::record) for each ban, by its owner's number.
     pub const RECORDS: u32 = 2;
 }
 

@@ -6,6 +6,7 @@
 //!
 //! A /24 or shorter is coverage, and nothing else is needed to drop. Whose drop it is: an entry of
 //! the /24, if there is one, else the owner of the /16.
+#![expect(clippy::cast_possible_truncation, reason = "the low half of a word is what is meant")]
 
 use crate::lines::{Found, LINE_WORDS, Lines, OVERFLOW, PROBES_MAX, VALID, header, mix};
 

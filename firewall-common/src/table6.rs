@@ -6,6 +6,7 @@
 //! the first 32 bits, which is asked only while there are any. The entries, two words each, are exact:
 //! the first 64 bits of the prefix stand in the table, and behind them, for a prefix longer than 64,
 //! the other ones, in the room of two entries.
+#![expect(clippy::cast_possible_truncation, reason = "the low half of a word is what is meant")]
 
 use crate::lines::{Found, Lines, OVERFLOW, OWNER_MASK, VALID, mix};
 
@@ -44,7 +45,7 @@ pub const LONG: u64 = 1 << 61;
 /// Where the length stands in an entry's second word.
 pub const LENGTH_SHIFT: u32 = 32;
 /// The bits of an entry's second word that a lookup compares.
-const KEY_MASK: u64 = VALID | 0xff << LENGTH_SHIFT;
+const KEY_MASK: u64 = VALID | LONG | 0xff << LENGTH_SHIFT;
 
 /// An entry's second word.
 #[inline(always)]
@@ -109,23 +110,20 @@ pub const fn coarse_bit(high: u64, seed: u64, seed_two: u64) -> (u32, u32, u32) 
     (line, (hash >> 6) as u32 & 7, hash as u32 & 63)
 }
 
-/// The ban that holds the address whose octets are `high` and `low`, as big-endian numbers.
+/// The ban that holds the address whose octets are `high` and `low`, as big-endian numbers; none if
+/// the table was replaced meanwhile, which is to be asked again.
 #[inline(always)]
-pub fn lookup<L: Lines>(lines: &L, high: u64, low: u64) -> Found {
+pub fn lookup<L: Lines>(lines: &L, high: u64, low: u64) -> Option<Found> {
     let Some(head) = lines.line(0) else {
-        return Found::NONE;
+        return Some(Found::NONE);
     };
     let (seed, seed_two) = (lines.word(head, header::SEED), lines.word(head, header::SEED_TWO));
     let filter_mask = lines.word(head, header::FILTER_MASK);
-    let buckets = Buckets {
-        first: FILTER_LINE + filter_mask as u32 + 1,
-        mask: lines.word(head, header::BUCKET_MASK),
-    };
     let mut lengths = lines.word(head, header::FINE_LENGTHS);
     if lengths != 0 {
         let hash = hash_48(high, seed, seed_two);
         let Some(filter) = lines.line(FILTER_LINE + (hash & filter_mask) as u32) else {
-            return Found::NONE;
+            return Some(Found::NONE);
         };
         let (word, bits) = filter_bits(hash);
         if lines.word(filter, word) & bits == bits {
@@ -139,9 +137,9 @@ pub fn lookup<L: Lines>(lines: &L, high: u64, low: u64) -> Found {
                 let hash = prefix.hash(seed, seed_two);
                 let (word, bits) = filter_bits(hash);
                 if lines.word(filter, word) & bits == bits {
-                    let found = buckets.find(lines, prefix, hash);
+                    let found = lines.prefix6(prefix, hash, seed)?;
                     if found.is_banned() {
-                        return found;
+                        return Some(found);
                     }
                 }
             }
@@ -151,7 +149,7 @@ pub fn lookup<L: Lines>(lines: &L, high: u64, low: u64) -> Found {
     if lengths != 0 {
         let (line, word, bit) = coarse_bit(high, seed, seed_two);
         let Some(coarse) = lines.line(line) else {
-            return Found::NONE;
+            return Some(Found::NONE);
         };
         if lines.word(coarse, word) >> bit & 1 != 0 {
             for _ in 0..core::hint::black_box(LENGTHS_MAX) {
@@ -161,59 +159,54 @@ pub fn lookup<L: Lines>(lines: &L, high: u64, low: u64) -> Found {
                 }
                 lengths >>= 8;
                 let prefix = Prefix::of(high, low, length);
-                let found = buckets.find(lines, prefix, prefix.hash(seed, seed_two));
+                let found = lines.prefix6(prefix, prefix.hash(seed, seed_two), seed)?;
                 if found.is_banned() {
-                    return found;
+                    return Some(found);
                 }
             }
         }
     }
     let everything = lines.word(head, header::EVERYTHING);
     if everything & VALID != 0 {
-        return Found::new(everything as u32, true);
+        return Some(Found::new(everything as u32, true));
     }
-    Found::NONE
+    Some(Found::NONE)
 }
 
-/// Where the buckets are.
-struct Buckets {
-    first: u32,
-    mask: u64,
-}
-
-impl Buckets {
-    /// The ban of exactly `prefix`.
-    #[inline(always)]
-    fn find<L: Lines>(&self, lines: &L, prefix: Prefix, hash: u64) -> Found {
-        let wanted = VALID | (prefix.length as u64) << LENGTH_SHIFT;
-        let mut bucket = hash;
-        // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
-        for _ in 0..core::hint::black_box(u64::from(PROBES_MAX)) {
-            let Some(line) = lines.line(self.first + (bucket & self.mask) as u32) else {
-                return Found::NONE;
-            };
-            let first = lines.word(line, 1);
-            let mut slot = 0;
-            while slot < SLOTS {
-                let meta = lines.word(line, 2 * slot + 1);
-                if meta & KEY_MASK == wanted && lines.word(line, 2 * slot) == prefix.high {
-                    if meta & LONG == 0 {
-                        return Found::new(meta as u32, prefix.length != 64);
-                    }
-                    // The place may have become another's in between.
-                    if lines.word(line, 2 * slot + 2) == prefix.low
-                        && lines.word(line, 2 * slot + 1) == meta
-                    {
-                        return Found::new(meta as u32, prefix.length != 128);
-                    }
-                }
-                slot += 1;
+/// The ban of exactly `prefix`, whose hash was made with `seed`; none if the table has another one.
+#[inline(always)]
+pub fn find<L: Lines>(lines: &L, prefix: Prefix, hash: u64, seed: u64) -> Option<Found> {
+    let head = lines.line(0)?;
+    if lines.word(head, header::SEED) != seed {
+        return None;
+    }
+    let first_line = FILTER_LINE + lines.word(head, header::FILTER_MASK) as u32 + 1;
+    let mask = lines.word(head, header::BUCKET_MASK);
+    let wanted = entry(prefix.length, 0);
+    let mut bucket = hash;
+    // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
+    for _ in 0..core::hint::black_box(u64::from(PROBES_MAX)) {
+        let Some(line) = lines.line(first_line + (bucket & mask) as u32) else {
+            break;
+        };
+        let first = lines.word(line, 1);
+        let mut slot = 0;
+        while slot < SLOTS {
+            let meta = lines.word(line, 2 * slot + 1);
+            if meta & KEY_MASK == wanted
+                && lines.word(line, 2 * slot) == prefix.high
+                && (prefix.length <= 64 || lines.word(line, 2 * slot + 2) == prefix.low)
+                // While it was read the place may have become another's.
+                && lines.word(line, 2 * slot + 1) == meta
+            {
+                return Some(Found::new(meta as u32, prefix.length != 64 && prefix.length != 128));
             }
-            if first & OVERFLOW == 0 {
-                return Found::NONE;
-            }
-            bucket = bucket.wrapping_add(step(hash));
+            slot += 1;
         }
-        Found::NONE
+        if first & OVERFLOW == 0 {
+            break;
+        }
+        bucket = bucket.wrapping_add(step(hash));
     }
+    Some(Found::NONE)
 }

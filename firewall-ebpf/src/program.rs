@@ -26,7 +26,8 @@ use aya_log_ebpf::debug;
 use firewall_common::lines::{Found, LINE_WORDS, LISTS, Lines, record};
 use firewall_common::{
     COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
-    maps, policy_index, table4, table6,
+    maps, policy_index, table4,
+    table6::{self, Prefix},
 };
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
@@ -412,8 +413,16 @@ impl Tables for Maps {
             }
             return;
         }
-        let Some(record) = LineMap::of(maps::bans::RECORDS).and_then(|lines| lines.line(owner))
-        else {
+        let Some(records) = LineMap::of(maps::bans::RECORDS) else {
+            return;
+        };
+        let Some(head) = records.line(0) else {
+            return;
+        };
+        let (mask, shift) =
+            (records.word(head, record::DROPS_MASK), records.word(head, record::DROPS_SHIFT));
+        let (line, word) = record::drops(owner, mask, shift);
+        let Some(drops) = records.line(line) else {
             return;
         };
         // The target has no compare-and-swap, for which reason `AtomicU64` cannot add.
@@ -421,7 +430,7 @@ impl Tables for Maps {
         unsafe {
             asm!(
                 "lock *(u64 *)({drops} + 0) += {one}",
-                drops = in(reg) record.as_ptr().cast::<u64>().add(record::DROPS as usize),
+                drops = in(reg) drops.as_ptr().cast::<u64>().add(word as usize),
                 one = in(reg) 1_u64,
                 options(nostack),
             );
@@ -456,6 +465,15 @@ impl Lines for LineMap<'_> {
             line.as_ptr().cast::<u64>().add((index & (LINE_WORDS - 1)) as usize).read_volatile()
         }
     }
+
+    #[inline(always)]
+    fn prefix6(&self, prefix: Prefix, hash: u64, seed: u64) -> Option<Found> {
+        let Prefix { high, low, length } = prefix;
+        match prefix6(high, low, length, hash, seed) {
+            REPLACED => None,
+            bits => Some(Found::from_bits(bits)),
+        }
+    }
 }
 
 /// The IPv4 ban that holds an address, as [`Found::bits`]. Exported like [`settle`]: the verifier
@@ -473,9 +491,30 @@ extern "C" fn ban4(address: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn ban6(high: u64, low: u64) -> u32 {
-    match LineMap::of(maps::bans::V6) {
-        Some(lines) => table6::lookup(&lines, high, low).bits(),
-        None => Found::NONE.bits(),
+    // The second time, the table was replaced during the first: that takes it milliseconds.
+    for _ in 0..2 {
+        let Some(lines) = LineMap::of(maps::bans::V6) else {
+            break;
+        };
+        if let Some(found) = table6::lookup(&lines, high, low) {
+            return found.bits();
+        }
+    }
+    Found::NONE.bits()
+}
+
+/// What a function says in place of [`Found::bits`] if the table was replaced.
+const REPLACED: u32 = 1;
+
+/// The IPv6 ban of exactly a prefix.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn prefix6(high: u64, low: u64, length: u32, hash: u64, seed: u64) -> u32 {
+    let found = LineMap::of(maps::bans::V6)
+        .and_then(|lines| table6::find(&lines, Prefix { high, low, length }, hash, seed));
+    match found {
+        Some(found) => found.bits(),
+        None => REPLACED,
     }
 }
 

@@ -90,6 +90,7 @@ impl BanTables {
             Some(lines) => lines,
             None => {
                 let lines = Region::create(Records::LINES_MIN)?;
+                Records::prepare(lines.memory());
                 outer.put(inner::RECORDS, &lines)?;
                 lines
             }
@@ -327,10 +328,10 @@ impl BanTables {
         if lines >= Records::LINES_MAX {
             return Err(full(lines, target));
         }
-        let larger = Region::create(lines * 2)?;
+        let larger = Region::create(Records::doubled(lines))?;
         let (from, to) = (self.record_lines.memory(), larger.memory());
-        Records::copy(from, to);
-        let copied = Records::drops(to);
+        Records::prepare(to);
+        let copied = Records::copy(from, to);
         self.outer.put(inner::RECORDS, &larger)?;
         Records::settle(from, &copied, to);
         self.record_lines = larger;

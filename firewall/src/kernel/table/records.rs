@@ -1,117 +1,159 @@
-//! One line for each ban: whom it bans, until when, and what it has dropped. It is what a later
-//! daemon finds of the bans, and the number of the line is what a table's entry names.
+//! Whom each ban bans, until when, and what it has dropped. It is what a later daemon finds of the
+//! bans, and the number of a record is what a table's entry names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::Range;
 
 use firewall_common::Ban;
-use firewall_common::lines::{LISTS, OWNER_MASK, VALID, record};
+use firewall_common::lines::{LINE_WORDS, LISTS, VALID, record};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Memory;
 
-/// Which lines hold records.
+/// Which numbers are taken.
 #[derive(Debug)]
 pub(crate) struct Records {
     free: Vec<u32>,
-    /// The first line that never was one.
+    /// The first number that never was taken.
     next: u32,
 }
 
 impl Records {
-    /// Lines of the smallest array: 256 KiB.
-    pub(crate) const LINES_MIN: u32 = 4_096;
-    /// Lines of the largest: 64 MiB.
-    pub(crate) const LINES_MAX: u32 = 1 << 20;
+    /// Lines of an array with room for 3,840 bans, the smallest: 295 KB.
+    pub(crate) const LINES_MIN: u32 = Self::lines(1 << 9);
+    /// Lines of the largest, with room for a million: 75 MB.
+    pub(crate) const LINES_MAX: u32 = Self::lines(1 << 17);
+
+    const fn lines(drops_lines: u32) -> u32 {
+        record::DROPS_LINE + drops_lines * (1 + LINE_WORDS)
+    }
+
+    /// Lines of an array twice as large.
+    pub(crate) const fn doubled(lines: u32) -> u32 {
+        Self::lines((lines - record::DROPS_LINE) / (1 + LINE_WORDS) * 2)
+    }
 
     pub(crate) const fn new() -> Self {
         Self { free: Vec::new(), next: LISTS }
     }
 
-    /// Takes over what `memory` holds: every ban and the number of its line.
+    /// Writes the header of an array that is all zero.
+    pub(crate) fn prepare(memory: Memory<'_>) {
+        let drops_lines = (memory.lines() - record::DROPS_LINE) / (1 + LINE_WORDS);
+        memory.store(0, record::DROPS_MASK, u64::from(drops_lines) - 1);
+        memory.store(0, record::DROPS_SHIFT, drops_lines.trailing_zeros().into());
+    }
+
+    /// Takes over what `memory` holds: every ban and its number.
     pub(crate) fn adopt(memory: Memory<'_>) -> (Self, BTreeMap<IpNet, u32>) {
         let mut adopted = BTreeMap::new();
         let mut records = Self::new();
-        for line in LISTS..memory.lines() {
-            if let Some(target) = target(memory, line) {
-                // Of two lines for one target, the later one is of a write that came to no end.
-                adopted.entry(target).or_insert(line);
+        for owner in owners(memory) {
+            if let Some(target) = target(memory, owner) {
+                // Of two for one target, the later one is of a write that came to no end.
+                adopted.entry(target).or_insert(owner);
             }
         }
-        let used: std::collections::BTreeSet<u32> = adopted.values().copied().collect();
+        let used: BTreeSet<u32> = adopted.values().copied().collect();
         if let Some(&last) = used.last() {
             records.next = last + 1;
-            records.free = (LISTS..last).filter(|line| !used.contains(line)).collect();
-            for &line in &records.free {
-                memory.store(line, record::META, 0);
+            records.free = (LISTS..last).filter(|owner| !used.contains(owner)).collect();
+            for &owner in &records.free {
+                Self::end(memory, owner);
             }
         }
         (records, adopted)
     }
 
-    /// Writes a ban into a free line; none if all are taken.
+    /// Writes a ban under a free number; none if all are taken.
     pub(crate) fn add(&mut self, memory: Memory<'_>, target: IpNet, until_ns: u64) -> Option<u32> {
-        let line = self.free.pop().or_else(|| {
-            (self.next < memory.lines().min(OWNER_MASK)).then(|| {
+        let owner = self.free.pop().or_else(|| {
+            owners(memory).contains(&self.next).then(|| {
                 self.next += 1;
                 self.next - 1
             })
         })?;
         let (high, low, meta) = named(target);
+        let line = line(memory, owner);
         memory.store(line, record::HIGH, high);
         memory.store(line, record::LOW, low);
         memory.store(line, record::UNTIL_MONO_NS, until_ns);
-        memory.store(line, record::DROPS, 0);
+        let (drops, word) = drops(memory, owner);
+        memory.store(drops, word, 0);
         memory.store(line, record::META, VALID | meta);
-        Some(line)
+        Some(owner)
     }
 
-    /// Says that the ban is no more. Its line is taken again after [`Records::free`].
-    pub(crate) fn end(memory: Memory<'_>, line: u32) {
-        memory.store(line, record::META, 0);
+    /// Says that the ban is no more. Its number is taken again after [`Records::free`].
+    pub(crate) fn end(memory: Memory<'_>, owner: u32) {
+        memory.store(line(memory, owner), record::META, 0);
     }
 
-    pub(crate) fn free(&mut self, line: u32) {
-        self.free.push(line);
+    pub(crate) fn free(&mut self, owner: u32) {
+        self.free.push(owner);
     }
 
-    pub(crate) fn extend(memory: Memory<'_>, line: u32, until_ns: u64) {
-        memory.store(line, record::UNTIL_MONO_NS, until_ns);
+    pub(crate) fn extend(memory: Memory<'_>, owner: u32, until_ns: u64) {
+        memory.store(line(memory, owner), record::UNTIL_MONO_NS, until_ns);
     }
 
-    pub(crate) fn ban(memory: Memory<'_>, line: u32) -> Ban {
+    pub(crate) fn ban(memory: Memory<'_>, owner: u32) -> Ban {
+        let (drops, word) = drops(memory, owner);
         Ban {
-            until_mono_ns: memory.load(line, record::UNTIL_MONO_NS),
-            drops: memory.load(line, record::DROPS),
+            until_mono_ns: memory.load(line(memory, owner), record::UNTIL_MONO_NS),
+            drops: memory.load(drops, word),
         }
     }
 
-    /// Copies every record into a larger array.
-    pub(crate) fn copy(from: Memory<'_>, to: Memory<'_>) {
-        for line in LISTS..from.lines() {
+    /// Copies every record into a larger array, and gives the drops that were copied.
+    pub(crate) fn copy(from: Memory<'_>, to: Memory<'_>) -> Vec<u64> {
+        let copy = |owner| {
+            let (old, new) = (line(from, owner), line(to, owner));
             for word in record::HIGH..=record::META {
-                to.store(line, word, from.load(line, word));
+                to.store(new, word, from.load(old, word));
             }
-        }
+            let ((old, old_word), (new, new_word)) = (drops(from, owner), drops(to, owner));
+            let dropped = from.load(old, old_word);
+            to.store(new, new_word, dropped);
+            dropped
+        };
+        owners(from).map(copy).collect()
     }
 
     /// Adds what the kernel counted in `from` since it was copied, now that it counts in `to`.
     pub(crate) fn settle(from: Memory<'_>, copied: &[u64], to: Memory<'_>) {
-        for (line, copied) in (LISTS..from.lines()).zip(copied) {
-            let since = from.load(line, record::DROPS).wrapping_sub(*copied);
+        for (owner, copied) in owners(from).zip(copied) {
+            let (line, word) = drops(from, owner);
+            let since = from.load(line, word).wrapping_sub(*copied);
             if since != 0 {
-                to.add(line, record::DROPS, since);
+                let (line, word) = drops(to, owner);
+                to.add(line, word, since);
             }
         }
     }
-
-    /// The drops of every record, by line.
-    pub(crate) fn drops(memory: Memory<'_>) -> Vec<u64> {
-        (LISTS..memory.lines()).map(|line| memory.load(line, record::DROPS)).collect()
-    }
 }
 
-fn target(memory: Memory<'_>, line: u32) -> Option<IpNet> {
+/// The numbers for which there is room.
+fn owners(memory: Memory<'_>) -> Range<u32> {
+    let drops_lines = memory.load(0, record::DROPS_MASK) + 1;
+    LISTS..u32::try_from(drops_lines * u64::from(LINE_WORDS)).unwrap_or(LISTS)
+}
+
+/// The line of a record.
+fn line(memory: Memory<'_>, owner: u32) -> u32 {
+    let drops_lines = u32::try_from(memory.load(0, record::DROPS_MASK)).unwrap_or(0) + 1;
+    record::DROPS_LINE + drops_lines + owner
+}
+
+/// The line and the word of its drops.
+fn drops(memory: Memory<'_>, owner: u32) -> (u32, u32) {
+    let [mask, shift] = [record::DROPS_MASK, record::DROPS_SHIFT].map(|word| memory.load(0, word));
+    record::drops(owner, mask, shift)
+}
+
+fn target(memory: Memory<'_>, owner: u32) -> Option<IpNet> {
+    let line = line(memory, owner);
     let meta = memory.load(line, record::META);
     if meta & VALID == 0 {
         return None;
