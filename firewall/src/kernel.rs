@@ -8,6 +8,7 @@ mod attach;
 mod events;
 mod interface;
 mod log;
+pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
@@ -35,8 +36,8 @@ pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
-pub use pin::Pinning;
 use pin::{NotPinned, Pins};
+pub use pin::{PinState, Pinning};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
@@ -264,6 +265,11 @@ impl Kernel {
         self.attachments.reports()
     }
 
+    /// Whether something is wrong where nothing is attached.
+    pub fn requires_interface(&self) -> bool {
+        self.options.interfaces.iter().any(|interface| interface.is_required)
+    }
+
     pub fn pinning(&self) -> &Pinning {
         &self.pinning
     }
@@ -316,6 +322,12 @@ impl Kernel {
     /// Octets that the tables of bans take now: 4.7 MB while little is banned.
     pub fn ban_octets(&self) -> usize {
         self.tables.ban_octets()
+    }
+
+    /// Lets every packet pass until then, and counts what would have been dropped as observed. It
+    /// ends by itself, also where no daemon is left; a moment that has passed ends it at once.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.tables.pass_until(until.ns())
     }
 
     /// What was counted since the maps were made, which is before this daemon if they were adopted.

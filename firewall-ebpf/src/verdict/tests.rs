@@ -142,3 +142,20 @@ fn a_ban_that_covers_nothing_allowed_does_not_ask_the_allowlist() {
     assert_eq!(verdict(case.frame.as_slice(), &asked).reason, Reason::Ban);
     assert_eq!(asked.lookups.get(), 1);
 }
+
+#[test]
+fn until_its_deadline_everything_passes_and_is_counted_as_observed() {
+    for case in cases::all() {
+        let mut tables = case.tables();
+        let judged = verdict(case.frame.as_slice(), &tables);
+        tables.config.pass_until_mono_ns = tables.now_ns() + 1;
+        let passing = verdict(case.frame.as_slice(), &tables);
+        assert!(!passing.drops(), "{}", case.name);
+        let observed =
+            if judged.drops() { judged.observed.with(judged.reason) } else { judged.observed };
+        assert_eq!(passing.observed, observed, "{}", case.name);
+        // It is the first moment that drops again.
+        tables.config.pass_until_mono_ns = tables.now_ns();
+        assert_eq!(verdict(case.frame.as_slice(), &tables), judged, "{}", case.name);
+    }
+}

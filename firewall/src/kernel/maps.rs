@@ -152,6 +152,12 @@ impl Tables {
         self.allow.iter().any(|allowed| allowed.contains(target) || target.contains(allowed))
     }
 
+    /// Lets everything pass until then.
+    pub(super) fn pass_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
+        self.current.pass_until_mono_ns = until_ns;
+        self.write_config(self.bits())
+    }
+
     /// The bits of what holds something.
     fn bits(&self) -> u32 {
         let allowlist = self.current.tables & (table::ALLOW4 | table::ALLOW6);

@@ -86,14 +86,13 @@ impl BanTables {
                 v6.list(list, prefixes);
             }
         }
-        let record_lines = match record_lines {
-            Some(lines) => lines,
-            None => {
-                let lines = Region::create(Records::LINES_MIN)?;
-                Records::prepare(lines.memory());
-                outer.put(inner::RECORDS, &lines)?;
-                lines
-            }
+        let record_lines = if let Some(lines) = record_lines {
+            lines
+        } else {
+            let lines = Region::create(Records::LINES_MIN)?;
+            Records::prepare(lines.memory());
+            outer.put(inner::RECORDS, &lines)?;
+            lines
         };
         let mut spill4 = open(program, SPILL4)?;
         let mut spill6 = open(program, SPILL6)?;
@@ -162,14 +161,13 @@ impl BanTables {
             Records::extend(self.record_lines.memory(), line, until_ns);
             return Ok(());
         }
-        let line = match self.records.add(self.record_lines.memory(), target, until_ns) {
-            Some(line) => line,
-            None => {
-                self.grow_records(target)?;
-                self.records
-                    .add(self.record_lines.memory(), target, until_ns)
-                    .ok_or_else(|| full(self.record_lines.lines(), target))?
-            }
+        let added = self.records.add(self.record_lines.memory(), target, until_ns);
+        let line = if let Some(line) = added {
+            line
+        } else {
+            self.grow_records(target)?;
+            let added = self.records.add(self.record_lines.memory(), target, until_ns);
+            added.ok_or_else(|| full(self.record_lines.lines(), target))?
         };
         self.bans.insert(target, line);
         let written = match self.write(target, line) {

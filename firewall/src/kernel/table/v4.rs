@@ -60,19 +60,19 @@ impl Bans4 {
 
     /// Notes a ban without writing it.
     pub(crate) fn note(&mut self, first: u32, length: u8, owner: u32) {
-        if self.bans.insert((first, length), owner).is_none() {
-            if let Some(bans) = self.lengths.get_mut(usize::from(length)) {
-                *bans += 1;
-            }
+        if self.bans.insert((first, length), owner).is_none()
+            && let Some(bans) = self.lengths.get_mut(usize::from(length))
+        {
+            *bans += 1;
         }
     }
 
     /// Forgets a ban without erasing it.
     pub(crate) fn forget(&mut self, first: u32, length: u8) {
-        if self.bans.remove(&(first, length)).is_some() {
-            if let Some(bans) = self.lengths.get_mut(usize::from(length)) {
-                *bans -= 1;
-            }
+        if self.bans.remove(&(first, length)).is_some()
+            && let Some(bans) = self.lengths.get_mut(usize::from(length))
+        {
+            *bans -= 1;
         }
     }
 
@@ -269,12 +269,13 @@ impl Bans4 {
         &mut self,
         memory: Memory<'_>,
         list: u8,
-        (first, last): Interval,
+        interval: Interval,
     ) -> Result<(), Crowded> {
-        let mut cell = first & !0xff;
+        let (from, to) = interval;
+        let mut cell = from & !0xff;
         loop {
             let end = cell | 0xff;
-            if first <= cell && end <= last {
+            if from <= cell && end <= to {
                 let line = cell >> 16;
                 let owner = self.line_lists.get_mut(line as usize);
                 let owner = owner.map_or(0, |owner| {
@@ -290,11 +291,11 @@ impl Bans4 {
                 }
                 cover(memory, cell, true);
             } else {
-                for address in first.max(cell)..=last.min(end) {
+                for address in from.max(cell)..=to.min(end) {
                     self.put(memory, address.into(), list.into(), false)?;
                 }
             }
-            if end >= last {
+            if end >= to {
                 return Ok(());
             }
             cell = end + 1;

@@ -344,7 +344,7 @@ impl<'a> Table<'a> {
             let word = |index| self.memory.load(line, index);
             let is_long_at = |slot: u32| word(2 * slot + 1) & (VALID | LONG) == VALID | LONG;
             let is_free = |slot: u32| {
-                word(2 * slot + 1) & VALID == 0 && (slot % 2 == 0 || !is_long_at(slot - 1))
+                word(2 * slot + 1) & VALID == 0 && (slot.is_multiple_of(2) || !is_long_at(slot - 1))
             };
             for slot in 0..SLOTS {
                 let is_same = word(2 * slot + 1) & !(OVERFLOW | u64::from(OWNER)) == wanted
@@ -353,7 +353,8 @@ impl<'a> Table<'a> {
                 if is_chained && is_same {
                     return Ok(Place { line, slot });
                 }
-                let fits = is_free(slot) && (!is_long || slot % 2 == 0 && is_free(slot + 1));
+                let fits =
+                    is_free(slot) && (!is_long || slot.is_multiple_of(2) && is_free(slot + 1));
                 if free.is_none() && fits {
                     free = Some(Place { line, slot });
                 }
@@ -380,7 +381,7 @@ impl<'a> Table<'a> {
         let missing = u32::from(COARSE_BITS).saturating_sub(prefix.length);
         if missing > 16 {
             // Too many to hash each of them: every lookup asks for what is so short.
-            for line in COARSE_LINE..COARSE_LINE + COARSE_LINES {
+            for line in (COARSE_LINE..).take(COARSE_LINES as usize) {
                 (0..8).for_each(|word| self.memory.set(line, word, u64::MAX));
             }
             return;

@@ -268,7 +268,7 @@ fn a_range_lifted_does_not_take_another_along() {
             assert!(kernel.unban(target(lifted)).unwrap());
             assert!(is_dropped(&mut kernel), "{lifted} took {kept} along");
         }
-        assert_eq!(kernel.drops(target(kept)).unwrap().unwrap() > 0, true, "{kept}");
+        assert!(kernel.drops(target(kept)).unwrap().unwrap() > 0, "{kept}");
         assert!(kernel.unban(target(kept)).unwrap());
         assert!(!is_dropped(&mut kernel), "{kept} was lifted");
     }
