@@ -33,6 +33,9 @@ pub const LIST_DROPS: Map = Map { name: "LIST_DROPS", entries: crate::lines::LIS
 pub const ALLOW4: Map = Map { name: "ALLOW4", entries: 1_024 };
 /// IPv6 networks that nothing drops.
 pub const ALLOW6: Map = Map { name: "ALLOW6", entries: 1_024 };
+/// The host's own addresses, of both families, as sixteen octets: an IPv4 address is the first four,
+/// before zeros.
+pub const OWN: Map = Map { name: "OWN", entries: 256 };
 /// One [`Config`](crate::Config).
 pub const CONFIG: Map = Map { name: "CONFIG", entries: 1 };
 /// A [`Policy`](crate::Policy) for each interface, by [`policy_index`](crate::policy_index).
