@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use firewall_common::{Budget, Budgeted, FOREVER, Payer, Reason, Reasons, WAYS};
+use firewall_common::{Budget, Budgeted, Payer, Reason, Reasons, WAYS};
 
 use super::{Class, Purse as _, charge, owner, spend};
 use crate::cases::{HostPurse, payer};
@@ -236,7 +236,7 @@ fn shedding_spares_those_in_standing_and_ends_by_itself() {
     assert_eq!((purse.tally.syns, purse.tally.spared), (before.syns + 2, before.spared + 1));
     purse.now_ns += SECOND;
     assert!(!is_shed(&mut purse, someone()), "the daemon that asked for it is no more");
-    purse.budgets.shed_until_mono_ns = FOREVER;
+    purse.budgets.shed_until_mono_ns = u64::MAX;
     assert!(is_shed(&mut purse, someone()));
     assert!(charge(&mut purse, Class::Udp, someone(), only(Reason::S1)).is_empty());
 }

@@ -4,26 +4,26 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::vec::Vec;
 
-use firewall_common::{Ban, Config, Policy, Reasons};
+use firewall_common::{Config, Policy, Reasons};
 
 use super::{HostPurse, NOW_NS, Prefix, source};
 use crate::budget::{self, Class};
 use crate::source::{Family, Source};
-use crate::verdict::{Exact, Flow, Socket, Tables};
+use crate::verdict::{Flow, Socket, Tables};
 
 /// What the maps are to the kernel's program.
 #[derive(Clone, Debug)]
 pub struct HostTables {
     pub config: Config,
     pub policy: Policy,
-    pub(super) bans: Vec<(Prefix, Ban)>,
+    pub(super) bans: Vec<Prefix>,
     pub(super) allow: Vec<Prefix>,
     pub(super) own: Vec<IpAddr>,
     pub(super) purse: RefCell<HostPurse>,
 }
 
 impl Tables for HostTables {
-    type Hit = u64;
+    type Hit = Prefix;
 
     fn config(&self) -> Config {
         self.config
@@ -37,26 +37,20 @@ impl Tables for HostTables {
         NOW_NS
     }
 
-    fn exact(&self, table: Exact, source: Source) -> Option<u64> {
-        let length = match table {
-            Exact::V4 => 32,
-            Exact::Network6 => 64,
-            Exact::V6 => 128,
-        };
-        let holds = |(address, bits): Prefix| bits == length && contains((address, bits), source);
-        self.bans.iter().find(|(prefix, _)| holds(*prefix)).map(|(_, ban)| ban.until_mono_ns)
+    fn ban(&self, source: Source) -> Option<Prefix> {
+        let holds = self.bans.iter().filter(|prefix| contains(**prefix, source));
+        holds.copied().max_by_key(|(_, bits)| *bits)
     }
 
-    fn range(&self, source: Source) -> Option<u64> {
-        let is_range = |(address, bits): Prefix| match address {
+    fn spilled(&self, _: Source) -> Option<Prefix> {
+        None
+    }
+
+    fn is_range(&self, (address, bits): Prefix) -> bool {
+        match address {
             IpAddr::V4(_) => bits != 32,
             IpAddr::V6(_) => bits != 64 && bits != 128,
-        };
-        self.bans
-            .iter()
-            .filter(|(prefix, _)| is_range(*prefix) && contains(*prefix, source))
-            .max_by_key(|((_, bits), _)| *bits)
-            .map(|(_, ban)| ban.until_mono_ns)
+        }
     }
 
     fn allows(&self, source: Source) -> bool {
@@ -72,11 +66,7 @@ impl Tables for HostTables {
         Socket::None
     }
 
-    fn until_ns(&self, hit: u64) -> u64 {
-        hit
-    }
-
-    fn count_drop(&self, _: u64) {}
+    fn count_drop(&self, _: Prefix) {}
 
     fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
         let charge = |payer| budget::charge(&mut *self.purse.borrow_mut(), class, payer, asked);

@@ -23,7 +23,7 @@ use crate::control::settings::{KernelLog, Settings};
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, Check, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
-    KernelError, LogLevel, Mode, Pinning, Reason, Role, Tally, Watch,
+    KernelError, LogLevel, Mode, Pinning, Reason, Role, Watch,
 };
 use crate::metrics::Metrics;
 
