@@ -9,7 +9,7 @@
 pub mod maps;
 mod reason;
 
-pub use reason::{Mode, Reason, Reasons, Role, UnknownReason};
+pub use reason::{Evidence, Mode, Reason, Reasons, Role, UnknownReason};
 
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
 /// beneath it, so that a daemon never reads another version's bytes: raise it with every change of

@@ -32,7 +32,7 @@ pub use attach::{Event, InterfaceReport, Mode};
 pub use checks::CheckSetting;
 use checks::policy;
 pub use events::Events;
-pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS};
+pub use firewall_common::{Ban, DropEvent, Evidence, Mode as Check, Reason, Role, SAMPLE_OCTETS};
 pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;

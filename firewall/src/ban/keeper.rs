@@ -38,7 +38,10 @@ use super::store::{BanRow, Batch, Loaded, RecordRow, Store};
 use super::threshold::Threshold;
 use super::view::BanView;
 use crate::address::ClientAddr;
+use crate::ban::evidence::may_ban;
+use crate::ban::suspicion::Suspicion;
 use crate::clock::{Moment, Monotonic};
+use crate::kernel::Evidence;
 
 /// How often the keeper looks after what nobody asks for.
 const TICK: Duration = Duration::from_secs(1);
@@ -101,6 +104,9 @@ pub struct KeeperSettings {
     pub capacity: Capacity,
     /// How long a refusal waits at most for the ban that it may cause.
     pub patience: Duration,
+    /// What evidence may ban: [`may_ban`](crate::ban::evidence::may_ban), but in the test that shows
+    /// what it keeps from happening.
+    pub may_ban: fn(Evidence) -> bool,
 }
 
 impl Default for KeeperSettings {
@@ -111,6 +117,7 @@ impl Default for KeeperSettings {
             exempt: Arc::new(Exempt::loopback().into_iter().collect()),
             capacity: Capacity::default(),
             patience: OFFENCE_PATIENCE,
+            may_ban,
         }
     }
 }
@@ -128,6 +135,7 @@ pub struct Keeper<P> {
     accusations: mpsc::Receiver<Accusation>,
     orders: mpsc::Receiver<Order>,
     stats: Arc<KeeperStats>,
+    suspicion: Arc<Suspicion>,
     /// The last ban that was compared with the kernel's table.
     cursor: Option<IpNet>,
     /// The clocks when deadlines were last right.
@@ -144,7 +152,7 @@ impl<P: Plane> Keeper<P> {
         plane: Option<P>,
         at: Moment,
     ) -> (Self, KeeperHandle) {
-        let KeeperSettings { mode, threshold, exempt, capacity, patience } = settings;
+        let KeeperSettings { mode, threshold, exempt, capacity, patience, may_ban } = settings;
         let ledger = BanLedger::new(threshold, Arc::clone(&exempt), capacity);
         let ledger = if mode == BanMode::Observe { ledger.observing() } else { ledger };
         let stats = Arc::<KeeperStats>::default();
@@ -161,6 +169,7 @@ impl<P: Plane> Keeper<P> {
             accusations,
             orders,
             stats: Arc::clone(&stats),
+            suspicion: Arc::default(),
             cursor: None,
             settled: at,
             logged: 0,
@@ -169,7 +178,11 @@ impl<P: Plane> Keeper<P> {
         if mode != BanMode::Off {
             keeper.restore(loaded.unwrap_or_default(), &at);
         }
-        (keeper, KeeperHandle { mode, exempt, patience, accusations: accuse, orders: order, stats })
+        let suspicion = Arc::clone(&keeper.suspicion);
+        let (accusations, orders) = (accuse, order);
+        let handle =
+            KeeperHandle { mode, exempt, patience, accusations, orders, stats, suspicion, may_ban };
+        (keeper, handle)
     }
 
     /// A view for one more worker, and the link that keeps it up to date.
@@ -217,7 +230,12 @@ impl<P: Plane> Keeper<P> {
     fn judge(&mut self, accusation: Accusation, at: &Moment) {
         let Accusation { client, peer, offence, rule, reply } = accusation;
         count(&self.stats.offences);
-        let changes = self.ledger.offend(client, peer, offence, rule, at.monotonic);
+        let now = at.monotonic;
+        let mut changes = self.ledger.offend(client, peer, offence, rule, now);
+        if changes.is_empty() && self.suspicion.holds(client, now) {
+            // An offence of a suspected source counts twice.
+            changes = self.ledger.offend(client, peer, offence, rule, now);
+        }
         let Some(ban) = changes.last() else { return tell(reply, Judgement::Noted) };
         count(&self.stats.banned);
         let target = ban.target;

@@ -211,7 +211,7 @@ async fn serve(
     }
     tasks.spawn_local(feeds.run());
     tasks.spawn_local(deadlines(Rc::clone(&control)));
-    Enforcement::follow(&enforcement, &metrics, &mut tasks);
+    Enforcement::follow(&enforcement, &control.keeper, &metrics, &mut tasks);
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 
     let mode = enforcement.borrow().mode();

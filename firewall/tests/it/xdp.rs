@@ -6,6 +6,7 @@
 )]
 
 mod attach;
+mod evidence;
 mod ladder;
 mod layout;
 mod net;
@@ -29,4 +30,9 @@ fn permitted<T>(test: &str, result: Result<T, KernelError>) -> Option<T> {
 
 fn start(test: &str, options: &Options) -> Option<Kernel> {
     permitted(test, Kernel::start(options))
+}
+
+/// What pins nothing, and leaves nothing behind.
+fn unpinned() -> Options {
+    Options { pin_dir: std::path::PathBuf::from("/proc/nowhere"), ..Options::default() }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use firewall::clock::Monotonic;
@@ -14,16 +13,12 @@ use firewall_ebpf::cases::{self, Case, Prefix};
 use firewall_ebpf::verdict::verdict;
 use ipnet::IpNet;
 
-use super::start;
+use super::{start, unpinned};
 
 /// Frames shorter than an Ethernet header are refused by `BPF_PROG_TEST_RUN`.
 const FRAME_MIN: usize = 14;
 /// Truncations beyond the headers change nothing.
 const TRUNCATION_MAX: usize = 140;
-
-fn unpinned() -> Options {
-    Options { pin_dir: PathBuf::from("/proc/nowhere"), ..Options::default() }
-}
 
 fn options(case: &Case) -> Options {
     let mut options = unpinned();
