@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use firewall::address::ClientAddr;
+use firewall::address::{ClientAddr, PeerAddr};
 use firewall::ban::evidence::may_ban;
 use firewall::ban::exempt::Exempt;
 use firewall::ban::keeper::{Keeper, KeeperSettings};
@@ -11,6 +11,7 @@ use firewall::clock::{Moment, Monotonic};
 use firewall::control::enforcement::heed;
 use firewall::control::kernel_plane::KernelPlane;
 use firewall::kernel::{DropEvent, Evidence, Reason};
+use firewall::violation::Offence;
 use firewall_ebpf::cases;
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
@@ -59,6 +60,9 @@ fn bans_after(events: &[DropEvent], may_ban: fn(Evidence) -> bool) -> usize {
         let victim = ClientAddr(cases::CLEAN4.into());
         let is_suspected = handle.suspicion().holds(victim, Monotonic::coarse());
         assert_eq!(is_suspected, !may_ban(Evidence::Spoofable), "suspected instead of banned");
+        // Judged behind all signals, which it must wait for.
+        let last = "192.0.2.250".parse().unwrap();
+        handle.offend(ClientAddr(last), PeerAddr(last), Offence::Body, "body.schema").await;
         let bans = handle.list(None, 1_000).await.unwrap().bans.len();
         stop.send(()).unwrap();
         keeping.await.unwrap();
