@@ -8,7 +8,8 @@ use crate::packet::{Packet, field};
 /// VLAN tags that are looked behind: one customer's and one provider's (IEEE 802.1ad).
 pub(crate) const VLAN_TAGS_MAX: usize = 2;
 
-const ETHERNET_LENGTH: usize = 14;
+/// Octets of an Ethernet header without tags.
+pub const ETHERNET_LENGTH: usize = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;

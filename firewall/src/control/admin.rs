@@ -38,6 +38,8 @@ const CONNECTIONS: usize = 32;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A capture costs the kernel a little and is forgotten easily.
 const CAPTURE_SECONDS_MAX: u64 = 3600;
+/// A loop that is silent for longer is stuck.
+const LOOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the socket, readable and writable for user and group. A socket left by a process that is no
 /// more is replaced; one that answers is not.
@@ -193,6 +195,10 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default();
     match (head.method.as_str(), head.uri.path()) {
+        ("GET", "/v1/health") => match control.watchdog.stuck(LOOP_PATIENCE).await {
+            None => Ok(json!({ "healthy": true })),
+            Some(reason) => Err(Failure(StatusCode::SERVICE_UNAVAILABLE, reason)),
+        },
         ("GET", "/v1/status") => Ok(status::status(control)),
         ("GET", "/v1/top") => Ok(status::top(control)),
         ("GET", "/v1/checks") => Ok(checks::list(&control.enforcement.borrow())),

@@ -36,6 +36,8 @@ enum Command {
     /// Look at kernel, driver and interfaces; exit 0 if all is well, 1 with warnings, 2 if the
     /// kernel's half does not work
     Doctor(DoctorOptions),
+    /// Say whether the running firewall serves and each of its loops turns; exit 0 if so, else 2
+    Health(#[command(flatten)] Connection),
     /// Show what the running firewall does
     Status(#[command(flatten)] Connection),
     /// Read configuration and document anew; the old ones serve on if the new ones are not sound
@@ -336,6 +338,10 @@ impl Cli {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
             Command::Doctor(options) => doctor::run(&options),
+            Command::Health(connection) => {
+                let health = connection.call(&Method::GET, "/v1/health", None)?;
+                connection.print(&health, |_| "every loop turns".to_owned())
+            }
             Command::Status(connection) => {
                 let status = connection.call(&Method::GET, "/v1/status", None)?;
                 connection.print(&status, socket::status_text)

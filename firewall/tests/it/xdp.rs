@@ -9,7 +9,8 @@ mod attach;
 mod evidence;
 mod ladder;
 mod layout;
-mod net;
+pub(crate) mod net;
+mod portable;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};
@@ -30,9 +31,4 @@ fn permitted<T>(test: &str, result: Result<T, KernelError>) -> Option<T> {
 
 fn start(test: &str, options: &Options) -> Option<Kernel> {
     permitted(test, Kernel::start(options))
-}
-
-/// What pins nothing, and leaves nothing behind.
-fn unpinned() -> Options {
-    Options { pin_dir: std::path::PathBuf::from("/proc/nowhere"), ..Options::default() }
 }

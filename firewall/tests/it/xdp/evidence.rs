@@ -16,7 +16,8 @@ use firewall_ebpf::cases;
 use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
-use super::{start, unpinned};
+use super::start;
+use super::verdict::unpinned;
 
 /// Runs of each frame: tens of thousands of packets in all.
 const ROUNDS: u32 = 150;
