@@ -96,16 +96,10 @@ impl Config {
     /// Whether the proxy listens at this port.
     #[inline(always)]
     pub const fn serves(&self, port: u16) -> bool {
-        let [a, b, c, d, e, f, g, h] = self.ports;
-        let is_listed = a == port
-            || b == port
-            || c == port
-            || d == port
-            || e == port
-            || f == port
-            || g == port
-            || h == port;
-        is_listed && port != 0
+        let [p0, p1, p2, p3, p4, p5, p6, p7] = self.ports;
+        let low = p0 == port || p1 == port || p2 == port || p3 == port;
+        let high = p4 == port || p5 == port || p6 == port || p7 == port;
+        (low || high) && port != 0
     }
 
     /// Whether QUIC is answered at the ports.

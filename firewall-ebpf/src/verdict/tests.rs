@@ -7,7 +7,7 @@ use firewall_common::{Config, Mode, Policy, Reason, Reasons, Role};
 use super::{
     Findings, Flow, Network, Socket, Tables, inspect, is_ordinary4, is_ordinary6, link, verdict,
 };
-use crate::cases::{self, BANNED4, Case, Prefix};
+use crate::cases::{self, Case, Prefix};
 use crate::packet::Packet as _;
 use crate::source::Source;
 
