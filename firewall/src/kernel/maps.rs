@@ -190,7 +190,7 @@ impl Tables {
     ) -> Result<(), KernelError> {
         self.current.captured = reasons;
         self.current.capture_interval_ns = interval_ns;
-        self.publish()
+        self.write_config(self.bits())
     }
 
     /// Tells the program how to judge what comes in by an interface, and gives it counters of its own
@@ -215,13 +215,13 @@ impl Tables {
     /// Tells the program what the proxy serves.
     pub(super) fn serve(&mut self, ports: &[u16], quic: bool) -> Result<(), KernelError> {
         self.current = self.current.serving(ports, quic);
-        self.publish()
+        self.write_config(self.bits())
     }
 
     /// Tells the program the host's own addresses.
     pub(super) fn set_own(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
         self.current.own = self.own.set(addresses)?;
-        self.publish()
+        self.write_config(self.bits())
     }
 
     /// Takes back what was told of an interface that is gone.
