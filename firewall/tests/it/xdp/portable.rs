@@ -21,6 +21,8 @@ fn every_case_is_judged_as_on_the_host() {
     let mut expected: BTreeMap<&str, (u64, u64)> =
         Reason::ALL.iter().map(|reason| (reason.id(), (0, 0))).collect();
     for case in cases {
+        kernel.serve(&[cases::SERVED], case.quic).unwrap();
+        kernel.set_own(&case.own).unwrap();
         for &prefix in &case.bans {
             kernel.ban(net(prefix), Monotonic::NEVER).unwrap();
         }
