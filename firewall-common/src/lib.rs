@@ -9,12 +9,12 @@
 pub mod maps;
 mod reason;
 
-pub use reason::{Mode, Reason, Reasons, UnknownReason};
+pub use reason::{Mode, Reason, Reasons, Role, UnknownReason};
 
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
 /// beneath it, so that a daemon never reads another version's bytes: raise it with every change of
 /// layout, capacity or meaning.
-pub const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 2;
 
 /// A ban with this deadline never ends.
 pub const FOREVER: u64 = u64::MAX;
@@ -40,30 +40,65 @@ pub struct Counter {
     pub event_mono_ns: u64,
 }
 
-/// What the program is told: one entry, read once a packet, written by the daemon alone.
+/// What the program is told once: one entry, read once a packet, written by the daemon alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct Config {
+    /// Which tables are worth a lookup: bits of [`table`].
+    pub tables: u32,
+    pub reserved: u32,
+    /// The least time between two events from one counter on one CPU.
+    pub event_interval_ns: u64,
+    /// The reasons of which more is wanted for the time being.
+    pub captured: Reasons,
+    /// The least time between two events of those.
+    pub capture_interval_ns: u64,
+}
+
+impl Config {
+    /// Every table empty, ten events a second.
+    pub const fn new() -> Self {
+        Self {
+            tables: 0,
+            reserved: 0,
+            event_interval_ns: EVENT_INTERVAL_NS,
+            captured: Reasons::NONE,
+            capture_interval_ns: EVENT_INTERVAL_NS,
+        }
+    }
+
+    /// Whether any of the tables `bits` of [`table`] is worth a lookup.
+    #[inline(always)]
+    pub const fn has(&self, bits: u32) -> bool {
+        self.tables & bits != 0
+    }
+}
+
+/// What the program is told of the interface that a packet came in by: read once a packet, written
+/// by the daemon alone, at [`policy_index`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Policy {
     /// The reasons that drop.
     pub drop: Reasons,
     /// The reasons that are counted and pass. A reason in neither set is off.
     pub observe: Reasons,
-    /// Which tables are worth a lookup: bits of [`table`].
-    pub tables: u32,
+    /// Whose counters these packets are counted in, below [`SLOTS`].
+    pub slot: u32,
     pub reserved: u32,
 }
 
-impl Config {
-    /// Every reason in its default mode, every table empty.
-    pub const fn new() -> Self {
-        let mut config =
-            Self { drop: Reasons::NONE, observe: Reasons::NONE, tables: 0, reserved: 0 };
+impl Policy {
+    /// Every reason in the mode that is its default in this role, counted in [`SLOT_OTHERS`].
+    pub const fn new(role: Role) -> Self {
+        let mut policy =
+            Self { drop: Reasons::NONE, observe: Reasons::NONE, slot: SLOT_OTHERS, reserved: 0 };
         let mut rest = Reason::ALL;
         while let [reason, tail @ ..] = rest {
-            config = config.with(*reason, reason.default_mode());
+            policy = policy.with(*reason, reason.default_mode(role));
             rest = tail;
         }
-        config
+        policy
     }
 
     /// The same with `reason` in `mode`.
@@ -78,13 +113,22 @@ impl Config {
         }
         self
     }
-
-    /// Whether any of the tables `bits` of [`table`] is worth a lookup.
-    #[inline(always)]
-    pub const fn has(&self, bits: u32) -> bool {
-        self.tables & bits != 0
-    }
 }
+
+/// Entries of policies: interfaces whose indices are alike modulo this share one.
+pub const POLICIES: u32 = 1024;
+
+/// The index of an interface's [`Policy`].
+#[inline(always)]
+pub const fn policy_index(interface: u32) -> u32 {
+    interface & (POLICIES - 1)
+}
+
+/// Interfaces that have counters of their own, and [`SLOT_OTHERS`].
+pub const SLOTS: u32 = 32;
+
+/// The counters of interfaces that have none of their own.
+pub const SLOT_OTHERS: u32 = 0;
 
 /// The bits of [`Config::tables`]. A bit is set before the first entry of its table is written and
 /// cleared after the last was removed.
@@ -101,9 +145,12 @@ pub mod table {
     pub const ALLOWED_BAN: u32 = 1 << 7;
 }
 
+/// Octets of a frame that an event holds at most: the headers.
+pub const SAMPLE_OCTETS: usize = 148;
+
 /// One packet that was dropped, or would have been: a sample, at most one in
-/// [`EVENT_INTERVAL_NS`] for each reason and CPU.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+/// [`Config::event_interval_ns`] for each counter and CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct DropEvent {
     /// When, on the kernel's coarse clock.
@@ -119,21 +166,33 @@ pub struct DropEvent {
     pub family: u16,
     /// 1 if the packet was let pass, the reason's mode being observe.
     pub observed: u16,
+    /// Octets of `frame` that are the packet's; what follows is nothing.
+    pub sampled: u32,
+    /// The frame's first octets, from the Ethernet header on.
+    pub frame: [u8; SAMPLE_OCTETS],
 }
 
-/// The least time between two events of one reason from one CPU: ten a second.
+/// The least time between two events from one counter on one CPU, unless more is wanted.
 pub const EVENT_INTERVAL_NS: u64 = 100_000_000;
 
-/// The number of counters: two for each reason, and one for events that found the ring full.
-pub const COUNTERS: u32 = Reason::COUNT * 2 + 1;
+/// Counters of one interface slot: room for [`Reasons::BITS`] reasons, each in both families, acted
+/// upon or only observed.
+pub const COUNTERS_PER_SLOT: u32 = Reasons::BITS * 4;
+
+/// The number of counters: those of each slot, and one for events that found the ring full.
+pub const COUNTERS: u32 = SLOTS * COUNTERS_PER_SLOT + 1;
 
 /// The index of the counter of events that found the ring full.
-pub const COUNTER_LOST: u32 = Reason::COUNT * 2;
+pub const COUNTER_LOST: u32 = SLOTS * COUNTERS_PER_SLOT;
 
-/// The index of the counter of `reason`, acted upon or only observed.
+/// The index of the counter of the reason with this number in a slot, of IPv6 or of everything else,
+/// acted upon or only observed.
 #[inline(always)]
-pub const fn counter(reason: Reason, observed: bool) -> u32 {
-    reason as u32 * 2 + observed as u32
+pub const fn counter(slot: u32, reason: u32, is_ipv6: bool, observed: bool) -> u32 {
+    (slot & (SLOTS - 1)) * COUNTERS_PER_SLOT
+        + (reason & (Reasons::BITS - 1)) * 4
+        + is_ipv6 as u32 * 2
+        + observed as u32
 }
 
 // The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
@@ -143,26 +202,32 @@ const _: () = {
     assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 16);
-    assert!(offset_of!(Config, tables) == 8);
-    assert!(size_of::<DropEvent>() == 40);
+    assert!(size_of::<Config>() == 32);
+    assert!(offset_of!(Config, captured) == 16);
+    assert!(size_of::<Policy>() == 24);
+    assert!(offset_of!(Policy, slot) == 16);
+    assert!(POLICIES.is_power_of_two() && SLOTS.is_power_of_two());
+    assert!(size_of::<DropEvent>() == 192);
     assert!(offset_of!(DropEvent, length) == 24);
     assert!(offset_of!(DropEvent, observed) == 38);
+    assert!(offset_of!(DropEvent, frame) == 44);
     assert!(Reason::COUNT <= Reasons::BITS);
-    assert!(counter(Reason::T5, true) + 1 == COUNTER_LOST);
+    assert!(counter(SLOTS - 1, Reasons::BITS - 1, true, true) + 1 == COUNTER_LOST);
 };
 
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya asks for the promise that these are plain bytes")]
 mod pod {
-    use super::{Ban, Config, Counter};
+    use super::{Ban, Config, Counter, Policy};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (asserted above), every bit pattern is a value.
     unsafe impl aya::Pod for Ban {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counter {}
-    // SAFETY: as above; `Reasons` is a transparent `u32`.
+    // SAFETY: as above.
     unsafe impl aya::Pod for Config {}
+    // SAFETY: as above; `Reasons` is a transparent `u64`.
+    unsafe impl aya::Pod for Policy {}
 }
 
 #[cfg(feature = "user")]
@@ -175,7 +240,8 @@ impl DropEvent {
         let (interface, rest) = rest.split_first_chunk::<4>()?;
         let (reason, rest) = rest.split_first_chunk::<4>()?;
         let (family, rest) = rest.split_first_chunk::<2>()?;
-        let observed: &[u8; 2] = rest.try_into().ok()?;
+        let (observed, rest) = rest.split_first_chunk::<2>()?;
+        let (sampled, rest) = rest.split_first_chunk::<4>()?;
         Some(Self {
             mono_ns: u64::from_ne_bytes(*mono_ns),
             source: *source,
@@ -184,7 +250,15 @@ impl DropEvent {
             reason: u32::from_ne_bytes(*reason),
             family: u16::from_ne_bytes(*family),
             observed: u16::from_ne_bytes(*observed),
+            sampled: u32::from_ne_bytes(*sampled),
+            frame: rest.try_into().ok()?,
         })
+    }
+
+    /// The frame's first octets.
+    pub fn sample(&self) -> &[u8] {
+        let sampled = usize::try_from(self.sampled).unwrap_or(0);
+        self.frame.get(..sampled).unwrap_or_default()
     }
 
     /// The source that the packet named; none where the frame ended before it.
@@ -203,29 +277,33 @@ mod tests {
 
     #[test]
     fn each_reason_is_in_one_mode() {
-        let config = Config::new();
+        let policy = Policy::new(Role::Lan);
         for &reason in Reason::ALL {
-            let mode = match (config.drop.holds(reason), config.observe.holds(reason)) {
+            let mode = match (policy.drop.holds(reason), policy.observe.holds(reason)) {
                 (true, false) => Mode::Drop,
                 (false, true) => Mode::Observe,
                 (false, false) => Mode::Off,
                 (true, true) => panic!("{} both drops and passes", reason.id()),
             };
-            assert_eq!(mode, reason.default_mode(), "{}", reason.id());
+            assert_eq!(mode, reason.default_mode(Role::Lan), "{}", reason.id());
         }
-        let config = config.with(Reason::T1, Mode::Observe);
-        assert!(config.observe.holds(Reason::T1) && !config.drop.holds(Reason::T1));
-        let config = config.with(Reason::T1, Mode::Off);
-        assert!(!config.observe.holds(Reason::T1) && !config.drop.holds(Reason::T1));
+        let policy = policy.with(Reason::T1, Mode::Observe);
+        assert!(policy.observe.holds(Reason::T1) && !policy.drop.holds(Reason::T1));
+        let policy = policy.with(Reason::T1, Mode::Off);
+        assert!(!policy.observe.holds(Reason::T1) && !policy.drop.holds(Reason::T1));
     }
 
     #[test]
     fn counters_do_not_meet() {
         let mut seen = std::collections::HashSet::from([COUNTER_LOST]);
-        for &reason in Reason::ALL {
-            for observed in [false, true] {
-                let index = counter(reason, observed);
-                assert!(index < COUNTERS && seen.insert(index), "{} {observed}", reason.id());
+        for slot in 0..SLOTS {
+            for &reason in Reason::ALL {
+                for (is_ipv6, observed) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    let index = counter(slot, reason as u32, is_ipv6, observed);
+                    assert!(index < COUNTERS && seen.insert(index), "{slot} {}", reason.id());
+                }
             }
         }
     }
@@ -238,9 +316,13 @@ mod tests {
         record[36..38].copy_from_slice(&4_u16.to_ne_bytes());
         let event = DropEvent::from_bytes(&record).unwrap();
         assert_eq!(event.address(), Some("192.0.2.7".parse().unwrap()));
+        assert_eq!(event.sample(), [0_u8; 0]);
+        record[40..44].copy_from_slice(&3_u32.to_ne_bytes());
+        record[44..47].copy_from_slice(&[7, 8, 9]);
+        assert_eq!(DropEvent::from_bytes(&record).unwrap().sample(), [7, 8, 9]);
         for short in 0..record.len() {
             assert_eq!(DropEvent::from_bytes(&record[..short]), None);
         }
-        assert_eq!(DropEvent::from_bytes(&[0; 41]), None);
+        assert_eq!(DropEvent::from_bytes(&[0; 193]), None);
     }
 }

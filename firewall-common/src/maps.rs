@@ -24,11 +24,14 @@ pub const ALLOW4: Map = Map { name: "ALLOW4", entries: 1_024 };
 pub const ALLOW6: Map = Map { name: "ALLOW6", entries: 1_024 };
 /// One [`Config`](crate::Config).
 pub const CONFIG: Map = Map { name: "CONFIG", entries: 1 };
+/// A [`Policy`](crate::Policy) for each interface, by [`policy_index`](crate::policy_index).
+pub const POLICIES: Map = Map { name: "POLICIES", entries: crate::POLICIES };
 /// [`Counter`](crate::Counter)s of each CPU, by [`counter`](crate::counter).
 pub const COUNTERS: Map = Map { name: "COUNTERS", entries: crate::COUNTERS };
 /// The ring buffer of [`DropEvent`](crate::DropEvent)s; its capacity is in octets.
 pub const EVENTS: Map = Map { name: "EVENTS", entries: 1 << 18 };
 
-/// The maps that outlive the daemon when they can be pinned: what is banned, and what was counted.
+/// The maps that outlive the daemon when they can be pinned: what is banned, what was
+/// counted, and for which interface.
 /// The others are made anew and filled before the program that reads them is attached.
-pub const PINNED: [Map; 6] = [BAN4, BAN6_NETWORK, BAN6, RANGE4, RANGE6, COUNTERS];
+pub const PINNED: [Map; 7] = [BAN4, BAN6_NETWORK, BAN6, RANGE4, RANGE6, POLICIES, COUNTERS];

@@ -9,6 +9,16 @@ pub enum Mode {
     Off,
 }
 
+/// What an interface faces, which decides the modes of checks unless they are configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Role {
+    /// The public Internet alone: addresses that are never routed there are no sources.
+    Internet,
+    /// A network of one's own, or one that nothing is known of.
+    #[default]
+    Lan,
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $id:literal, $mode:ident;)*) => {
         /// Why a packet got its verdict. Each has a counter, an identifier, and a mode.
@@ -33,8 +43,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => $id,)* }
             }
 
-            /// What this reason does unless it is configured otherwise.
-            pub const fn default_mode(self) -> Mode {
+            const fn common_mode(self) -> Mode {
                 match self { $(Self::$name => Mode::$mode,)* }
             }
         }
@@ -86,6 +95,15 @@ reasons! {
     T5 = 14, "T5", Drop;
 }
 
+impl Reason {
+    /// What this reason does on an interface of this role unless it is configured otherwise.
+    pub const fn default_mode(self, role: Role) -> Mode {
+        match (role, self) {
+            (Role::Internet | Role::Lan, reason) => reason.common_mode(),
+        }
+    }
+}
+
 /// A number that is no [`Reason`]'s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnknownReason(pub u32);
@@ -101,11 +119,11 @@ impl core::error::Error for UnknownReason {}
 /// A set of reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[repr(transparent)]
-pub struct Reasons(u32);
+pub struct Reasons(u64);
 
 impl Reasons {
     pub const NONE: Self = Self(0);
-    pub const BITS: u32 = u32::BITS;
+    pub const BITS: u32 = u64::BITS;
 
     #[inline(always)]
     pub const fn holds(self, reason: Reason) -> bool {
@@ -131,7 +149,7 @@ impl Reasons {
 
     /// The number whose bit `n` says whether reason `n` is in the set.
     #[inline(always)]
-    pub const fn bits(self) -> u32 {
+    pub const fn bits(self) -> u64 {
         self.0
     }
 }

@@ -7,7 +7,7 @@ mod frame;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
 
-use firewall_common::{Ban, Config, FOREVER, Mode, Reason, table};
+use firewall_common::{Ban, Config, FOREVER, Mode, Policy, Reason, Role, table};
 
 use crate::source::{Family, Source};
 use crate::verdict::{Exact, Tables};
@@ -70,11 +70,12 @@ impl Case {
 
     /// The tables of this case, for the host.
     pub fn tables(&self) -> HostTables {
-        let mut config = Config::new();
+        let mut policy = Policy::new(Role::Lan);
         for &(reason, mode) in &self.modes {
-            config = config.with(reason, mode);
+            policy = policy.with(reason, mode);
         }
-        let mut tables = HostTables { config, bans: Vec::new(), allow: self.allow.clone() };
+        let config = Config::new();
+        let mut tables = HostTables { config, policy, bans: Vec::new(), allow: self.allow.clone() };
         for &(prefix, until_mono_ns) in &self.bans {
             tables.config.tables |= match prefix {
                 (IpAddr::V4(_), 32) => table::BAN4,
@@ -97,6 +98,7 @@ impl Case {
 #[derive(Clone, Debug)]
 pub struct HostTables {
     pub config: Config,
+    pub policy: Policy,
     bans: Vec<(Prefix, Ban)>,
     allow: Vec<Prefix>,
 }
@@ -106,6 +108,10 @@ impl Tables for HostTables {
 
     fn config(&self) -> Config {
         self.config
+    }
+
+    fn policy(&self) -> Policy {
+        self.policy
     }
 
     fn now_ns(&self) -> u64 {

@@ -23,7 +23,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use firewall_common::{
-    Ban, COUNTER_LOST, Config, Counter, DropEvent, EVENT_INTERVAL_NS, Reason, counter, maps,
+    Ban, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
+    maps, policy_index,
 };
 use firewall_ebpf::packet::Packet;
 use firewall_ebpf::source::{Family, Source};
@@ -52,6 +53,8 @@ static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.e
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
 #[map]
+static POLICIES: Array<Policy> = Array::with_max_entries(maps::POLICIES.entries, 0);
+#[map]
 static COUNTERS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(maps::COUNTERS.entries, 0);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
@@ -59,9 +62,12 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
     let frame = Frame::new(context.ctx);
-    let verdict = verdict(&frame, &Maps);
+    let verdict = verdict(&frame, &Maps { interface: frame.interface() });
+    let is_ipv6 = matches!(verdict.source.family, Family::V6);
     if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
-        if let Some(passed) = COUNTERS.get_ptr_mut(counter(Reason::Passed, false)) {
+        if let Some(passed) =
+            COUNTERS.get_ptr_mut(counter(verdict.slot, Reason::Passed as u32, is_ipv6, false))
+        {
             // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
             unsafe { add(passed, frame.length as u64) };
         }
@@ -70,12 +76,16 @@ fn firewall(context: XdpContext) -> u32 {
     let objection = Objection {
         length: frame.length as u64,
         source: verdict.source.words(),
-        reason: verdict.reason as u32,
         observed: verdict.observed.bits(),
+        reason: verdict.reason as u32,
         interface: frame.interface(),
         family: verdict.source.family as u32,
+        slot: verdict.slot,
     };
-    settle(&raw const objection);
+    let due = settle(&raw const objection);
+    if due != 0 {
+        send(context.ctx, &raw const objection, due);
+    }
     if verdict.drops() { XDP_DROP } else { XDP_PASS }
 }
 
@@ -84,14 +94,15 @@ fn firewall(context: XdpContext) -> u32 {
 struct Objection {
     length: u64,
     source: [u64; 2],
+    observed: u64,
     reason: u32,
-    observed: u32,
     interface: u32,
     family: u32,
+    slot: u32,
 }
 
 /// The exit of every packet that something objected to: counts it once by what became of it, and
-/// once for each check that only observed.
+/// once for each check that only observed. Gives what [`count`] gives of the first that is due.
 ///
 /// Exported, because the verifier walks a global function once, and not again for each way that
 /// leads here; it wants to see the null check.
@@ -102,64 +113,101 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let Some(objection) = (unsafe { objection.as_ref() }) else {
         return 0;
     };
-    count(objection, objection.reason, false);
+    let mut due = count(objection, objection.reason, 0);
     let (reason, length) = (objection.reason, objection.length);
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
-        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
+        debug!(objection, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
     } else {
         let words = [high, low].map(u64::to_be_bytes);
-        debug!(&Maps, "reason {}: {} octets from {:i}", reason, length, octets(words));
+        debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
     if objection.observed == 0 {
-        return 0;
+        return due;
     }
     for reason in 0..Reason::COUNT {
         if objection.observed & (1 << reason) != 0 {
-            count(objection, reason, true);
+            let found = count(objection, reason, 1);
+            if due == 0 {
+                due = found;
+            }
         }
     }
-    0
+    due
 }
 
-#[inline(always)]
-fn count(objection: &Objection, reason: u32, observed: bool) {
-    let Some(counter) = COUNTERS.get_ptr_mut(reason * 2 + u32::from(observed)) else {
-        return;
+/// Counts a packet under the reason with this number. Gives 0, or where an event of it is due
+/// `reason * 2 + observed`, which is never 0 since what passed is no event.
+///
+/// Exported like [`settle`], whose loop would else multiply it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count(objection: *const Objection, reason: u32, observed: u32) -> u32 {
+    // SAFETY: the only callers pass a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
     };
-    let now_ns = Maps.now_ns();
+    let is_ipv6 = objection.family == Family::V6 as u32;
+    let index = counter(objection.slot, reason, is_ipv6, observed != 0);
+    let Some(counter) = COUNTERS.get_ptr_mut(index) else {
+        return 0;
+    };
     // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+    unsafe { add(counter, objection.length) };
+    let Some(config) = CONFIG.get_ptr(0) else {
+        return 0;
+    };
+    let now_ns = now_ns();
+    // SAFETY: as above, and a map's value stays valid while the program runs.
     unsafe {
-        add(counter, objection.length);
         if now_ns < (*counter).event_mono_ns {
-            return;
+            return 0;
         }
-        (*counter).event_mono_ns = now_ns + EVENT_INTERVAL_NS;
+        let is_captured = (*config).captured.bits() & (1 << (reason & (Reasons::BITS - 1))) != 0;
+        let interval_ns =
+            if is_captured { (*config).capture_interval_ns } else { (*config).event_interval_ns };
+        (*counter).event_mono_ns = now_ns + interval_ns;
     }
-    if reason != Reason::Passed as u32 {
-        send(objection, reason, observed, now_ns);
-    }
+    if reason == Reason::Passed as u32 { 0 } else { reason * 2 + u32::from(observed != 0) }
 }
 
-#[inline(always)]
-fn send(objection: &Objection, reason: u32, observed: bool, mono_ns: u64) {
+/// Sends a sample of the frame up, `due` being what [`count`] gave. Exported like [`settle`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn send(context: *mut xdp_md, objection: *const Objection, due: u32) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_ref() }) else {
+        return 0;
+    };
     let Some(mut entry) = EVENTS.reserve::<DropEvent>(0) else {
         if let Some(lost) = COUNTERS.get_ptr_mut(COUNTER_LOST) {
-            // SAFETY: as above.
+            // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
             unsafe { (*lost).packets += 1 };
         }
-        return;
+        return 0;
     };
-    entry.write(DropEvent {
-        mono_ns,
-        source: octets(objection.source.map(u64::to_ne_bytes)),
-        length: objection.length as u32,
-        interface: objection.interface,
-        reason,
-        family: objection.family as u16,
-        observed: u16::from(observed),
-    });
+    let event = entry.as_mut_ptr();
+    // SAFETY: the record is reserved, as large as an event, and written field by field; the helper
+    // writes at most the octets that the frame's field has, or fails.
+    unsafe {
+        (*event).mono_ns = now_ns();
+        (*event).source = octets(objection.source.map(u64::to_ne_bytes));
+        (*event).length = objection.length as u32;
+        (*event).interface = objection.interface;
+        (*event).reason = due / 2;
+        (*event).family = objection.family as u16;
+        (*event).observed = (due & 1) as u16;
+        let sampled = (objection.length as usize).min(SAMPLE_OCTETS);
+        (*event).sampled = 0;
+        if sampled > 0 {
+            let target = (&raw mut (*event).frame).cast();
+            if bpf_xdp_load_bytes(context, 0, target, sampled as u32) == 0 {
+                (*event).sampled = sampled as u32;
+            }
+        }
+    }
     entry.submit(0);
+    0
 }
 
 #[inline(always)]
@@ -277,8 +325,16 @@ impl RangeKey {
     }
 }
 
-/// The program's maps as tables.
-struct Maps;
+#[inline(always)]
+fn now_ns() -> u64 {
+    // SAFETY: the helper takes nothing and gives a number.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// The program's maps as tables, for a packet that came in by an interface.
+struct Maps {
+    interface: u32,
+}
 
 impl Tables for Maps {
     type Hit = NonNull<Ban>;
@@ -294,9 +350,17 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn policy(&self) -> Policy {
+        match POLICIES.get_ptr(policy_index(self.interface)) {
+            // SAFETY: as above.
+            Some(policy) => unsafe { *policy },
+            None => Policy::default(),
+        }
+    }
+
+    #[inline(always)]
     fn now_ns(&self) -> u64 {
-        // SAFETY: the helper takes nothing and gives a number.
-        unsafe { bpf_ktime_get_coarse_ns() }
+        now_ns()
     }
 
     #[inline(always)]

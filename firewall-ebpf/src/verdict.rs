@@ -1,6 +1,6 @@
 //! From a frame and the tables to a verdict: the order of the packet path.
 
-use firewall_common::{Config, FOREVER, Reason, Reasons, table};
+use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
 use crate::packet::{Packet, field};
 use crate::source::{
@@ -23,6 +23,9 @@ pub trait Tables {
     type Hit: Copy;
 
     fn config(&self) -> Config;
+
+    /// What is to be done on the interface that the packet came in by.
+    fn policy(&self) -> Policy;
 
     /// The time in nanoseconds on `CLOCK_MONOTONIC`, as of the last tick.
     fn now_ns(&self) -> u64;
@@ -52,6 +55,8 @@ pub struct Verdict {
     pub observed: Reasons,
     /// Whom the packet names as its sender.
     pub source: Source,
+    /// Whose counters it is counted in.
+    pub slot: u32,
 }
 
 impl Verdict {
@@ -64,6 +69,7 @@ impl Verdict {
 /// What has been found of one packet so far.
 struct Inspection<H> {
     config: Config,
+    policy: Policy,
     observed: Reasons,
     source: Source,
     /// The ban that drops the packet.
@@ -79,18 +85,20 @@ struct Inspection<H> {
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let mut inspection = Inspection {
         config: tables.config(),
+        policy: tables.policy(),
         observed: Reasons::NONE,
         source: Source::NONE,
         hit: None,
     };
     let found = inspection.frame(packet, tables);
-    let Inspection { config, observed, source, hit } = inspection;
+    let Inspection { config, policy, observed, source, hit } = inspection;
+    let slot = policy.slot;
     if found.is_ok() && observed.is_empty() {
-        return Verdict { reason: Reason::Passed, observed, source };
+        return Verdict { reason: Reason::Passed, observed, source, slot };
     }
     let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
     if asks_allowlist && allows(tables, config, source) {
-        return Verdict { reason: Reason::Allowed, observed: Reasons::NONE, source };
+        return Verdict { reason: Reason::Allowed, observed: Reasons::NONE, source, slot };
     }
     let reason = match found {
         Ok(()) => Reason::Passed,
@@ -101,7 +109,7 @@ pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
             reason
         }
     };
-    Verdict { reason, observed, source }
+    Verdict { reason, observed, source, slot }
 }
 
 #[inline(always)]
@@ -117,10 +125,10 @@ impl<H: Copy> Inspection<H> {
     /// Records that `reason` objects; the error is that it drops.
     #[inline(always)]
     fn object(&mut self, reason: Reason) -> Result<(), Reason> {
-        if self.config.drop.holds(reason) {
+        if self.policy.drop.holds(reason) {
             return Err(reason);
         }
-        if self.config.observe.holds(reason) {
+        if self.policy.observe.holds(reason) {
             self.observed = self.observed.with(reason);
         }
         Ok(())

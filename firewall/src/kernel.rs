@@ -20,7 +20,7 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Config, Mode as CheckMode};
+use firewall_common::{Mode as CheckMode, Policy, Role};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
@@ -29,7 +29,7 @@ pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
-pub use maps::{Count, Counters};
+pub use maps::{Count, Counters, InterfaceCounters};
 pub use pin::Pinning;
 use pin::Pins;
 
@@ -165,7 +165,14 @@ impl Kernel {
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
-        let tables = Tables::open(&mut program, config(options), &options.allow)?;
+        let policy = policy(options, Role::default());
+        let mut tables = Tables::open(&mut program, policy, &options.allow)?;
+        for name in &options.interfaces {
+            let index = netlink::interface_index(name);
+            if let Some(index) = index.map_err(|source| KernelError::Netlink { source })? {
+                tables.admit(index, name, policy)?;
+            }
+        }
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
             Some(_) => Some(LogStream::open(&mut program)?),
@@ -277,13 +284,14 @@ pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
 }
 
-fn config(options: &Options) -> Config {
-    let mut config = Config::new();
+/// How packets are judged that come in by an interface of this role.
+fn policy(options: &Options, role: Role) -> Policy {
+    let mut policy = Policy::new(role);
     for &(reason, mode) in &options.checks {
-        config = config.with(reason, mode);
+        policy = policy.with(reason, mode);
     }
     let bans = options.bans.check();
-    config.with(Reason::Ban, bans).with(Reason::BanRange, bans)
+    policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
 fn load(

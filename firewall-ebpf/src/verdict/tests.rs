@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use firewall_common::{Config, FOREVER, Reason, Reasons};
+use firewall_common::{Config, FOREVER, Policy, Reason, Reasons};
 
 use super::{Exact, Tables, verdict};
 use crate::cases::{self, BANNED4, Case};
@@ -73,6 +73,10 @@ impl Tables for Asked<'_> {
 
     fn config(&self) -> Config {
         self.tables.config()
+    }
+
+    fn policy(&self) -> Policy {
+        self.tables.policy()
     }
 
     fn now_ns(&self) -> u64 {

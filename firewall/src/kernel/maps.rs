@@ -2,6 +2,8 @@
 //! counters.
 
 mod bans;
+mod counters;
+mod policies;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,49 +13,22 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_common::maps::{
-    ALLOW4, ALLOW6, BAN4, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, RANGE4, RANGE6,
+    ALLOW4, ALLOW6, BAN4, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, POLICIES, RANGE4, RANGE6,
 };
-use firewall_common::{Ban, COUNTER_LOST, Config, Counter, Reason, counter, table};
+use firewall_common::{Ban, Config, Counter, Policy, table};
 use ipnet::IpNet;
 
 use super::KernelError;
 use bans::{BanMaps, Table};
-
-/// Packets and octets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Count {
-    pub packets: u64,
-    /// Octets of the frames, from the Ethernet header on.
-    pub bytes: u64,
-}
-
-/// What the program has counted, summed over the CPUs.
-///
-/// Each packet is counted once in `acted`, by what became of it; and once in `observed` for each
-/// check that objected in observe mode.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counters {
-    acted: [Count; Reason::COUNT as usize],
-    observed: [Count; Reason::COUNT as usize],
-    /// Events that found the ring buffer full.
-    pub events_lost: u64,
-}
-
-impl Counters {
-    pub fn acted(&self, reason: Reason) -> Count {
-        self.acted.get(reason as usize).copied().unwrap_or_default()
-    }
-
-    pub fn observed(&self, reason: Reason) -> Count {
-        self.observed.get(reason as usize).copied().unwrap_or_default()
-    }
-}
+pub use counters::{Count, Counters, InterfaceCounters};
+use policies::Policies;
 
 /// Every table; the daemon is their only writer, the program adds to drops and counters.
 pub(super) struct Tables {
     bans: BanMaps,
     config: Array<MapData, Config>,
     current: Config,
+    policies: Policies,
     counters: PerCpuArray<MapData, Counter>,
     allow: Vec<IpNet>,
     /// Entries of each table, by its bit, and bans that meet the allowlist.
@@ -69,13 +44,14 @@ impl Tables {
     /// attached yet, or still is another one.
     pub(super) fn open(
         program: &mut Ebpf,
-        config: Config,
+        default: Policy,
         allow: &[IpNet],
     ) -> Result<Self, KernelError> {
         let mut tables = Self {
             bans: BanMaps::open(program)?,
             config: open(program, CONFIG)?,
-            current: config,
+            current: Config::new(),
+            policies: Policies::open(program, default)?,
             counters: open(program, COUNTERS)?,
             allow: allow.iter().map(IpNet::trunc).collect(),
             entries: BTreeMap::new(),
@@ -219,30 +195,22 @@ impl Tables {
         Ok(())
     }
 
-    pub(super) fn counters(&self) -> Result<Counters, KernelError> {
-        let mut counters = Counters {
-            acted: [Count::default(); Reason::COUNT as usize],
-            observed: [Count::default(); Reason::COUNT as usize],
-            events_lost: self.sum(COUNTER_LOST)?.packets,
-        };
-        for &reason in Reason::ALL {
-            for (counts, observed) in [(&mut counters.acted, false), (&mut counters.observed, true)]
-            {
-                if let Some(count) = counts.get_mut(reason as usize) {
-                    *count = self.sum(counter(reason, observed))?;
-                }
-            }
+    /// Tells the program how to judge what comes in by an interface, and gives it counters of its own
+    /// while there are any left.
+    pub(super) fn admit(
+        &mut self,
+        interface: u32,
+        name: &str,
+        policy: Policy,
+    ) -> Result<(), KernelError> {
+        if let Some(slot) = self.policies.admit(interface, name, policy)? {
+            counters::clear(&mut self.counters, slot)?;
         }
-        Ok(counters)
+        Ok(())
     }
 
-    fn sum(&self, index: u32) -> Result<Count, KernelError> {
-        let cpus =
-            self.counters.get(&index, 0).map_err(|source| failed(COUNTERS, "read", source))?;
-        Ok(cpus.iter().fold(Count::default(), |sum, cpu| Count {
-            packets: sum.packets.wrapping_add(cpu.packets),
-            bytes: sum.bytes.wrapping_add(cpu.bytes),
-        }))
+    pub(super) fn counters(&self) -> Result<Counters, KernelError> {
+        Counters::read(&self.counters, self.policies.slots())
     }
 }
 
@@ -271,11 +239,16 @@ pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), Kernel
         name if name == RANGE4.name => (MapType::LpmTrie, 8),
         name if name == RANGE6.name => (MapType::LpmTrie, 20),
         name if name == COUNTERS.name => (MapType::PerCpuArray, 4),
+        name if name == POLICIES.name => (MapType::Array, 4),
         name if name == BAN4.name => (MapType::Hash, 4),
         name if name == BAN6_NETWORK.name => (MapType::Hash, 8),
         _ => (MapType::Hash, 16),
     };
-    let value_size = if declared == COUNTERS { size_of::<Counter>() } else { size_of::<Ban>() };
+    let value_size = match declared {
+        COUNTERS => size_of::<Counter>(),
+        POLICIES => size_of::<Policy>(),
+        _ => size_of::<Ban>(),
+    };
     let is_ours = info.map_type().map_err(failed)? == kind
         && info.key_size() == key_size
         && info.value_size() as usize == value_size
