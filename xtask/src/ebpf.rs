@@ -43,7 +43,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let tools = Tools::find(&root)?;
     for object in &OBJECTS {
-        let code = if options.check { check(&root, object, &tools) } else { write(&root, object, &tools) };
+        let code =
+            if options.check { check(&root, object, &tools) } else { write(&root, object, &tools) };
         let code = code.with_context(|| object.path.to_owned())?;
         if code != ExitCode::SUCCESS {
             return Ok(code);

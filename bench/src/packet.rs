@@ -1,0 +1,212 @@
+//! The packet path, measured beside the other filters of this kernel in one run.
+
+mod commands;
+mod filters;
+mod frame;
+mod lane;
+mod live;
+mod outcome;
+mod probes;
+mod same_key;
+mod sources;
+mod structures;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+
+use crate::compare::{machine, time_of_day};
+use crate::order::Order;
+use crate::pin::{self, Placement};
+use crate::report::Missing;
+use commands::Commands;
+use lane::Source;
+use outcome::{Outcome, Peer, Sample};
+
+/// Compare the packet path with xdp-filter, nftables, ipset and the kernel's own tables
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Under three minutes, for a first look; its spread is wide
+    #[arg(long)]
+    quick: bool,
+    /// Only whether every part runs: its figures mean nothing
+    #[arg(long, conflicts_with = "quick", hide = true)]
+    smoke: bool,
+    /// The seed of addresses and order, to repeat a run
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where to write every sample
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// How much is measured.
+struct Plan {
+    same_key_rounds: usize,
+    /// Of one program in one round.
+    runs: u32,
+    live_sizes: &'static [usize],
+    live_rounds: usize,
+    frames: u32,
+    structure_sizes: &'static [usize],
+    structure_rounds: usize,
+    look_ups: u32,
+}
+
+impl Plan {
+    const FULL: Self = Self {
+        same_key_rounds: 21,
+        runs: 1_000_000,
+        live_sizes: &[1, 10_000, 65_536, 100_000, 1_000_000],
+        live_rounds: 9,
+        frames: 500_000,
+        structure_sizes: &[1, 10_000, 100_000, 1_000_000],
+        structure_rounds: 9,
+        look_ups: 400_000,
+    };
+    const QUICK: Self = Self {
+        same_key_rounds: 9,
+        runs: 500_000,
+        live_sizes: &[65_536],
+        live_rounds: 5,
+        frames: 250_000,
+        structure_sizes: &[1_000_000],
+        structure_rounds: 5,
+        look_ups: 200_000,
+    };
+    const SMOKE: Self = Self {
+        same_key_rounds: 1,
+        runs: 1000,
+        live_sizes: &[16],
+        live_rounds: 1,
+        frames: 1000,
+        structure_sizes: &[16],
+        structure_rounds: 1,
+        look_ups: 1000,
+    };
+
+    const fn of(options: &Options) -> Self {
+        if options.smoke {
+            Self::SMOKE
+        } else if options.quick {
+            Self::QUICK
+        } else {
+            Self::FULL
+        }
+    }
+}
+
+/// What all parts of a run share.
+struct Session {
+    plan: Plan,
+    peers: Vec<Peer>,
+    order: Order,
+    commands: Commands,
+    source: Source,
+    samples: Vec<Sample>,
+    remarks: Vec<String>,
+}
+
+impl Session {
+    fn remark(&mut self, remark: String) {
+        eprintln!("{remark}");
+        self.remarks.push(remark);
+    }
+}
+
+/// Runs the comparison, prints its tables and ratios, and writes its samples. What cannot be
+/// measured is an error only if it is the firewall.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    own_mounts().context("making a mount namespace, which needs CAP_SYS_ADMIN")?;
+    let placement = Placement::choose()?;
+    // The CPU that everything is measured on; the other is left to the rest of the machine.
+    let cpu = placement.map_or(0, |placement| placement.load);
+    pin::this_thread(cpu)?;
+    let commands = Commands::default();
+    let (peers, missing, versions) = peers(&commands);
+    let seed = options.seed.map_or_else(time_of_day, Ok)?;
+    let mut session = Session {
+        plan: Plan::of(options),
+        peers,
+        order: Order::seeded(seed),
+        commands,
+        source: Source::new(cpu)?,
+        samples: Vec::new(),
+        remarks: Vec::new(),
+    };
+    for entries in [1, 10_000] {
+        eprintln!("one packet again and again, {entries} entries");
+        same_key::run(&mut session, entries)?;
+    }
+    for entries in session.plan.live_sizes {
+        eprintln!("live packets, {entries} entries");
+        live::run(&mut session, *entries)?;
+    }
+    for entries in session.plan.structure_sizes {
+        eprintln!("random sources, {entries} entries");
+        structures::singles(&mut session, *entries)?;
+        structures::ranges(&mut session, *entries)?;
+    }
+    let outcome = Outcome {
+        machine: machine(placement)?,
+        seed,
+        quick: options.quick || options.smoke,
+        versions,
+        missing,
+        remarks: session.remarks,
+        commands: session.commands.lines(),
+        samples: session.samples,
+        goodput: Vec::new(),
+        loss: Vec::new(),
+    };
+    std::io::stdout().write_all(outcome.text().as_bytes())?;
+    if let Some(path) = &options.json {
+        fs::write(path, outcome.json()?).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Leaves the mounts that others see, and mounts a BPF file system where `xdp-filter` looks for one:
+/// whatever is pinned there ends with this process. Must come before the first thread.
+fn own_mounts() -> anyhow::Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount("bpf", "/sys/fs/bpf", "bpf", MountFlags::empty(), None)?;
+    Ok(())
+}
+
+/// Who takes part, who is missing and why, and in which versions.
+fn peers(commands: &Commands) -> (Vec<Peer>, Vec<Missing>, BTreeMap<String, String>) {
+    let mut peers = vec![Peer::Firewall, Peer::Lpm, Peer::Hash, Peer::Parse, Peer::Generator];
+    let (mut missing, mut versions) = (Vec::new(), BTreeMap::new());
+    versions.insert("firewall".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
+    let packages: [(&[Peer], &[(&str, &str)]); 3] = [
+        (&[Peer::XdpFilter], &[("xdp-filter", "xdp-tools")]),
+        (&[Peer::NftNetdev, Peer::NftInput], &[("nft", "nftables"), ("ethtool", "ethtool")]),
+        (&[Peer::Ipset], &[("ipset", "ipset"), ("iptables", "iptables"), ("ethtool", "ethtool")]),
+    ];
+    for (found, needed) in packages {
+        let lack = needed.iter().find_map(|(name, package)| commands.find(name, package).err());
+        if let Some(reason) = lack {
+            eprintln!(
+                "MISSING: {}: {reason}",
+                found.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ")
+            );
+            missing.extend(
+                found.iter().map(|peer| Missing { name: peer.name(), reason: reason.clone() }),
+            );
+            continue;
+        }
+        peers.extend(found);
+        for (_, package) in needed {
+            versions.insert((*package).to_owned(), commands.version(package));
+        }
+    }
+    peers.sort_unstable();
+    (peers, missing, versions)
+}
