@@ -3,6 +3,7 @@
 mod commands;
 mod filters;
 mod frame;
+mod goodput;
 mod lane;
 mod live;
 mod outcome;
@@ -31,18 +32,34 @@ use outcome::{Outcome, Peer, Sample};
 /// Compare the packet path with xdp-filter, nftables, ipset and the kernel's own tables
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
+    /// The firewall's program, for HTTP under a flood; without it that part is reported as missing
+    #[arg(long, value_name = "PATH")]
+    firewall: Option<PathBuf>,
     /// Under three minutes, for a first look; its spread is wide
     #[arg(long)]
     quick: bool,
     /// Only whether every part runs: its figures mean nothing
     #[arg(long, conflicts_with = "quick", hide = true)]
     smoke: bool,
+    /// Only these parts, to look at one closely; the ratios of the others are missing then
+    #[arg(long, value_enum)]
+    only: Vec<Step>,
     /// The seed of addresses and order, to repeat a run
     #[arg(long)]
     seed: Option<u64>,
     /// Where to write every sample
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// A part of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Step {
+    SameKey,
+    Live,
+    Tables,
+    Flood,
+    Loss,
 }
 
 /// How much is measured.
@@ -56,6 +73,8 @@ struct Plan {
     structure_sizes: &'static [usize],
     structure_rounds: usize,
     look_ups: u32,
+    flood_rounds: usize,
+    flood_seconds: f64,
 }
 
 impl Plan {
@@ -68,6 +87,8 @@ impl Plan {
         structure_sizes: &[1, 10_000, 100_000, 1_000_000],
         structure_rounds: 9,
         look_ups: 400_000,
+        flood_rounds: 5,
+        flood_seconds: 10.0,
     };
     const QUICK: Self = Self {
         same_key_rounds: 9,
@@ -78,6 +99,8 @@ impl Plan {
         structure_sizes: &[1_000_000],
         structure_rounds: 5,
         look_ups: 200_000,
+        flood_rounds: 3,
+        flood_seconds: 2.0,
     };
     const SMOKE: Self = Self {
         same_key_rounds: 1,
@@ -88,6 +111,8 @@ impl Plan {
         structure_sizes: &[16],
         structure_rounds: 1,
         look_ups: 1000,
+        flood_rounds: 1,
+        flood_seconds: 0.3,
     };
 
     const fn of(options: &Options) -> Self {
@@ -110,6 +135,7 @@ struct Session {
     source: Source,
     samples: Vec<Sample>,
     remarks: Vec<String>,
+    placement: Option<Placement>,
 }
 
 impl Session {
@@ -128,7 +154,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let cpu = placement.map_or(0, |placement| placement.load);
     pin::this_thread(cpu)?;
     let commands = Commands::default();
-    let (peers, missing, versions) = peers(&commands);
+    let (peers, mut missing, versions) = peers(&commands);
     let seed = options.seed.map_or_else(time_of_day, Ok)?;
     let mut session = Session {
         plan: Plan::of(options),
@@ -138,20 +164,41 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         source: Source::new(cpu)?,
         samples: Vec::new(),
         remarks: Vec::new(),
+        placement,
     };
+    let does = |step| options.only.is_empty() || options.only.contains(&step);
     for entries in [1, 10_000] {
-        eprintln!("one packet again and again, {entries} entries");
-        same_key::run(&mut session, entries)?;
+        if does(Step::SameKey) {
+            eprintln!("one packet again and again, {entries} entries");
+            same_key::run(&mut session, entries)?;
+        }
     }
     for entries in session.plan.live_sizes {
-        eprintln!("live packets, {entries} entries");
-        live::run(&mut session, *entries)?;
+        if does(Step::Live) {
+            eprintln!("live packets, {entries} entries");
+            live::run(&mut session, *entries)?;
+        }
     }
     for entries in session.plan.structure_sizes {
-        eprintln!("random sources, {entries} entries");
-        structures::singles(&mut session, *entries)?;
-        structures::ranges(&mut session, *entries)?;
+        if does(Step::Tables) {
+            eprintln!("random sources, {entries} entries");
+            structures::singles(&mut session, *entries)?;
+            structures::ranges(&mut session, *entries)?;
+        }
     }
+    let goodput = match &options.firewall {
+        Some(program) if does(Step::Flood) => {
+            eprintln!("HTTP under a flood");
+            let program = program.canonicalize().with_context(|| program.display().to_string())?;
+            goodput::run(&mut session, &program)?
+        }
+        Some(_) => Vec::new(),
+        None => {
+            let reason = "no --firewall given: no HTTP under a flood".to_owned();
+            missing.push(Missing { name: "firewall's program", reason });
+            Vec::new()
+        }
+    };
     let outcome = Outcome {
         machine: machine(placement)?,
         seed,
@@ -161,7 +208,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         remarks: session.remarks,
         commands: session.commands.lines(),
         samples: session.samples,
-        goodput: Vec::new(),
+        goodput,
         loss: Vec::new(),
     };
     std::io::stdout().write_all(outcome.text().as_bytes())?;

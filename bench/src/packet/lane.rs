@@ -57,7 +57,7 @@ impl Source {
             port(&namespace, INTERFACE, &[(address(2).into(), 24)]),
         )?;
         let sender_index = self.namespace.run(|| if_nametoindex(sender.as_str()))??;
-        let to = namespace.run(hardware_address)??;
+        let to = namespace.run(|| hardware_address(INTERFACE))??;
         let frame = datagram(to, Ipv4Addr::UNSPECIFIED, address(2));
         // Random sources have no way back: that is no reason to drop them.
         namespace.run(|| {
@@ -103,12 +103,12 @@ fn port<'a>(namespace: &'a NetNs, interface: &'a str, addresses: &'a [(IpAddr, u
     Port { namespace, interface, addresses, gateways: &[] }
 }
 
-/// The Ethernet address of the filter's end, in whose namespace the thread is.
-fn hardware_address() -> anyhow::Result<[u8; 6]> {
+/// The Ethernet address of an interface of the namespace that the thread is in.
+pub(crate) fn hardware_address(interface: &str) -> anyhow::Result<[u8; 6]> {
     getifaddrs()?
-        .filter(|found| found.interface_name == INTERFACE)
+        .filter(|found| found.interface_name == interface)
         .find_map(|found| found.address?.as_link_addr()?.addr())
-        .with_context(|| format!("{INTERFACE} has no Ethernet address"))
+        .with_context(|| format!("{interface} has no Ethernet address"))
 }
 
 /// CPU time of the calling thread.

@@ -125,8 +125,6 @@ pub(crate) struct Goodput {
     pub(crate) latency_p99_us: f64,
     /// Packets that the generator made, by second.
     pub(crate) packets_per_second: f64,
-    /// Packets that the firewall's program saw and dropped.
-    pub(crate) dropped: u64,
 }
 
 /// What goes on beside the requests.

@@ -181,6 +181,25 @@ impl Probes {
         Ok(())
     }
 
+    /// Frames that [`Probes::generate`] has made since it was last called.
+    pub(crate) fn generated(&self) -> anyhow::Result<u64> {
+        let run = self.run.get(&0, 0)?;
+        let next = run.first_chunk().copied().unwrap_or_default();
+        Ok(u64::from_ne_bytes(next))
+    }
+
+    /// Attaches the generator to an interface that it never sees a packet of: the kernel counts how
+    /// often a program is in use, and changes code of its own with the first and the last.
+    pub(crate) fn keep_generator(
+        &mut self,
+        namespace: &NetNs,
+        interface: &str,
+    ) -> anyhow::Result<()> {
+        let program = self.program("generate")?;
+        namespace.run(|| program.attach(interface, XdpMode::Driver))??;
+        Ok(())
+    }
+
     /// Starts over with the keys.
     fn set_run(&mut self, interface: u32) -> anyhow::Result<()> {
         let mut run = [0; 16];
