@@ -6,6 +6,7 @@ mod frame;
 mod goodput;
 mod lane;
 mod live;
+mod loss;
 mod outcome;
 mod probes;
 mod same_key;
@@ -27,7 +28,7 @@ use crate::pin::{self, Placement};
 use crate::report::Missing;
 use commands::Commands;
 use lane::Source;
-use outcome::{Outcome, Peer, Sample};
+use outcome::{Loss, Outcome, Peer, Sample};
 
 /// Compare the packet path with xdp-filter, nftables, ipset and the kernel's own tables
 #[derive(Debug, clap::Args)]
@@ -38,7 +39,7 @@ pub(crate) struct Options {
     /// Under three minutes, for a first look; its spread is wide
     #[arg(long)]
     quick: bool,
-    /// Only whether every part runs: its figures mean nothing
+    /// Only whether every part runs: installs nothing, and its figures mean nothing
     #[arg(long, conflicts_with = "quick", hide = true)]
     smoke: bool,
     /// Only these parts, to look at one closely; the ratios of the others are missing then
@@ -64,6 +65,7 @@ enum Step {
 
 /// How much is measured.
 struct Plan {
+    same_key_sizes: &'static [usize],
     same_key_rounds: usize,
     /// Of one program in one round.
     runs: u32,
@@ -79,6 +81,7 @@ struct Plan {
 
 impl Plan {
     const FULL: Self = Self {
+        same_key_sizes: &[1, 10_000],
         same_key_rounds: 21,
         runs: 1_000_000,
         live_sizes: &[1, 10_000, 65_536, 100_000, 1_000_000],
@@ -91,6 +94,7 @@ impl Plan {
         flood_seconds: 10.0,
     };
     const QUICK: Self = Self {
+        same_key_sizes: &[1, 10_000],
         same_key_rounds: 9,
         runs: 500_000,
         live_sizes: &[65_536],
@@ -103,6 +107,7 @@ impl Plan {
         flood_seconds: 2.0,
     };
     const SMOKE: Self = Self {
+        same_key_sizes: &[1],
         same_key_rounds: 1,
         runs: 1000,
         live_sizes: &[16],
@@ -135,6 +140,7 @@ struct Session {
     source: Source,
     samples: Vec<Sample>,
     remarks: Vec<String>,
+    losses: Vec<Loss>,
     placement: Option<Placement>,
 }
 
@@ -153,7 +159,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     // The CPU that everything is measured on; the other is left to the rest of the machine.
     let cpu = placement.map_or(0, |placement| placement.load);
     pin::this_thread(cpu)?;
-    let commands = Commands::default();
+    let commands = Commands::new(!options.smoke);
     let (peers, mut missing, versions) = peers(&commands);
     let seed = options.seed.map_or_else(time_of_day, Ok)?;
     let mut session = Session {
@@ -164,13 +170,14 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         source: Source::new(cpu)?,
         samples: Vec::new(),
         remarks: Vec::new(),
+        losses: Vec::new(),
         placement,
     };
     let does = |step| options.only.is_empty() || options.only.contains(&step);
-    for entries in [1, 10_000] {
+    for entries in session.plan.same_key_sizes {
         if does(Step::SameKey) {
             eprintln!("one packet again and again, {entries} entries");
-            same_key::run(&mut session, entries)?;
+            same_key::run(&mut session, *entries)?;
         }
     }
     for entries in session.plan.live_sizes {
@@ -185,6 +192,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             structures::singles(&mut session, *entries)?;
             structures::ranges(&mut session, *entries)?;
         }
+    }
+    if does(Step::Loss) {
+        eprintln!("lost frames");
+        loss::run(&mut session)?;
     }
     let goodput = match &options.firewall {
         Some(program) if does(Step::Flood) => {
@@ -209,7 +220,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         commands: session.commands.lines(),
         samples: session.samples,
         goodput,
-        loss: Vec::new(),
+        loss: session.losses,
     };
     std::io::stdout().write_all(outcome.text().as_bytes())?;
     if let Some(path) = &options.json {

@@ -1,9 +1,9 @@
 //! The tools that peers are set up with: found or installed, run, and written down.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use xtask::lab::NetNs;
@@ -11,17 +11,25 @@ use xtask::lab::NetNs;
 use crate::peer::program;
 
 /// Every command that was run, in order.
-#[derive(Default)]
 pub(crate) struct Commands {
-    lines: RefCell<Vec<String>>,
+    /// Whether what is missing may be installed.
+    installs: bool,
+    lines: Mutex<Vec<String>>,
 }
 
 impl Commands {
+    pub(crate) fn new(installs: bool) -> Self {
+        Self { installs, lines: Mutex::default() }
+    }
+
     /// Finds a program, or installs the Debian package that holds it, saying so. The error is why it
     /// is not there.
     pub(crate) fn find(&self, name: &str, package: &str) -> Result<(), String> {
         if program(name).is_some() {
             return Ok(());
+        }
+        if !self.installs {
+            return Err(format!("no {name} in PATH, which the package {package} brings"));
         }
         eprintln!("{name} is missing: installing the package {package}");
         for arguments in [
@@ -57,17 +65,17 @@ impl Commands {
         let output = output.with_context(|| format!("running {line}"))?;
         let said = String::from_utf8_lossy(&output.stderr);
         anyhow::ensure!(output.status.success(), "{line}: {}: {}", output.status, said.trim());
-        self.lines.borrow_mut().push(line);
+        self.note(line);
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     /// Notes a call that is made without a program, in the words of one.
     pub(crate) fn note(&self, line: String) {
-        self.lines.borrow_mut().push(line);
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     pub(crate) fn lines(&self) -> Vec<String> {
-        self.lines.borrow().clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The version of a Debian package that is installed.

@@ -2,17 +2,20 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
 use rustix::time::{ClockId, clock_gettime};
+use serde::Serialize;
 use xtask::lab::{NetNs, Port, cable};
 
 use super::commands::Commands;
 use super::frame::datagram;
 use super::probes::Probes;
+use crate::pin;
 
 /// The filter's end of every cable.
 pub(crate) const INTERFACE: &str = "filter0";
@@ -20,8 +23,18 @@ pub(crate) const INTERFACE: &str = "filter0";
 /// The namespace that floods come from, and the CPU that they are kept on.
 pub(crate) struct Source {
     pub(crate) namespace: NetNs,
+    pub(crate) generator: Probes,
     cpu: usize,
     lanes: u8,
+}
+
+/// How the generator is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Priority {
+    Normal,
+    /// `SCHED_FIFO`: before every other process of its CPU, and before ksoftirqd.
+    Fifo,
 }
 
 /// A cable whose other end is watched by one filter.
@@ -42,7 +55,11 @@ pub(crate) struct Burst {
 
 impl Source {
     pub(crate) fn new(cpu: usize) -> anyhow::Result<Self> {
-        Ok(Self { namespace: NetNs::new()?, cpu, lanes: 0 })
+        let mut source =
+            Self { namespace: NetNs::new()?, generator: Probes::load(1)?, cpu, lanes: 0 };
+        let spare = source.lane()?;
+        source.generator.keep_generator(spare.namespace, INTERFACE)?;
+        Ok(source)
     }
 
     /// Lays a new cable.
@@ -71,23 +88,92 @@ impl Source {
 
     /// Sends packets down a lane, or makes them only if there is none.
     pub(crate) fn burst(
-        &self,
-        probes: &mut Probes,
+        &mut self,
         lane: Option<&Lane>,
         frames: u32,
+        priority: Priority,
     ) -> anyhow::Result<Burst> {
         let made_only = datagram([2; 6], Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 78, 0, 2));
         let (frame, index) = lane.map_or((&made_only, 0), |lane| (&lane.frame, lane.sender_index));
-        self.namespace.run(|| {
-            crate::pin::this_thread(self.cpu)?;
-            let before = (thread_cpu(), ksoftirqd(self.cpu)?);
-            probes.generate(frame, frames, index)?;
+        let Self { namespace, generator, cpu, .. } = self;
+        namespace.run(|| {
+            pin::this_thread(*cpu)?;
+            priority.take()?;
+            let before = (thread_cpu(), ksoftirqd(*cpu)?);
+            generator.generate(frame, frames, index)?;
             let generator = thread_cpu().saturating_sub(before.0);
             // What is still queued is worked off by then.
             std::thread::sleep(Duration::from_millis(5));
-            let ksoftirqd = ksoftirqd(self.cpu)?.saturating_sub(before.1);
+            let ksoftirqd = ksoftirqd(*cpu)?.saturating_sub(before.1);
             Ok(Burst { cpu: generator + ksoftirqd })
         })?
+    }
+}
+
+impl Priority {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal priority",
+            Self::Fifo => "SCHED_FIFO",
+        }
+    }
+
+    /// Schedules the calling thread so. Its end ends it.
+    pub(crate) fn take(self) -> anyhow::Result<()> {
+        if self == Self::Normal {
+            return Ok(());
+        }
+        let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+        let status = Command::new("chrt").args(["--fifo", "--pid", "50", &thread]).status();
+        let status = status.context("starting chrt")?;
+        anyhow::ensure!(status.success(), "chrt: {status}");
+        Ok(())
+    }
+}
+
+/// What an interface of the calling thread's namespace has counted by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LinkCounters {
+    /// Frames that a program sent by it, and that its other end's ring had no room for.
+    pub(crate) xmit_errors: u64,
+    /// Frames that the program attached to it dropped.
+    pub(crate) xdp_drops: u64,
+    /// What it could not send on in all: those frames, and packets of the kernel's own.
+    pub(crate) tx_dropped: u64,
+}
+
+impl LinkCounters {
+    pub(crate) fn of(
+        namespace: &NetNs,
+        interface: &str,
+        commands: &Commands,
+    ) -> anyhow::Result<Self> {
+        let statistics = commands.run(Some(namespace), "ethtool", &["-S", interface], "")?;
+        let sum = |suffix: &str| {
+            let of_queues = statistics.lines().filter_map(|line| {
+                let (name, count) = line.trim().split_once(": ")?;
+                name.ends_with(suffix).then(|| count.parse::<u64>().ok())?
+            });
+            of_queues.sum()
+        };
+        let devices = namespace.run(|| fs::read_to_string("/proc/thread-self/net/dev"))??;
+        let line =
+            devices.lines().find_map(|line| line.trim().strip_prefix(interface)?.strip_prefix(':'));
+        // proc_net(5): eight columns received, then octets, packets, errors, drops sent.
+        let tx_dropped = line.and_then(|line| line.split_whitespace().nth(11)?.parse().ok());
+        Ok(Self {
+            xmit_errors: sum("_xdp_xmit_errors"),
+            xdp_drops: sum("_xdp_drops"),
+            tx_dropped: tx_dropped.with_context(|| format!("no {interface} in {devices}"))?,
+        })
+    }
+
+    pub(crate) fn since(self, before: Self) -> Self {
+        Self {
+            xmit_errors: self.xmit_errors.saturating_sub(before.xmit_errors),
+            xdp_drops: self.xdp_drops.saturating_sub(before.xdp_drops),
+            tx_dropped: self.tx_dropped.saturating_sub(before.tx_dropped),
+        }
     }
 }
 

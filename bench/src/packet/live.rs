@@ -2,17 +2,15 @@
 
 use super::Session;
 use super::filters::{Filter, set_up};
-use super::lane::Lane;
+use super::lane::{Lane, Priority};
 use super::outcome::{Case, Part, Peer, Sample};
-use super::probes::Probes;
 use super::same_key::nanoseconds;
 use super::sources::Singles;
 
 /// Measures every filter that can hold so many banned addresses, in rounds.
 pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
     let singles = Singles::random(entries, &mut session.order);
-    let mut generator = Probes::load(1)?;
-    generator.set_keys(&singles.hits(&mut session.order))?;
+    session.source.generator.set_keys(&singles.hits(&mut session.order))?;
     let peers: Vec<Peer> =
         session.peers.iter().copied().filter(|peer| *peer != Peer::Generator).collect();
     let mut lanes = Vec::new();
@@ -35,7 +33,7 @@ pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
     ));
     // What is first after the attachment is cold: the first round is thrown away.
     for round in 0..=session.plan.live_rounds {
-        let alone = session.source.burst(&mut generator, None, frames)?;
+        let alone = session.source.burst(None, frames, Priority::Normal)?;
         let mut sample = |peer, cpu, dropped| {
             let (part, case, ns) = (Part::Live, Case::Banned, nanoseconds(cpu) / f64::from(frames));
             let packets = frames.into();
@@ -54,7 +52,7 @@ pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
         for index in session.order.permutation(filters.len()) {
             let Some((peer, lane, filter)) = filters.get_mut(index) else { continue };
             let before = filter.dropped()?;
-            let burst = session.source.burst(&mut generator, Some(lane), frames)?;
+            let burst = session.source.burst(Some(lane), frames, Priority::Normal)?;
             let dropped = filter.dropped()? - before;
             // A few are left in rings when the CPU is taken away; more is a filter that does not
             // do what it is measured for.

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::lane::Priority;
 use crate::report::{Machine, Missing, aligned};
 use crate::statistics::Spread;
 
@@ -125,6 +126,19 @@ pub(crate) struct Goodput {
     pub(crate) latency_p99_us: f64,
     /// Packets that the generator made, by second.
     pub(crate) packets_per_second: f64,
+    pub(crate) fate: Fate,
+}
+
+/// What became of a flood's packets.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct Fate {
+    pub(crate) sent: u64,
+    /// By the program that watches the interface.
+    pub(crate) dropped: u64,
+    /// Lost before the program: the virtual cable's ring had no room.
+    pub(crate) ring_full: u64,
+    /// Packets of others, of good clients, that were lost in the same way.
+    pub(crate) others_lost: u64,
 }
 
 /// What goes on beside the requests.
@@ -136,15 +150,12 @@ pub(crate) enum Flood {
     NotBanned,
 }
 
-/// What became of every frame that was sent from one scheduling class.
+/// What became of every frame of one flood.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Loss {
-    /// How the generator is scheduled.
-    pub(crate) priority: &'static str,
-    pub(crate) sent: u64,
-    pub(crate) dropped_by_filter: u64,
-    /// `tx_queue_*_xdp_xmit_errors` of the sending interface: its peer's ring was full.
-    pub(crate) ring_full: u64,
+    pub(crate) flood: &'static str,
+    pub(crate) priority: Priority,
+    pub(crate) fate: Fate,
 }
 
 /// A whole run.
@@ -390,20 +401,21 @@ impl Outcome {
         if self.loss.is_empty() {
             return;
         }
-        let header = ["", "sent", "seen by the filter", "ring full", "not accounted for"];
+        let header = ["", "sent", "dropped by XDP", "ring full", "not found", "good ones lost"];
         let rows: Vec<Vec<String>> = self
             .loss
             .iter()
-            .map(|loss| {
-                let Loss { priority, sent, dropped_by_filter, ring_full } = *loss;
-                let rest = sent.saturating_sub(dropped_by_filter).saturating_sub(ring_full);
-                let mut row = vec![priority.to_owned()];
-                row.extend([sent, dropped_by_filter, ring_full, rest].map(|n| n.to_string()));
+            .map(|Loss { flood, priority, fate }| {
+                let Fate { sent, dropped, ring_full, others_lost } = *fate;
+                let rest = sent.saturating_sub(dropped).saturating_sub(ring_full);
+                let mut row = vec![format!("{flood}, {}", priority.name())];
+                let cells = [sent, dropped, ring_full, rest, others_lost];
+                row.extend(cells.map(|count| count.to_string()));
                 row
             })
             .collect();
         text.push('\n');
-        push(text, "Frames that never reach the program, by the generator's scheduling class");
+        push(text, "Where a flood's frames end that never reach the program");
         text.push_str(&aligned(&header.map(str::to_owned), &rows));
     }
 }

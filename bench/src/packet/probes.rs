@@ -22,7 +22,8 @@ const KEYS_PER_PAGE: usize = 1024;
 /// than that one's ring holds.
 const BATCH: u32 = 64;
 
-/// `XDP_DROP` of the kernel's `enum xdp_action`.
+/// `XDP_ABORTED` and `XDP_DROP` of the kernel's `enum xdp_action`.
+const ABORTED: u32 = 0;
 pub(crate) const DROP: u32 = 1;
 
 /// A filter of the bench's own object.
@@ -49,14 +50,8 @@ pub(crate) struct Probes {
     object: Ebpf,
     run: Array<MapData, [u8; 16]>,
     programs: ProgramArray<MapData>,
-}
-
-/// What one call of [`Probes::draw`] found.
-pub(crate) struct Drawn {
-    /// Of one run, drawing its key included.
-    pub(crate) duration: Duration,
-    /// What the last run returned.
-    pub(crate) returned: u32,
+    /// Where the generator is attached.
+    kept: Option<NetNs>,
 }
 
 impl Probes {
@@ -71,7 +66,7 @@ impl Probes {
         let mut object = loader.load(OBJECT).context("loading the bench's XDP object")?;
         let run = take(&mut object, "RUN")?;
         let programs = take(&mut object, "PROGRAMS")?;
-        Ok(Self { object, run, programs })
+        Ok(Self { object, run, programs, kept: None })
     }
 
     fn program(&mut self, name: &'static str) -> anyhow::Result<&mut Xdp> {
@@ -154,12 +149,13 @@ impl Probes {
     }
 
     /// Runs the program that was aimed at `runs` times on this frame, each time from the next
-    /// source, one run after the end of the other.
-    pub(crate) fn draw(&mut self, frame: &[u8], runs: u32) -> anyhow::Result<Drawn> {
+    /// source, one run after the end of the other. The time of one run, drawing its key included.
+    pub(crate) fn draw(&mut self, frame: &[u8], runs: u32) -> anyhow::Result<Duration> {
         self.set_run(0)?;
         let options = TestRunOptions { data_in: Some(frame), repeat: runs, ..Default::default() };
         let result = self.program("draw4")?.test_run(options)?;
-        Ok(Drawn { duration: result.duration, returned: result.return_value })
+        anyhow::ensure!(result.return_value != ABORTED, "the program could not be called");
+        Ok(result.duration)
     }
 
     /// Sends `frames` copies of the frame, each from the next source, out of the interface of this
@@ -181,22 +177,17 @@ impl Probes {
         Ok(())
     }
 
-    /// Frames that [`Probes::generate`] has made since it was last called.
-    pub(crate) fn generated(&self) -> anyhow::Result<u64> {
-        let run = self.run.get(&0, 0)?;
-        let next = run.first_chunk().copied().unwrap_or_default();
-        Ok(u64::from_ne_bytes(next))
-    }
-
-    /// Attaches the generator to an interface that it never sees a packet of: the kernel counts how
-    /// often a program is in use, and changes code of its own with the first and the last.
+    /// Keeps the generator in use, on an interface that never receives a packet. Else the kernel
+    /// rewrites code of its own at the beginning and the end of each call of
+    /// [`Probes::generate`], and waits some 40 ms for all CPUs to have seen it.
     pub(crate) fn keep_generator(
         &mut self,
-        namespace: &NetNs,
+        namespace: NetNs,
         interface: &str,
     ) -> anyhow::Result<()> {
         let program = self.program("generate")?;
         namespace.run(|| program.attach(interface, XdpMode::Driver))??;
+        self.kept = Some(namespace);
         Ok(())
     }
 

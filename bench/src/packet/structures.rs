@@ -83,7 +83,7 @@ fn measure(
                     (Peer::Hash, _) => probes.aim(Table::Hash)?,
                     _ => probes.aim(Table::None)?,
                 }
-                let drawn = probes.draw(&frame, runs)?;
+                let duration = probes.draw(&frame, runs)?;
                 let dropped = dropped(&probes, ours.as_ref(), peer)? - before;
                 let expected = if case == Case::Banned { u64::from(runs) } else { 0 };
                 anyhow::ensure!(
@@ -91,7 +91,7 @@ fn measure(
                     "{} dropped {dropped} of {runs} packets, expected {expected}",
                     peer.name()
                 );
-                let (part, ns, packets) = (bans.part, nanoseconds(drawn.duration), runs.into());
+                let (part, ns, packets) = (bans.part, nanoseconds(duration), runs.into());
                 session.samples.extend(round.checked_sub(1).map(|round| Sample {
                     part,
                     peer,
