@@ -1,6 +1,7 @@
 //! Who tells the firewall what to do: the command line, the configuration, the admin socket.
 
 pub mod admin;
+pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod config;
@@ -8,8 +9,11 @@ pub mod daemon;
 pub mod enforcement;
 pub mod exposition;
 pub mod keeping;
+pub mod pcapng;
 pub mod policy;
 pub mod settings;
 pub mod socket;
 pub mod status;
+pub mod talkers;
+pub mod top;
 pub mod worker;

@@ -6,32 +6,36 @@
 
 mod attach;
 mod events;
+mod interface;
 mod log;
 mod maps;
 mod netlink;
 mod pin;
+mod watch;
 
 use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aya::programs::links::FdLink;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Role};
+use firewall_common::{Mode as CheckMode, Policy, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
-pub use attach::{InterfaceReport, Mode};
+use attach::{Attachments, Hands};
+pub use attach::{Event, InterfaceReport, Mode};
 pub use events::Events;
-pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason};
+pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS};
+pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
 pub use pin::Pinning;
-use pin::Pins;
+use pin::{NotPinned, Pins};
+pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
 const PROGRAM: &str = "firewall";
@@ -62,8 +66,9 @@ impl BanMode {
 /// What to attach, where, and how it is to judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Names of interfaces.
-    pub interfaces: Vec<String>,
+    /// Where to attach; of several that match an interface, one without wildcard decides, else the
+    /// first.
+    pub interfaces: Vec<InterfaceOptions>,
     /// A directory on a BPF file system, made if it is missing; by default [`PIN_DIR`].
     pub pin_dir: PathBuf,
     pub bans: BanMode,
@@ -109,6 +114,16 @@ pub enum KernelError {
     ForeignMap { path: PathBuf },
     #[error("{} cannot be {action}", path.display())]
     Pin { path: PathBuf, action: &'static str, source: io::Error },
+    /// What is pinned was pinned by a version that this one knows nothing of. It stays in force.
+    #[error(
+        "a newer firewall's tables (layout {layout}) are in {}: run that version, or remove them with \
+         `firewall detach`",
+        path.display()
+    )]
+    NewerLayout { path: PathBuf, layout: u32 },
+    /// Another daemon keeps what is pinned in this network namespace.
+    #[error("{} is in use by {}", path.display(), process(*pid))]
+    InUse { path: PathBuf, pid: Option<u32> },
     #[error("the network interfaces cannot be asked for")]
     Netlink { source: io::Error },
 }
@@ -129,64 +144,119 @@ impl KernelError {
     }
 }
 
+fn process(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
 /// A loaded program, its tables, and where it is attached.
 ///
 /// Dropping it detaches nothing that is pinned.
 pub struct Kernel {
     program: Ebpf,
     tables: Tables,
-    interfaces: Vec<InterfaceReport>,
+    attachments: Attachments,
+    options: Options,
     pinning: Pinning,
+    watch: Option<Watch>,
     events: Option<Events>,
     log: Option<LogStream>,
-    /// Links that could not be pinned: they end with this.
-    _links: Vec<FdLink>,
 }
 
 impl Kernel {
-    /// Loads the program, adopts what an earlier daemon left pinned, and attaches to the interfaces.
+    /// Loads the program and attaches it to the interfaces.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load) and [`attach`](Self::attach).
+    pub fn start(options: &Options) -> Result<Self, KernelError> {
+        let mut kernel = Self::load(options)?;
+        kernel.attach()?;
+        Ok(kernel)
+    }
+
+    /// Loads the program and adopts the tables that an earlier daemon left pinned. Nothing is attached
+    /// yet: what is written into the tables now is in force from the first packet on, also where the
+    /// tables are new ones because the earlier daemon's had another layout.
+    ///
+    /// # Errors
+    ///
+    /// When program or maps cannot be loaded at all, as without capability;
+    /// [`KernelError::InUse`] while another daemon has the same pins, and
+    /// [`KernelError::NewerLayout`] where a newer version's are.
+    pub fn load(options: &Options) -> Result<Self, KernelError> {
+        Self::with_ring(options, EVENTS.entries)
+    }
+
+    /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
     ///
     /// That an interface cannot be attached to is no error but in its report.
     ///
     /// # Errors
     ///
-    /// When program or maps cannot be loaded at all, as without capability.
-    pub fn start(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries)
+    /// When the interfaces cannot be listed, or a table or pin not be written.
+    pub fn attach(&mut self) -> Result<(), KernelError> {
+        let options = &self.options;
+        let mut hands = Hands {
+            program: xdp(&mut self.program)?,
+            tables: &mut self.tables,
+            policy: &|role| policy(options, role),
+        };
+        self.attachments.start(&mut hands)
     }
 
-    /// The same, with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
+    /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
     fn with_ring(options: &Options, ring_octets: u32) -> Result<Self, KernelError> {
         let (pins, pinning) = match Pins::open(&options.pin_dir) {
             Ok(pins) => {
                 let directory = pins.directory().to_owned();
                 (Some(pins), Pinning::Pinned(directory))
             }
+            Err(NotPinned::InUse(error) | NotPinned::Newer(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
-        let policy = policy(options, Role::default());
-        let mut tables = Tables::open(&mut program, policy, &options.allow)?;
-        for name in &options.interfaces {
-            let index = netlink::interface_index(name);
-            if let Some(index) = index.map_err(|source| KernelError::Netlink { source })? {
-                tables.admit(index, name, policy)?;
-            }
-        }
+        let default = policy(options, Role::default());
+        let tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
             Some(_) => Some(LogStream::open(&mut program)?),
             None => None,
         };
-        let attached = attach::attach(xdp(&mut program)?, &options.interfaces, pins.as_ref())?;
-        let (interfaces, links) = attached;
-        let events = Some(events);
-        Ok(Self { program, tables, interfaces, pinning, events, log, _links: links })
+        // Made before the interfaces are listed, so that no change falls between the two.
+        let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
+        let attachments = Attachments::new(&options.interfaces, pins)?;
+        let (events, watch) = (Some(events), Some(watch));
+        let options = options.clone();
+        Ok(Self { program, tables, attachments, options, pinning, watch, events, log })
+    }
+
+    /// Brings what is attached up to date with the interfaces that there are now in the network
+    /// namespace that this was started in; the calling thread must be in it. Gives what happened.
+    ///
+    /// The kernel waits for readers when it attaches: about 20 ms, some drivers seconds.
+    ///
+    /// # Errors
+    ///
+    /// When the interfaces cannot be listed, or a table or pin not be written. What was attached
+    /// stays.
+    pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
+        let options = &self.options;
+        let mut hands = Hands {
+            program: xdp(&mut self.program)?,
+            tables: &mut self.tables,
+            policy: &|role| policy(options, role),
+        };
+        self.attachments.reconcile(&mut hands)
+    }
+
+    /// What tells when to [`reconcile`](Self::reconcile); none the second time.
+    pub fn watch(&mut self) -> Option<Watch> {
+        self.watch.take()
     }
 
     /// Every interface that was asked for, and those adopted that were not.
     pub fn interfaces(&self) -> &[InterfaceReport] {
-        &self.interfaces
+        self.attachments.reports()
     }
 
     pub fn pinning(&self) -> &Pinning {
@@ -221,6 +291,13 @@ impl Kernel {
     /// What was counted since the maps were made, which is before this daemon if they were adopted.
     pub fn counters(&self) -> Result<Counters, KernelError> {
         self.tables.counters()
+    }
+
+    /// Samples these reasons a thousand times a second from each counter and CPU, until told otherwise;
+    /// all others ten times.
+    pub fn capture(&mut self, reasons: &[Reason]) -> Result<(), KernelError> {
+        let reasons = reasons.iter().fold(Reasons::NONE, |set, reason| set.with(*reason));
+        self.tables.capture(reasons, CAPTURE_INTERVAL_NS)
     }
 
     /// The events; none the second time.
@@ -274,6 +351,9 @@ impl Kernel {
     }
 }
 
+/// The least time between two samples of what is captured.
+const CAPTURE_INTERVAL_NS: u64 = 1_000_000;
+
 /// `XDP_DROP` of the kernel's `enum xdp_action`.
 const XDP_DROP: u32 = 1;
 
@@ -285,7 +365,11 @@ pub struct Probe {
 }
 
 /// Takes down everything that is pinned for this network namespace, and gives the names of the
-/// interfaces. Nothing else ever detaches the program.
+/// interfaces. Nothing else detaches the program from an interface of this namespace.
+///
+/// # Errors
+///
+/// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
 }

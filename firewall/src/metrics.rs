@@ -92,10 +92,13 @@ pub struct Metrics {
     pub offences_unheard: IntCounterVec,
     pub keeper_errors: IntCounterVec,
     pub kernel_attach_mode: IntGaugeVec,
+    pub interface_events: IntCounterVec,
+    pub required_unattached: IntGauge,
     pub kernel_packets: IntCounterVec,
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
+    pub captures_missed: IntCounter,
     pub reloads: IntCounterVec,
     pub last_reload_successful: IntGauge,
     pub generation: IntGauge,
@@ -233,6 +236,18 @@ impl Metrics {
                 "1 for the mode in which the program is attached.",
                 &["interface", "mode"],
             ),
+            interface_events: counters(
+                r,
+                "firewall_interface_events_total",
+                "What happened to interfaces; missed: the kernel had more to tell than there was \
+                 room for, and all were listed anew.",
+                &["event"],
+            ),
+            required_unattached: gauge(
+                r,
+                "firewall_required_interfaces_unattached",
+                "Required interfaces that nothing is attached to.",
+            ),
             kernel_packets: counters(
                 r,
                 "firewall_xdp_packets_total",
@@ -255,6 +270,11 @@ impl Metrics {
                 r,
                 "firewall_ring_lost_total",
                 "Drop events for which the ring buffer had no room.",
+            ),
+            captures_missed: counter(
+                r,
+                "firewall_capture_missed_total",
+                "Events that a capture in progress was too slow for.",
             ),
             reloads: counters(r, "firewall_reloads_total", "Reloads, by result.", &["result"]),
             last_reload_successful: gauge(

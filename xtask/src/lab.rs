@@ -17,10 +17,12 @@ use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use socket2::{Domain, Protocol, Socket, Type};
 
+mod device;
 mod error;
 mod link;
 mod topology;
 
+pub use self::device::{Change, Device, add, change};
 pub use self::error::LabError;
 pub use self::link::{Port, cable, unplug};
 pub use self::topology::Topology;

@@ -15,6 +15,15 @@ pub const SKIPS: &str = "FIREWALL_SKIPS";
 /// cannot be written, for an unreported skip would pass for a success.
 pub fn skipped(test: &str, reason: &str) {
     assert!(!required(), "{test} must run here (FIREWALL_REQUIRE_KERNEL or CI is set): {reason}");
+    lacking(test, reason);
+}
+
+/// The same for what the kernel was built without: nobody can require that.
+///
+/// # Panics
+///
+/// If the report cannot be written.
+pub fn lacking(test: &str, reason: &str) {
     eprintln!("SKIPPED: {test}: {reason}");
     if let Some(path) = std::env::var_os(SKIPS) {
         // One short write in append mode: lines of concurrent tests do not mix.

@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::channel::Channel;
+use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -20,8 +21,10 @@ use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::ban::keeper::PAGE_MAX;
+use crate::control::capture::{self, Wanted};
 use crate::control::daemon::Control;
 use crate::control::status;
+use crate::kernel::Reason;
 
 /// A command is a few hundred octets.
 const REQUEST_OCTETS: usize = 64 << 10;
@@ -29,6 +32,8 @@ const REQUEST_OCTETS: usize = 64 << 10;
 const CONNECTIONS: usize = 32;
 /// A caller that says nothing for this long is let go.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// A capture costs the kernel a little and is forgotten easily.
+const CAPTURE_SECONDS_MAX: u64 = 3600;
 
 /// Opens the socket, readable and writable for user and group. A socket left by a process that is no
 /// more is replaced; one that answers is not.
@@ -94,13 +99,19 @@ impl Failure {
     }
 }
 
+/// An answer's body: whole, or as it comes.
+type Body = Either<Full<Bytes>, Channel<Bytes>>;
+
 async fn respond(
-    control: &Control,
+    control: &Rc<Control>,
     caller: Option<u32>,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<Body> {
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
+    if method == Method::GET && path == "/v1/capture" {
+        return captured(control, caller, request.uri().query().unwrap_or_default());
+    }
     let result = command(control, request).await;
     if method != Method::GET {
         let outcome = match &result {
@@ -109,11 +120,48 @@ async fn respond(
         };
         tracing::info!(caller, %method, path, outcome, "admin command");
     }
+    answered(result)
+}
+
+/// The answer to `firewall capture`: packets, as they are sampled.
+fn captured(control: &Rc<Control>, caller: Option<u32>, query: &str) -> Response<Body> {
+    let started = wanted(query).and_then(|wanted| {
+        tracing::info!(caller, query, "capture");
+        let started = capture::start(control, wanted);
+        started.map_err(|reason| Failure(StatusCode::CONFLICT, reason))
+    });
+    match started {
+        Ok(body) => {
+            let mut response = Response::new(Body::Right(body));
+            let media_type = HeaderValue::from_static("application/x-pcapng");
+            response.headers_mut().insert(CONTENT_TYPE, media_type);
+            response
+        }
+        Err(failure) => answered(Err(failure)),
+    }
+}
+
+fn wanted(query: &str) -> Result<Wanted, Failure> {
+    let ids: String = parameter(query, "reasons")?;
+    let mut reasons = Vec::new();
+    for id in ids.split(',').filter(|id| !id.is_empty()) {
+        let known = Reason::ALL.iter().find(|reason| reason.id() == id);
+        reasons.push(*known.ok_or_else(|| Failure::bad(format!("{id:?} is no reason")))?);
+    }
+    let seconds = parameter(query, "seconds")?;
+    if seconds > CAPTURE_SECONDS_MAX {
+        return Err(Failure::bad(format!("a capture takes at most {CAPTURE_SECONDS_MAX} s")));
+    }
+    let count = parameter(query, "count")?;
+    Ok(Wanted { reasons, count, duration: Duration::from_secs(seconds) })
+}
+
+fn answered(result: Result<Value, Failure>) -> Response<Body> {
     let (status, answer) = match result {
         Ok(answer) => (StatusCode::OK, answer),
         Err(Failure(status, reason)) => (status, json!({ "error": reason })),
     };
-    let mut response = Response::new(Full::new(Bytes::from(answer.to_string())));
+    let mut response = Response::new(Body::Left(Full::new(Bytes::from(answer.to_string()))));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
@@ -132,6 +180,7 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
     let query = head.uri.query().unwrap_or_default();
     match (head.method.as_str(), head.uri.path()) {
         ("GET", "/v1/status") => Ok(status::status(control)),
+        ("GET", "/v1/top") => Ok(status::top(control)),
         ("GET", "/v1/bans") => {
             let mut bans = Vec::new();
             let mut after = None;

@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::settings::KernelLog;
-use crate::control::{check, daemon, socket};
+use crate::control::{check, daemon, socket, top};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -46,6 +46,36 @@ enum Command {
         address: IpAddr,
         #[command(flatten)]
         connection: Connection,
+    },
+    /// Show packets a second by reason, and the sources that most of them come from
+    Top {
+        /// How long one view is
+        #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = humantime::parse_duration)]
+        every: Duration,
+        /// Views until it ends; it goes on if absent
+        #[arg(long, value_name = "N")]
+        count: Option<u64>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Write sampled drops to a file, as pcapng: at most a thousand a second of each reason and CPU,
+    /// of each the first 148 octets
+    Capture {
+        /// Where to; "-" is standard output
+        #[arg(short, long, value_name = "FILE")]
+        write: PathBuf,
+        /// Only drops of this reason; may be given several times
+        #[arg(long, value_name = "ID")]
+        reason: Vec<String>,
+        /// Packets at most
+        #[arg(long, value_name = "N", default_value_t = 1_000)]
+        count: u64,
+        /// For how long at most, an hour or less
+        #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+        duration: Duration,
+        /// The running firewall's admin socket
+        #[arg(long, value_name = "PATH", default_value_os_t = Admin::default().socket)]
+        admin_socket: PathBuf,
     },
     /// Take the kernel program off its interfaces, and its bans with it; the daemon must be stopped
     Detach {
@@ -122,7 +152,8 @@ pub struct RunOptions {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     listen: Option<SocketAddr>,
-    /// Attach the XDP program to this interface; may be given several times
+    /// Attach the XDP program to this interface, or to those of a pattern ("eth*"), and to no other;
+    /// may be given several times
     #[arg(long, value_name = "IF")]
     interface: Vec<String>,
     /// Where bans are kept over a restart
@@ -164,6 +195,7 @@ impl RunOptions {
         }
         if !self.interface.is_empty() {
             file.kernel.interfaces.clone_from(&self.interface);
+            file.kernel.interface.clear();
         }
         if self.state_dir.is_some() {
             file.state.dir.clone_from(&self.state_dir);
@@ -227,6 +259,17 @@ impl Cli {
                 let explanation = connection.call(&Method::GET, &path, None)?;
                 connection.print(&explanation, socket::explanation_text)
             }
+            Command::Top { every, count, connection } => {
+                top::run(every, count, connection.json, || {
+                    connection.call(&Method::GET, "/v1/top", None)
+                })
+            }
+            Command::Capture { write, reason, count, duration, admin_socket } => {
+                let seconds = duration.as_secs().max(1);
+                let reasons = reason.join(",");
+                let path = format!("/v1/capture?reasons={reasons}&count={count}&seconds={seconds}");
+                capture_to(&write, &admin_socket, &path)
+            }
             Command::Detach { pin_dir, json } => {
                 let detached = kernel::detach(&pin_dir).context("detaching")?;
                 if json {
@@ -240,6 +283,18 @@ impl Cli {
             Command::Config => print(config::EXAMPLE.trim_end()),
         }
     }
+}
+
+/// The file is made when the firewall has agreed, so that a refusal leaves none behind.
+fn capture_to(file: &Path, socket: &Path, path: &str) -> anyhow::Result<ExitCode> {
+    let asking = || format!("asking {}", socket.display());
+    if file == Path::new("-") {
+        socket::stream(socket, path, &mut std::io::stdout()).with_context(asking)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut out = socket::NewFile::new(file);
+    let octets = socket::stream(socket, path, &mut out).with_context(asking)?;
+    print(&format!("{octets} octets in {}", file.display()))
 }
 
 impl BanCommand {

@@ -191,6 +191,7 @@ impl Default for Management {
 #[serde(deny_unknown_fields, default)]
 pub struct Kernel {
     pub interfaces: Vec<String>,
+    pub interface: Vec<Interface>,
     pub pin_dir: PathBuf,
     pub log: KernelLog,
     pub checks: BTreeMap<String, Mode>,
@@ -200,11 +201,33 @@ impl Default for Kernel {
     fn default() -> Self {
         Self {
             interfaces: Vec::new(),
+            interface: Vec::new(),
             pin_dir: "/sys/fs/bpf/firewall".into(),
             log: KernelLog::Off,
             checks: BTreeMap::new(),
         }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    pub name: String,
+    #[serde(default)]
+    pub role: InterfaceRole,
+    #[serde(default)]
+    pub required: bool,
+    #[serde(default)]
+    pub beneath: bool,
+}
+
+/// What an interface faces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InterfaceRole {
+    Internet,
+    #[default]
+    Lan,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]

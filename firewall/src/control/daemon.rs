@@ -120,8 +120,10 @@ async fn serve(
     let (log, log_thread) = log.context("opening the access log")?.unzip();
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
-    let enforcement = Rc::new(RefCell::new(Enforcement::start(&settings, &metrics)));
+    let enforcement = Rc::new(RefCell::new(Enforcement::load(&settings)?));
+    // The bans are restored before the program that reads them is attached.
     let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
+    enforcement.borrow_mut().attach(&metrics)?;
     let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
     let (stop, stopping) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();

@@ -9,30 +9,48 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, Held, Plane};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
+use crate::control::capture::Captures;
 use crate::control::settings::{KernelLog, Settings};
+use crate::control::talkers::Talkers;
 use crate::kernel::{
-    self, Check, Count, DropEvent, Events, Kernel, KernelError, LogLevel, Mode, Pinning, Reason,
+    self, Check, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel, KernelError,
+    LogLevel, Mode, Pinning, Reason, Role, Watch,
 };
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset;
 
 /// How often the events that came up are summed up in the log.
 const SUMMARY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the ranking of sources forgets half of what it has seen.
+const FADING_INTERVAL: Duration = Duration::from_secs(10);
+/// How old the kernel's counters may be when they are told.
+const COUNTERS_AGE: Duration = Duration::from_millis(500);
+/// Interfaces are listed at most this often; what changes meanwhile is seen together.
+const SETTLE_TIME: Duration = Duration::from_millis(50);
+/// Not every change is told of: another's program that is taken off, for one.
+const RELIST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What enforces bans and packet checks beneath the proxy.
+#[derive(Default)]
 pub struct Enforcement {
     kernel: Option<Kernel>,
     /// Why the kernel does less than was asked.
     reasons: Vec<String>,
     /// Drop events that came up, by reason.
     events: BTreeMap<&'static str, u64>,
+    talkers: Talkers,
+    captures: Captures,
+    /// What the kernel had counted when it was last asked.
+    counted: RefCell<Option<(Monotonic, Rc<Counters>)>>,
+    link_messages: u64,
 }
 
 /// Packets of one reason.
@@ -44,16 +62,32 @@ pub struct Counted {
 }
 
 impl Enforcement {
-    /// Attaches the kernel program where the settings say so. What cannot be done is a reason in
-    /// [`Enforcement::reasons`], never a failure: the proxy works without.
-    pub fn start(settings: &Settings, metrics: &Metrics) -> Self {
-        let mut enforcement = Self { kernel: None, reasons: Vec::new(), events: BTreeMap::new() };
+    /// Loads the kernel program where the settings say so; it is not attached yet. What cannot be done
+    /// is a reason in
+    /// [`Enforcement::reasons`], and no failure: the proxy works without.
+    ///
+    /// # Errors
+    ///
+    /// When another daemon has the same pins, and when there is no program for a required interface.
+    pub fn load(settings: &Settings) -> anyhow::Result<Self> {
+        let mut enforcement = Self::default();
         if settings.interfaces.is_empty() {
             enforcement.reasons.push("no interface is configured".into());
-            return enforcement;
+            return Ok(enforcement);
         }
-        match Kernel::start(&options(settings)) {
-            Ok(kernel) => enforcement.report(kernel, metrics),
+        let is_required = settings.interfaces.iter().any(|interface| interface.is_required);
+        match Kernel::load(&options(settings)) {
+            Ok(kernel) => {
+                if let Pinning::Unpinned { reason } = kernel.pinning() {
+                    tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
+                    enforcement.reasons.push(format!("bans are lost on exit: {reason}"));
+                }
+                enforcement.kernel = Some(kernel);
+            }
+            Err(error @ KernelError::InUse { .. }) => return Err(error.into()),
+            Err(error) if is_required => {
+                return Err(anyhow::Error::from(error).context("a required interface"));
+            }
             Err(error) => {
                 let reason = Causes(&error).to_string();
                 tracing::warn!(
@@ -63,34 +97,85 @@ impl Enforcement {
                 enforcement.reasons.push(reason);
             }
         }
-        enforcement
+        Ok(enforcement)
     }
 
-    fn report(&mut self, kernel: Kernel, metrics: &Metrics) {
+    /// Attaches the program, whose tables hold what is banned by now. What cannot be done is a reason
+    /// in [`Enforcement::reasons`], as before.
+    ///
+    /// # Errors
+    ///
+    /// When a required interface is not attached to.
+    pub fn attach(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
+        let Some(kernel) = &mut self.kernel else { return Ok(()) };
+        if let Err(error) = kernel.attach() {
+            let reason = Causes(&error).to_string();
+            tracing::warn!(reason, "not attached as configured");
+            self.reasons.push(reason);
+        }
         for interface in kernel.interfaces() {
-            let mode = mode_name(interface.mode);
-            let name = interface.name.as_str();
-            for known in ["native", "generic", "none"] {
-                let gauge = metrics.kernel_attach_mode.with_label_values(&[name, known]);
-                gauge.set(i64::from(known == mode));
-            }
-            if let Some(reason) = &interface.reason {
-                tracing::warn!(interface = name, mode, reason, "not attached natively");
-                self.reasons.push(format!("{name}: {reason}"));
-            } else {
-                tracing::info!(interface = name, mode, adopted = interface.adopted, "attached");
+            tell_of_interface(interface);
+        }
+        self.measure(metrics);
+        if let Some(missing) = self.interface_reports().iter().find(|report| is_missing(report)) {
+            let reason = missing.reason.as_deref().unwrap_or_default();
+            anyhow::bail!("the required interface {}: {reason}", missing.name);
+        }
+        Ok(())
+    }
+
+    /// Brings the gauges of interfaces up to date.
+    fn measure(&self, metrics: &Metrics) {
+        let reports = self.interface_reports();
+        metrics.kernel_attach_mode.reset();
+        for report in reports {
+            for known in [Mode::Native, Mode::Generic, Mode::None] {
+                let labels = [report.name.as_str(), mode_name(known)];
+                let gauge = metrics.kernel_attach_mode.with_label_values(&labels);
+                gauge.set(i64::from(known == report.mode));
             }
         }
-        if let Pinning::Unpinned { reason } = kernel.pinning() {
-            tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
-            self.reasons.push(format!("bans are lost on exit: {reason}"));
+        let missing = reports.iter().filter(|report| is_missing(report)).count();
+        metrics.required_unattached.set(i64::try_from(missing).unwrap_or(i64::MAX));
+    }
+
+    /// Attaches to what has appeared, and lets go of what is gone.
+    fn reconcile(&mut self, metrics: &Metrics) {
+        let Some(kernel) = &mut self.kernel else { return };
+        match kernel.reconcile() {
+            Ok(happened) => {
+                for (event, report) in happened {
+                    metrics.interface_events.with_label_values(&[event.name()]).inc();
+                    match event {
+                        Event::Attached | Event::Unattached => tell_of_interface(&report),
+                        Event::Renamed => tracing::info!(
+                            interface = report.name,
+                            index = report.index,
+                            "an interface has another name"
+                        ),
+                        Event::Gone => tracing::warn!(
+                            interface = report.name,
+                            index = report.index,
+                            "an interface is gone"
+                        ),
+                    }
+                }
+                self.measure(metrics);
+            }
+            Err(error) => {
+                let reason = Causes(&error).to_string();
+                tracing::error!(reason, "interfaces that appear are not attached to");
+            }
         }
-        self.kernel = Some(kernel);
+    }
+
+    fn interface_reports(&self) -> &[InterfaceReport] {
+        self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default()
     }
 
     /// `xdp-native` if at least one interface is, else `xdp-generic`, else `l7-only`.
     pub fn mode(&self) -> &'static str {
-        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
+        let interfaces = self.interface_reports();
         let any = |mode| interfaces.iter().any(|interface| interface.mode == mode);
         if any(Mode::Native) {
             "xdp-native"
@@ -101,21 +186,39 @@ impl Enforcement {
         }
     }
 
-    pub fn reasons(&self) -> &[String] {
-        &self.reasons
+    /// Why the kernel does less than was asked, and what else an operator must know.
+    pub fn reasons(&self) -> Vec<String> {
+        let of_interface = |report: &InterfaceReport| {
+            report.reason.as_ref().map(|reason| format!("{}: {reason}", report.name))
+        };
+        let interfaces = self.interface_reports().iter().filter_map(of_interface);
+        interfaces.chain(self.reasons.iter().cloned()).collect()
+    }
+
+    /// Whether a required interface is not attached to.
+    pub fn is_degraded(&self) -> bool {
+        self.interface_reports().iter().any(is_missing)
+    }
+
+    /// The kernel's messages about interfaces since the start.
+    pub fn link_messages(&self) -> u64 {
+        self.link_messages
     }
 
     pub fn interfaces(&self) -> Vec<Value> {
-        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
-        let report = |interface: &kernel::InterfaceReport| {
+        let report = |interface: &InterfaceReport| {
             json!({
                 "name": interface.name,
+                "index": interface.index,
                 "mode": mode_name(interface.mode),
                 "reason": interface.reason,
                 "adopted": interface.adopted,
+                "role": role_name(interface.role),
+                "required": interface.is_required,
+                "on": interface.on,
             })
         };
-        interfaces.iter().map(report).collect()
+        self.interface_reports().iter().map(report).collect()
     }
 
     /// Where link and maps outlive the process, or why they do not.
@@ -134,7 +237,7 @@ impl Enforcement {
     /// Packets by reason, those of reasons that never occurred among them; empty without kernel
     /// program, and when its counters cannot be read.
     pub fn counters(&self) -> Vec<Counted> {
-        let Some(counters) = self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()) else {
+        let Some(counters) = self.counted() else {
             return Vec::new();
         };
         let counted = |&reason: &Reason| Counted {
@@ -152,7 +255,74 @@ impl Enforcement {
 
     /// Drop events for which the ring buffer had no room.
     pub fn events_lost(&self) -> u64 {
-        self.kernel.as_ref().and_then(|kernel| kernel.counters().ok()).map_or(0, |c| c.events_lost)
+        self.counted().map_or(0, |counters| counters.events_lost)
+    }
+
+    /// The kernel's counters, read at most once in [`COUNTERS_AGE`]: many scrapes cost no more than
+    /// one, and none reads the map twice.
+    fn counted(&self) -> Option<Rc<Counters>> {
+        let kernel = self.kernel.as_ref()?;
+        let now = Monotonic::coarse();
+        let mut counted = self.counted.borrow_mut();
+        if let Some((at, counters)) = &*counted
+            && now.since(*at) < COUNTERS_AGE
+        {
+            return Some(Rc::clone(counters));
+        }
+        let counters = Rc::new(kernel.counters().ok()?);
+        *counted = Some((now, Rc::clone(&counters)));
+        Some(counters)
+    }
+
+    /// The sources that most samples are of.
+    pub fn talkers(&self) -> &Talkers {
+        &self.talkers
+    }
+
+    /// The name of an interface, by its index, as it was when it was attached to.
+    pub fn interface_name(&self, index: u32) -> String {
+        let interfaces = self.kernel.as_ref().map(Kernel::interfaces).unwrap_or_default();
+        let known = interfaces.iter().find(|interface| interface.index == index);
+        known.map_or_else(|| format!("interface {index}"), |interface| interface.name.clone())
+    }
+
+    /// Samples of these reasons from now on, more of them than otherwise; for as long as they are
+    /// received.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be none.
+    pub fn capture(&mut self, reasons: Vec<Reason>) -> Result<mpsc::Receiver<DropEvent>, String> {
+        if self.kernel.is_none() {
+            return Err("no kernel program is attached: nothing is dropped there".into());
+        }
+        let events = self.captures.open(reasons);
+        let events = events.ok_or("too many captures are in progress")?;
+        self.tell_captured().map_err(|error| Causes(&error).to_string())?;
+        Ok(events)
+    }
+
+    /// To be called when events of a capture are received no more.
+    pub fn capture_ended(&mut self) {
+        if let Err(error) = self.tell_captured() {
+            tracing::warn!(error = %Causes(&error), "a capture's samples go on");
+        }
+    }
+
+    fn tell_captured(&mut self) -> Result<(), KernelError> {
+        let wanted = self.captures.wanted();
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.capture(&wanted))
+    }
+
+    /// Takes note of one event that came up.
+    fn see(&mut self, reason: Reason, event: &DropEvent, metrics: &Metrics) {
+        metrics.kernel_events.with_label_values(&[reason.id()]).inc();
+        *self.events.entry(reason.id()).or_default() += 1;
+        if let Some(address) = event.address() {
+            self.talkers.see(address, reason);
+        }
+        let missed = self.captures.offer(reason, event);
+        metrics.captures_missed.inc_by(u64::try_from(missed).unwrap_or(u64::MAX));
     }
 
     /// The kernel's entry that bans an address: its own, its /64's, or the narrowest range's.
@@ -174,12 +344,15 @@ impl Enforcement {
         this.borrow().kernel.is_some().then(|| KernelPlane(Rc::clone(this)))
     }
 
-    /// Follows what the kernel program says: its events, and its own messages.
+    /// Follows what the kernel says: of drops, of interfaces, and the program's own messages.
     pub fn follow(this: &Rc<RefCell<Self>>, metrics: &Arc<Metrics>, tasks: &mut JoinSet<()>) {
         let mut enforcement = this.borrow_mut();
         let Some(kernel) = &mut enforcement.kernel else { return };
         if let Some(events) = kernel.events() {
             tasks.spawn_local(follow_events(Rc::clone(this), events, Arc::clone(metrics)));
+        }
+        if let Some(watch) = kernel.watch() {
+            tasks.spawn_local(follow_interfaces(Rc::clone(this), watch, Arc::clone(metrics)));
         }
         if let Some(messages) = kernel.log_stream() {
             tasks.spawn_local(async move {
@@ -233,6 +406,58 @@ fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Internet => "internet",
+        Role::Lan => "lan",
+    }
+}
+
+fn is_missing(report: &InterfaceReport) -> bool {
+    report.is_required && report.mode == Mode::None
+}
+
+fn tell_of_interface(report: &InterfaceReport) {
+    let (interface, mode, role) = (&report.name, mode_name(report.mode), role_name(report.role));
+    match &report.reason {
+        Some(reason) if report.mode == Mode::None => {
+            tracing::warn!(interface, role, reason, "not attached");
+        }
+        Some(reason) => tracing::warn!(interface, mode, role, reason, "attached"),
+        None => tracing::info!(interface, mode, role, adopted = report.adopted, "attached"),
+    }
+}
+
+/// Keeps what is attached up to date with the interfaces that there are.
+async fn follow_interfaces(
+    enforcement: Rc<RefCell<Enforcement>>,
+    mut watch: Watch,
+    metrics: Arc<Metrics>,
+) {
+    let mut relist = interval(RELIST_INTERVAL);
+    relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            heard = watch.changed() => match heard {
+                Ok(heard) => {
+                    enforcement.borrow_mut().link_messages += heard.messages;
+                    if heard.has_lost {
+                        metrics.interface_events.with_label_values(&["missed"]).inc();
+                    }
+                }
+                Err(error) => {
+                    // Interfaces that appear are found with the next listing.
+                    tracing::error!(%error, "the kernel's messages about interfaces cannot be read");
+                    sleep(RELIST_INTERVAL).await;
+                }
+            },
+            _ = relist.tick() => {}
+        }
+        enforcement.borrow_mut().reconcile(&metrics);
+        sleep(SETTLE_TIME).await;
+    }
+}
+
 /// Counts each event, tells of each at level debug, and sums them up once a second.
 async fn follow_events(
     enforcement: Rc<RefCell<Enforcement>>,
@@ -241,6 +466,8 @@ async fn follow_events(
 ) {
     let mut summary = BTreeMap::<&'static str, (u64, DropEvent)>::new();
     let mut due = Instant::now();
+    let mut fading = interval(FADING_INTERVAL);
+    fading.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             batch = events.next() => match batch {
@@ -251,8 +478,7 @@ async fn follow_events(
                     for event in batch {
                         let Ok(reason) = Reason::try_from(event.reason) else { continue };
                         tell(reason, &event);
-                        metrics.kernel_events.with_label_values(&[reason.id()]).inc();
-                        *enforcement.borrow_mut().events.entry(reason.id()).or_default() += 1;
+                        enforcement.borrow_mut().see(reason, &event, &metrics);
                         summary.entry(reason.id()).or_insert((0, event)).0 += 1;
                     }
                 }
@@ -261,6 +487,7 @@ async fn follow_events(
                     return;
                 }
             },
+            _ = fading.tick() => enforcement.borrow_mut().talkers.fade(),
             () = sleep_until(due), if !summary.is_empty() => {
                 for (reason, (samples, last)) in std::mem::take(&mut summary) {
                     let source = last.address().map(tracing::field::display);

@@ -15,8 +15,8 @@ use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
-use crate::control::config::{Api, Bans, ConfigFile, Limits, Management};
-use crate::kernel::Reason;
+use crate::control::config::{Api, Bans, ConfigFile, InterfaceRole, Kernel, Limits, Management};
+use crate::kernel::{InterfaceOptions, PatternError, Reason, Role};
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
@@ -51,7 +51,7 @@ pub struct Settings {
     pub threshold: Threshold,
     /// Never banned, never dropped: configured, loopback and the host's own addresses.
     pub management: Vec<IpNet>,
-    pub interfaces: Vec<String>,
+    pub interfaces: Vec<InterfaceOptions>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
     pub kernel_checks: Vec<(Reason, Mode)>,
@@ -92,6 +92,10 @@ pub enum SettingsError {
     Durations { source: ThresholdError },
     #[error("kernel.checks: {found:?} is no check: expected one of {}", known_checks())]
     Check { found: String },
+    #[error("kernel.interfaces")]
+    Interface { source: PatternError },
+    #[error("kernel.interfaces: {name:?} is there twice")]
+    InterfaceTwice { name: String },
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -125,12 +129,16 @@ impl Settings {
         let mut problems = out_of_bounds(&file, workers);
         let mut or_problem = |problem: SettingsError| problems.push(problem);
         let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
+        let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let management = management(file.management).map_err(&mut or_problem).ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
-        let (Some(kernel_checks), Some(threshold), Some(management), Some(api), true) =
-            (kernel_checks, threshold, management, api, problems.is_empty())
+        let (Some(kernel_checks), Some(interfaces), Some(threshold)) =
+            (kernel_checks, interfaces, threshold)
         else {
+            return Err(SettingsErrors(problems));
+        };
+        let (Some(management), Some(api), true) = (management, api, problems.is_empty()) else {
             return Err(SettingsErrors(problems));
         };
         Ok(Self {
@@ -143,7 +151,7 @@ impl Settings {
             bans: file.bans,
             threshold,
             management,
-            interfaces: file.kernel.interfaces,
+            interfaces,
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
             kernel_checks,
@@ -236,6 +244,32 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
         Ok((*known.ok_or_else(unknown)?, *mode))
     };
     written.iter().map(check).collect()
+}
+
+/// The interfaces, those with a table of their own first.
+fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
+    let parse = |name: &str| {
+        let pattern = name.parse().map_err(|source| SettingsError::Interface { source })?;
+        Ok(InterfaceOptions::of(pattern))
+    };
+    let mut interfaces: Vec<InterfaceOptions> = Vec::new();
+    for interface in &kernel.interface {
+        let role = match interface.role {
+            InterfaceRole::Internet => Role::Internet,
+            InterfaceRole::Lan => Role::Lan,
+        };
+        let (is_required, beneath) = (interface.required, interface.beneath);
+        interfaces.push(InterfaceOptions { role, is_required, beneath, ..parse(&interface.name)? });
+    }
+    for name in &kernel.interfaces {
+        interfaces.push(parse(name)?);
+    }
+    for (place, interface) in interfaces.iter().enumerate() {
+        if interfaces.iter().take(place).any(|earlier| earlier.pattern == interface.pattern) {
+            return Err(SettingsError::InterfaceTwice { name: interface.pattern.to_string() });
+        }
+    }
+    Ok(interfaces)
 }
 
 /// The numbers that are out of their bounds.
@@ -374,6 +408,31 @@ mod tests {
         for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
+    }
+
+    #[test]
+    fn interfaces_are_patterns() {
+        let table = |keys: &str| format!("{SOUND}[[kernel.interface]]\n{keys}\n");
+        for sound in [
+            format!("{SOUND}[kernel]\ninterfaces = [\"eth*\", \"eth0\"]\n"),
+            table("name = \"eth*\"\nrole = \"internet\"\nrequired = true\nbeneath = true"),
+        ] {
+            assert_eq!(problems(&sound), Vec::<String>::new());
+        }
+        for (text, part) in [
+            (format!("{SOUND}[kernel]\ninterfaces = [\"a b\"]\n"), "a b"),
+            (format!("{SOUND}[kernel]\ninterfaces = [\"e\", \"e\"]\n"), "twice"),
+            (table("name = \"\""), "empty"),
+        ] {
+            assert!(problems(&text).iter().any(|problem| problem.contains(part)), "{text}");
+        }
+        let text =
+            table("name = \"eth0\"\nrole = \"internet\"") + "[kernel]\ninterfaces = [\"lan*\"]";
+        let file = ConfigFile::parse(Path::new("f.toml"), &text).unwrap();
+        let settings = Settings::of(file).unwrap();
+        let [eth0, lan] = settings.interfaces.as_slice() else { panic!() };
+        assert_eq!((eth0.role, lan.role), (Role::Internet, Role::Lan));
+        assert_eq!((eth0.is_required, lan.is_required), (false, false));
     }
 
     #[test]

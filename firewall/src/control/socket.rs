@@ -49,6 +49,67 @@ pub fn call(
     runtime.block_on(async { tokio::time::timeout(PATIENCE, exchange).await })?
 }
 
+/// Sends one request and writes the answer's body out as it comes; gives its octets.
+///
+/// # Errors
+///
+/// The firewall's own words where it refuses.
+pub fn stream(socket: &Path, path: &str, out: &mut impl std::io::Write) -> anyhow::Result<u64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stream = UnixStream::connect(socket).await.context("is the firewall running?")?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        let driver = tokio::spawn(connection);
+        let request =
+            Request::builder().uri(path).header(HOST, "firewall").body(Full::<Bytes>::default())?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let mut body = response.into_body();
+        if !status.is_success() {
+            let octets = Limited::new(body, ANSWER_OCTETS).collect().await;
+            let octets = octets.map_err(anyhow::Error::from_boxed)?.to_bytes();
+            let answer: Value = serde_json::from_slice(&octets)?;
+            anyhow::bail!("{}", text(member(&answer, "error")));
+        }
+        let mut octets = 0;
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame?.data_ref() {
+                out.write_all(data)?;
+                out.flush()?;
+                octets += u64::try_from(data.len()).unwrap_or(u64::MAX);
+            }
+        }
+        driver.abort();
+        Ok(octets)
+    })
+}
+
+/// A file that is made when there is something to write.
+pub struct NewFile<'a> {
+    path: &'a Path,
+    file: Option<std::fs::File>,
+}
+
+impl<'a> NewFile<'a> {
+    pub const fn new(path: &'a Path) -> Self {
+        Self { path, file: None }
+    }
+}
+
+impl std::io::Write for NewFile<'_> {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(std::fs::File::create(self.path)?),
+        };
+        file.write(octets)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.as_mut().map_or(Ok(()), std::io::Write::flush)
+    }
+}
+
 /// What `firewall status` prints.
 pub fn status_text(status: &Value) -> String {
     let mut lines = vec![
@@ -60,14 +121,19 @@ pub fn status_text(status: &Value) -> String {
         format!("pins        {}", text(member(status, "pins"))),
         format!("state       {}", text(member(status, "state"))),
     ];
+    if member(status, "degraded") == true {
+        lines.push("degraded    a required interface is not attached to".into());
+    }
     for reason in member(status, "reasons").as_array().into_iter().flatten() {
         lines.push(format!("            {}", text(reason)));
     }
     for interface in member(status, "interfaces").as_array().into_iter().flatten() {
         let mode = text(member(interface, "mode"));
         let reason = member(interface, "reason").as_str().map(|reason| format!(" ({reason})"));
-        let name = text(member(interface, "name"));
-        lines.push(format!("interface   {name}: {mode}{}", reason.unwrap_or_default()));
+        let (name, role) = (text(member(interface, "name")), text(member(interface, "role")));
+        let required = if member(interface, "required") == true { ", required" } else { "" };
+        let reason = reason.unwrap_or_default();
+        lines.push(format!("interface   {name}: {mode}, {role}{required}{reason}"));
     }
     for (reason, counted) in member(status, "packets").as_object().into_iter().flatten() {
         if member(counted, "packets").as_u64().is_some_and(|packets| packets > 0) {
@@ -107,7 +173,12 @@ pub fn bans_text(bans: &Value) -> String {
 /// What `firewall explain` prints.
 pub fn explanation_text(explanation: &Value) -> String {
     let mut lines = vec![text(member(explanation, "verdict"))];
-    for (key, title) in [("ban", "ban"), ("kernel", "kernel map"), ("exempt", "exempt")] {
+    for (key, title) in [
+        ("ban", "ban"),
+        ("kernel", "kernel map"),
+        ("exempt", "exempt"),
+        ("sampled", "packets sampled lately"),
+    ] {
         if !member(explanation, key).is_null() {
             lines.push(format!("  {title}: {}", text(member(explanation, key))));
         }

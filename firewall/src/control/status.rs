@@ -9,6 +9,7 @@ use crate::ban::keeper::{Explanation, KeeperError, KeeperStats};
 use crate::clock::Monotonic;
 use crate::control::daemon::Control;
 use crate::control::settings::ban_mode_name;
+use crate::control::talkers::Talker;
 use crate::metrics::advance;
 
 fn read(counter: &AtomicU64) -> u64 {
@@ -23,8 +24,10 @@ pub fn status(control: &Control) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "mode": enforcement.mode(),
+        "degraded": enforcement.is_degraded(),
         "reasons": enforcement.reasons(),
         "interfaces": enforcement.interfaces(),
+        "link_messages": enforcement.link_messages(),
         "pins": enforcement.pins(),
         "pinned": enforcement.is_pinned(),
         "packets": packets(control),
@@ -54,6 +57,21 @@ fn bans(stats: &KeeperStats) -> [(&'static str, u64); 3] {
     ]
 }
 
+/// Sources in one answer.
+const SOURCES: usize = 64;
+
+/// `firewall top`: what its rates are made of.
+pub fn top(control: &Control) -> Value {
+    let enforcement = control.enforcement.borrow();
+    json!({
+        "mode": enforcement.mode(),
+        "bans": bans(control.keeper.stats()).iter().map(|(_, bans)| bans).sum::<u64>(),
+        "events_lost": enforcement.events_lost(),
+        "packets": packets(control),
+        "sources": enforcement.talkers().ranking(SOURCES),
+    })
+}
+
 /// Packets by reason: what was done to them, and what was only observed.
 fn packets(control: &Control) -> Value {
     let mut reasons = Map::new();
@@ -75,6 +93,7 @@ fn packets(control: &Control) -> Value {
 pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, KeeperError> {
     let explanation = control.keeper.explain(address).await?;
     let kernel = control.enforcement.borrow().ban_of(address);
+    let sampled = control.enforcement.borrow().talkers().of(address);
     let verdict = match (&explanation.ban, explanation.exempt) {
         (_, true) => "never banned: it is exempt".to_owned(),
         (None, false) if kernel.is_some() => "the kernel drops its packets".to_owned(),
@@ -87,7 +106,7 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
             None => format!("banned as {}: its requests are refused", ban.target),
         },
     };
-    Ok(json!(Explained { explanation, verdict, kernel }))
+    Ok(json!(Explained { explanation, verdict, kernel, sampled }))
 }
 
 /// What the keeper knows of an address, and what the kernel holds.
@@ -97,6 +116,8 @@ struct Explained {
     explanation: Explanation,
     verdict: String,
     kernel: Option<Value>,
+    /// What the kernel program sampled of its packets lately.
+    sampled: Option<Talker>,
 }
 
 /// Brings those metrics up to date that others count.

@@ -1,16 +1,21 @@
-//! Attaches the program: natively, else generically, else not, and says which and why.
+//! Keeps the program attached where it is wanted: natively, else generically, else not, and says
+//! which and why.
 
-use std::io;
-use std::path::Path;
+mod ladder;
+mod link;
 
-use aya::pin::PinError;
-use aya::programs::links::{FdLink, LinkError, PinnedLink};
-use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, Xdp, XdpMode, loaded_programs};
-use aya::sys::SyscallError;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::pin::Pins;
-use super::{KernelError, netlink};
+use aya::programs::Xdp;
+use aya::programs::links::FdLink;
+use firewall_common::{Policy, Role};
+
+use super::interface::{InterfaceOptions, wanted};
+use super::maps::Tables;
+use super::netlink::{Attached, Link, Netlink};
+use super::pin::{Pinned, Pins};
+use super::{KernelError, pin};
+use ladder::Site;
 
 /// Where in the path of a packet the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +30,7 @@ pub enum Mode {
 /// What became of an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceReport {
+    /// As it is called now; the pattern where nothing is called so.
     pub name: String,
     /// Zero where there is no such interface.
     pub index: u32,
@@ -34,188 +40,299 @@ pub struct InterfaceReport {
     pub reason: Option<String>,
     /// Whether an earlier daemon had attached here; its program was replaced without a gap.
     pub adopted: bool,
+    pub role: Role,
+    pub is_required: bool,
+    /// The interfaces that run the program in place of this one: the one beneath it, or its members.
+    pub on: Vec<String>,
 }
 
-/// Attaches to each interface and replaces the program of every link that is pinned. Gives the links
-/// that could not be pinned.
-pub(super) fn attach(
-    program: &mut Xdp,
-    interfaces: &[String],
-    pins: Option<&Pins>,
-) -> Result<(Vec<InterfaceReport>, Vec<FdLink>), KernelError> {
-    let mut reports = adopt(program, interfaces, pins)?;
-    let mut links = Vec::new();
-    for name in interfaces {
-        if reports.iter().any(|report| report.name == *name) {
-            continue;
+/// What happened to an interface between two listings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Attached,
+    /// It is wanted, and nothing is attached.
+    Unattached,
+    Renamed,
+    /// Deleted, or moved to another network namespace.
+    Gone,
+}
+
+impl Event {
+    pub const ALL: [Self; 4] = [Self::Attached, Self::Unattached, Self::Renamed, Self::Gone];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Attached => "attached",
+            Self::Unattached => "unattached",
+            Self::Renamed => "renamed",
+            Self::Gone => "gone",
         }
-        let (report, link) = attach_new(program, name, pins)?;
-        reports.push(report);
-        links.extend(link);
     }
-    if let Some(pins) = pins
-        && let Err(error) = pins.remove_other_layouts()
-    {
-        tracing::warn!(%error, "maps of another version stay pinned");
-    }
-    Ok((reports, links))
 }
 
-/// Replaces the program of the pinned links. Those whose interface is gone are removed; those on an
-/// interface that is no longer asked for stay, since only a command detaches.
-fn adopt(
-    program: &mut Xdp,
-    interfaces: &[String],
-    pins: Option<&Pins>,
-) -> Result<Vec<InterfaceReport>, KernelError> {
-    let Some(pins) = pins else {
-        return Ok(Vec::new());
-    };
-    let failed =
-        |source| KernelError::Pin { path: pins.directory().to_owned(), action: "read", source };
-    let mut reports = Vec::new();
-    for (index, pinned_name, path) in pins.links().map_err(failed)? {
-        // An interface may have been renamed since; its index is what the link knows.
-        let current = |name: &&String| matches!(netlink::interface_index(name), Ok(Some(found)) if found == index);
-        let asked = interfaces.iter().find(current);
-        let name = asked.cloned().unwrap_or(pinned_name);
-        let (mode, reason, adopted) = match replace(program, &path) {
-            Ok(()) => {
-                let (mode, reason) = read_back(program, index)?;
-                let unasked = "no longer configured: enforced until `firewall detach`".to_owned();
-                (mode, if asked.is_none() { Some(unasked) } else { reason }, true)
+/// The interfaces that run the program, and those that should.
+pub(super) struct Attachments {
+    options: Vec<InterfaceOptions>,
+    netlink: Netlink,
+    pins: Option<Pins>,
+    /// Links that could not be pinned, by interface: they end with this.
+    held: BTreeMap<u32, FdLink>,
+    adopted: BTreeSet<u32>,
+    /// Interfaces that the program was told of, as they are called and judged.
+    admitted: BTreeMap<u32, (String, Role)>,
+    /// What there is to say of an interface that runs the program.
+    remarks: BTreeMap<u32, String>,
+    /// Why an interface could not be attached to. It is tried again when it has changed.
+    refused: BTreeMap<u32, (Vec<Link>, String)>,
+    reports: Vec<InterfaceReport>,
+}
+
+/// What attaching works with.
+pub(super) struct Hands<'a> {
+    pub(super) program: &'a mut Xdp,
+    pub(super) tables: &'a mut Tables,
+    /// How packets are judged that come in by an interface of a role.
+    pub(super) policy: &'a dyn Fn(Role) -> Policy,
+}
+
+impl Attachments {
+    /// Nothing is attached yet.
+    pub(super) fn new(
+        options: &[InterfaceOptions],
+        pins: Option<Pins>,
+    ) -> Result<Self, KernelError> {
+        let netlink = Netlink::route().map_err(|source| KernelError::Netlink { source })?;
+        Ok(Self {
+            options: options.to_vec(),
+            netlink,
+            pins,
+            held: BTreeMap::new(),
+            adopted: BTreeSet::new(),
+            admitted: BTreeMap::new(),
+            remarks: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            reports: Vec::new(),
+        })
+    }
+
+    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
+    pub(super) fn start(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
+        let links = self.links()?;
+        self.forget_gone(&links, hands.tables)?;
+        // Before its program is replaced an interface is judged as it is to be.
+        let options = self.options.clone();
+        for (link, option) in wanted(&links, &options) {
+            self.admit(hands, link, option.role)?;
+        }
+        self.adopt(hands.program, &links)?;
+        self.reconcile(hands)?;
+        if let Some(pins) = &self.pins
+            && let Err(error) = pins.remove_other_layouts()
+        {
+            tracing::warn!(%error, "maps of another version stay pinned");
+        }
+        Ok(())
+    }
+
+    pub(super) fn reports(&self) -> &[InterfaceReport] {
+        &self.reports
+    }
+
+    /// Brings what is attached up to date with the interfaces that there are now.
+    pub(super) fn reconcile(
+        &mut self,
+        hands: &mut Hands<'_>,
+    ) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
+        let own = hands.program.info().map_err(|source| KernelError::Program { source })?.id();
+        let links = self.links()?;
+        self.forget_gone(&links, hands.tables)?;
+        let options = self.options.clone();
+        let wanted = wanted(&links, &options);
+        let mut new = BTreeSet::new();
+        let mut reports = Vec::new();
+        for (link, option) in &wanted {
+            let mut site = Site { hands, own, links: &links, wanted: &wanted, new: &mut new };
+            reports.push(self.cover(&mut site, link, option)?);
+        }
+        let on: BTreeSet<String> = reports.iter().flat_map(|report| report.on.clone()).collect();
+        for link in &links {
+            let is_wanted = wanted.iter().any(|(wanted, _)| wanted.index == link.index);
+            if link.attached.program == Some(own) && !is_wanted && !on.contains(&link.name) {
+                self.admit(hands, link, Role::default())?;
+                let mut report = self.report(link, link.attached.mode());
+                report.reason =
+                    Some("no longer configured: enforced until `firewall detach`".into());
+                reports.push(report);
             }
-            Err(error) if error.raw_os_error() == Some(NO_LINK) => {
-                tracing::info!(interface = name, "the interface of a pinned link is gone");
-                std::fs::remove_file(&path).map_err(|source| KernelError::Pin {
-                    path,
-                    action: "removed",
-                    source,
-                })?;
-                continue;
+        }
+        for option in &options {
+            if !links.iter().any(|link| option.pattern.matches(&link.name)) {
+                reports.push(absent(option));
             }
-            Err(error) => {
-                let reason = format!("an earlier program runs there and stays: {error}");
-                (Mode::None, Some(reason), false)
+        }
+        let events = events(&self.reports, &reports, &new);
+        self.reports = reports;
+        Ok(events)
+    }
+
+    fn links(&mut self) -> Result<Vec<Link>, KernelError> {
+        self.netlink.links().map_err(|source| KernelError::Netlink { source })
+    }
+
+    fn pinned(&self) -> Result<Vec<Pinned>, KernelError> {
+        self.pins.as_ref().map_or_else(|| Ok(Vec::new()), Pins::links)
+    }
+
+    /// Replaces the program of the pinned links, and removes those whose interface is gone.
+    fn adopt(&mut self, program: &mut Xdp, links: &[Link]) -> Result<(), KernelError> {
+        for Pinned { index, name, path } in self.pinned()? {
+            match link::replace(program, &path) {
+                Ok(()) => {
+                    self.adopted.insert(index);
+                }
+                Err(error) if error.raw_os_error() == Some(link::NO_LINK) => {
+                    tracing::info!(interface = name, "the interface of a pinned link is gone");
+                    pin::remove_link(&path)?;
+                }
+                Err(error) => {
+                    let link: Vec<Link> =
+                        links.iter().filter(|link| link.index == index).cloned().collect();
+                    let reason = format!("an earlier program runs there and stays: {error}");
+                    self.refused.insert(index, (link, reason));
+                }
             }
-        };
-        reports.push(InterfaceReport { name, index, mode, reason, adopted });
-    }
-    Ok(reports)
-}
-
-/// `ENOLINK`: the link's interface was deleted.
-const NO_LINK: i32 = 67;
-
-fn replace(program: &mut Xdp, path: &Path) -> io::Result<()> {
-    let link = PinnedLink::from_pin(path).map_err(link_error)?;
-    let link = XdpLink::try_from(FdLink::from(link)).map_err(link_error)?;
-    let id = program.attach_to_link(link).map_err(system_error)?;
-    // Taken out of the program, which would else detach it when dropped; the pin keeps it.
-    let link = program.take_link(id).map_err(system_error)?;
-    FdLink::try_from(link).map(drop).map_err(link_error)
-}
-
-fn attach_new(
-    program: &mut Xdp,
-    name: &str,
-    pins: Option<&Pins>,
-) -> Result<(InterfaceReport, Option<FdLink>), KernelError> {
-    let none = |index, reason| {
-        let reason = Some(reason);
-        let name = name.to_owned();
-        (InterfaceReport { name, index, mode: Mode::None, reason, adopted: false }, None)
-    };
-    let index = netlink::interface_index(name).map_err(|source| KernelError::Netlink { source })?;
-    let Some(index) = index else {
-        return Ok(none(0, "there is no such interface".to_owned()));
-    };
-    let before = netlink::attached(index).map_err(|source| KernelError::Netlink { source })?;
-    if let Some(foreign) = before.program {
-        return Ok(none(index, format!("{} is attached there: not replaced", describe(foreign))));
-    }
-    let native = match try_mode(program, index, XdpMode::Driver) {
-        Ok(link) => return pinned(program, name, index, link, pins),
-        Err(error) => error,
-    };
-    match try_mode(program, index, XdpMode::Skb) {
-        Ok(link) => {
-            let (mut report, link) = pinned(program, name, index, link, pins)?;
-            report.reason.get_or_insert(format!("native mode: {native}"));
-            Ok((report, link))
         }
-        Err(generic) => Ok(none(index, format!("native mode: {native}; generic mode: {generic}"))),
+        Ok(())
     }
-}
 
-fn try_mode(program: &mut Xdp, index: u32, mode: XdpMode) -> io::Result<FdLink> {
-    let id = program.attach_to_if_index(index, mode).map_err(system_error)?;
-    let link = program.take_link(id).map_err(system_error)?;
-    // On a kernel without links aya attaches by netlink; such an attachment cannot be pinned, and
-    // dropping it detaches.
-    FdLink::try_from(link).map_err(link_error)
-}
-
-/// Pins a new link and reports it; the link itself is given back if it could not be pinned.
-fn pinned(
-    program: &Xdp,
-    name: &str,
-    index: u32,
-    link: FdLink,
-    pins: Option<&Pins>,
-) -> Result<(InterfaceReport, Option<FdLink>), KernelError> {
-    let (mode, reason) = read_back(program, index)?;
-    let report = InterfaceReport { name: name.to_owned(), index, mode, reason, adopted: false };
-    let Some(pins) = pins else {
-        return Ok((report, Some(link)));
-    };
-    let path = pins.link(index, name);
-    match link.pin(&path) {
-        // The pin holds the link; a descriptor of ours would keep it attached beyond a detach.
-        Ok(pin) => drop(pin),
-        Err(PinError::SyscallError(SyscallError { io_error: source, .. })) => {
-            return Err(KernelError::Pin { path, action: "pinned", source });
+    /// Lets go of interfaces that this network namespace has no more. From one that was moved to
+    /// another, this detaches: whom it serves there is not ours to filter.
+    fn forget_gone(&mut self, links: &[Link], tables: &mut Tables) -> Result<(), KernelError> {
+        let is_there = |index: u32| links.iter().any(|link| link.index == index);
+        for index in self.admitted.keys().filter(|index| !is_there(**index)) {
+            tables.dismiss(*index)?;
         }
-        Err(other) => {
-            let source = io::Error::other(other.to_string());
-            return Err(KernelError::Pin { path, action: "pinned", source });
+        self.admitted.retain(|index, _| is_there(*index));
+        self.held.retain(|index, _| is_there(*index));
+        self.adopted.retain(|index| is_there(*index));
+        self.remarks.retain(|index, _| is_there(*index));
+        self.refused.retain(|index, _| is_there(*index));
+        for gone in self.pinned()?.iter().filter(|pinned| !is_there(pinned.index)) {
+            pin::remove_link(&gone.path)?;
+        }
+        Ok(())
+    }
+
+    /// Tells the program how to judge what comes in by `link`.
+    fn admit(&mut self, hands: &mut Hands<'_>, link: &Link, role: Role) -> Result<(), KernelError> {
+        let told = (link.name.clone(), role);
+        if self.admitted.get(&link.index) != Some(&told) {
+            hands.tables.admit(link.index, &link.name, (hands.policy)(role))?;
+            self.admitted.insert(link.index, told);
+        }
+        Ok(())
+    }
+
+    /// The same for an interface that runs the program in place of another, unless it is wanted in
+    /// its own right.
+    fn admit_for(
+        &mut self,
+        site: &mut Site<'_, '_, '_>,
+        link: &Link,
+        role: Role,
+    ) -> Result<(), KernelError> {
+        if site.wanted.iter().any(|(wanted, _)| wanted.index == link.index) {
+            return Ok(());
+        }
+        self.admit(site.hands, link, role)
+    }
+
+    fn remark(&mut self, index: u32, remark: &str) {
+        let remarks = self.remarks.entry(index).or_default();
+        if !remarks.is_empty() {
+            remarks.push_str("; ");
+        }
+        remarks.push_str(remark);
+    }
+
+    fn report(&self, link: &Link, mode: Mode) -> InterfaceReport {
+        let adopted = self.adopted.contains(&link.index);
+        let of_old =
+            "attached so by an earlier start; `firewall detach` and a start try native mode again";
+        let reason = self.remarks.get(&link.index).cloned();
+        InterfaceReport {
+            name: link.name.clone(),
+            index: link.index,
+            mode,
+            reason: reason.or_else(|| (mode == Mode::Generic).then(|| of_old.to_owned())),
+            adopted,
+            role: Role::default(),
+            is_required: false,
+            on: Vec::new(),
         }
     }
-    Ok((report, None))
-}
 
-/// The mode in which the kernel says that our program runs.
-fn read_back(program: &Xdp, index: u32) -> Result<(Mode, Option<String>), KernelError> {
-    let info = program.info().map_err(|source| KernelError::Program { source })?;
-    let attached = netlink::attached(index).map_err(|source| KernelError::Netlink { source })?;
-    Ok(match attached.program {
-        Some(id) if id == info.id() && attached.is_native => (Mode::Native, None),
-        Some(id) if id == info.id() && attached.is_generic => (Mode::Generic, None),
-        Some(id) => (Mode::None, Some(format!("{} runs there instead", describe(id)))),
-        None => (Mode::None, Some("the kernel names no program there".to_owned())),
-    })
-}
-
-/// A program by number, and by name where that may be asked (`CAP_SYS_ADMIN`).
-fn describe(id: u32) -> String {
-    let info = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
-    match info.as_ref().and_then(|info| info.name_as_str()) {
-        Some(name) => format!("XDP program {id} ({name})"),
-        None => format!("XDP program {id}"),
+    fn unattached(&self, link: &Link, reason: String) -> InterfaceReport {
+        InterfaceReport { reason: Some(reason), ..self.report(link, Mode::None) }
     }
 }
 
-/// The system's own words for an error of aya's, which says only which call failed.
-fn system_error(error: ProgramError) -> io::Error {
-    match error {
-        ProgramError::SyscallError(error) => error.io_error,
-        other => io::Error::other(other.to_string()),
+impl Attached {
+    fn mode(self) -> Mode {
+        match self {
+            Self { is_native: true, .. } => Mode::Native,
+            Self { is_generic: true, .. } => Mode::Generic,
+            _ => Mode::None,
+        }
     }
 }
 
-fn link_error(error: LinkError) -> io::Error {
-    match error {
-        LinkError::SyscallError(error) => error.io_error,
-        other => io::Error::other(other.to_string()),
+fn absent(option: &InterfaceOptions) -> InterfaceReport {
+    let pattern = &option.pattern;
+    let reason =
+        if pattern.is_wild() { "no interface is called so" } else { "there is no such interface" };
+    InterfaceReport {
+        name: pattern.to_string(),
+        index: 0,
+        mode: Mode::None,
+        reason: Some(reason.to_owned()),
+        adopted: false,
+        role: option.role,
+        is_required: option.is_required,
+        on: Vec::new(),
     }
 }
+
+/// What happened between two reports; `new` are the interfaces attached to meanwhile.
+fn events(
+    before: &[InterfaceReport],
+    after: &[InterfaceReport],
+    new: &BTreeSet<u32>,
+) -> Vec<(Event, InterfaceReport)> {
+    let mut events = Vec::new();
+    let find = |reports: &[InterfaceReport], index| {
+        reports.iter().find(|report: &&InterfaceReport| report.index == index).cloned()
+    };
+    for report in before.iter().filter(|report| report.index != 0) {
+        if find(after, report.index).is_none() {
+            events.push((Event::Gone, report.clone()));
+        }
+    }
+    for report in after.iter().filter(|report| report.index != 0) {
+        let old = find(before, report.index);
+        let was = old.as_ref().map_or(Mode::None, |old| old.mode);
+        if old.as_ref().is_some_and(|old| old.name != report.name) {
+            events.push((Event::Renamed, report.clone()));
+        }
+        let is_new = was == Mode::None || new.contains(&report.index);
+        if report.mode != Mode::None && is_new {
+            events.push((Event::Attached, report.clone()));
+        } else if report.mode == Mode::None && (was != Mode::None || old.is_none()) {
+            events.push((Event::Unattached, report.clone()));
+        }
+    }
+    events
+}
+
+#[cfg(test)]
+mod tests;

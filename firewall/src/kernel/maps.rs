@@ -15,7 +15,7 @@ use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_common::maps::{
     ALLOW4, ALLOW6, BAN4, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, POLICIES, RANGE4, RANGE6,
 };
-use firewall_common::{Ban, Config, Counter, Policy, table};
+use firewall_common::{Ban, Config, Counter, Policy, Reasons, table};
 use ipnet::IpNet;
 
 use super::KernelError;
@@ -195,6 +195,17 @@ impl Tables {
         Ok(())
     }
 
+    /// Asks for more events of these reasons, one in `interval_ns` from each counter and CPU.
+    pub(super) fn capture(
+        &mut self,
+        reasons: Reasons,
+        interval_ns: u64,
+    ) -> Result<(), KernelError> {
+        self.current.captured = reasons;
+        self.current.capture_interval_ns = interval_ns;
+        self.publish()
+    }
+
     /// Tells the program how to judge what comes in by an interface, and gives it counters of its own
     /// while there are any left.
     pub(super) fn admit(
@@ -207,6 +218,11 @@ impl Tables {
             counters::clear(&mut self.counters, slot)?;
         }
         Ok(())
+    }
+
+    /// Takes back what was told of an interface that is gone.
+    pub(super) fn dismiss(&mut self, interface: u32) -> Result<(), KernelError> {
+        self.policies.dismiss(interface)
     }
 
     pub(super) fn counters(&self) -> Result<Counters, KernelError> {

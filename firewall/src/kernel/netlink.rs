@@ -1,101 +1,207 @@
-//! Asks the kernel which XDP program an interface runs: by rtnetlink, which knows the network
-//! namespace of the caller, as `/sys/class/net` does not.
+//! Asks the kernel about network interfaces: by netlink, which knows the network namespace of its
+//! socket, as `/sys/class/net` does not.
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::netlink::SocketAddrNetlink;
+use rustix::net::sockopt::{
+    Timeout, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_timeout,
+};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netdevice, recv, send, socket,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, send,
     socket_with,
 };
 
-/// What runs on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub(super) struct Attached {
-    /// The identifier of the program; none where nothing runs.
-    pub(super) program: Option<u32>,
-    pub(super) is_native: bool,
-    pub(super) is_generic: bool,
-}
+mod link;
+
+pub(super) use link::{Attached, Link};
 
 const HEADER_LENGTH: usize = 16;
-const LINK_LENGTH: usize = 16;
-const REQUEST_LENGTH: u32 = 32;
 const NLMSG_ERROR: u16 = 2;
-const RTM_NEWLINK: u16 = 16;
-const RTM_GETLINK: u16 = 18;
+const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
-const IFLA_XDP: u16 = 43;
-const IFLA_XDP_ATTACHED: u16 = 2;
-const IFLA_XDP_PROG_ID: u16 = 4;
-const IFLA_XDP_DRV_PROG_ID: u16 = 5;
-const IFLA_XDP_SKB_PROG_ID: u16 = 6;
-const IFLA_XDP_HW_PROG_ID: u16 = 7;
+const NLM_F_DUMP: u16 = 0x300;
+/// What was listed changed meanwhile: the list may lack something.
+const NLM_F_DUMP_INTR: u16 = 0x10;
+/// An answer that takes longer is none.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A link with many virtual functions has the longest message; beyond this it is cut short.
+const ANSWER_OCTETS: usize = 64 * 1024;
+/// Lists that were interrupted before it is given up.
+const ATTEMPTS: usize = 8;
 
-/// The index of the interface in this network namespace; none if there is no such interface.
-pub(super) fn interface_index(name: &str) -> io::Result<Option<u32>> {
-    let socket = socket(AddressFamily::INET, SocketType::DGRAM, None)?;
-    match netdevice::name_to_index(&socket, name) {
-        Ok(index) => Ok(Some(index)),
-        Err(rustix::io::Errno::NODEV) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// A socket for questions. It stays in the network namespace that it was made in.
+pub(super) struct Netlink {
+    socket: OwnedFd,
+    sequence: u32,
 }
 
-/// What runs on the interface with this index.
-pub(super) fn attached(index: u32) -> io::Result<Attached> {
-    // NETLINK_ROUTE is protocol 0, which is what no protocol means.
-    let (family, kind) = (AddressFamily::NETLINK, SocketType::RAW);
-    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    send(&socket, &request(index), SendFlags::empty())?;
-    // A link with many virtual functions has the longest message; beyond this it is cut short.
-    let mut buffer = vec![0; 64 * 1024];
-    let (length, _) = recv(&socket, &mut *buffer, RecvFlags::empty())?;
-    parse(buffer.get(..length).unwrap_or_default())
-}
+impl Netlink {
+    /// A socket of rtnetlink(7).
+    pub(super) fn route() -> io::Result<Self> {
+        // NETLINK_ROUTE is protocol 0, which is what no protocol means.
+        Self::open(None)
+    }
 
-fn request(index: u32) -> [u8; HEADER_LENGTH + LINK_LENGTH] {
-    let mut request = [0; HEADER_LENGTH + LINK_LENGTH];
-    let fields: [(usize, &[u8]); 4] = [
-        (0, &REQUEST_LENGTH.to_ne_bytes()),
-        (4, &RTM_GETLINK.to_ne_bytes()),
-        (6, &NLM_F_REQUEST.to_ne_bytes()),
-        (HEADER_LENGTH + 4, &index.to_ne_bytes()),
-    ];
-    for (offset, field) in fields {
-        for (to, from) in request.iter_mut().skip(offset).zip(field) {
-            *to = *from;
-        }
+    fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+        let socket = open(protocol, SocketFlags::CLOEXEC)?;
+        set_socket_timeout(&socket, Timeout::Recv, Some(PATIENCE))?;
+        Ok(Self { socket, sequence: 0 })
     }
-    request
-}
 
-fn parse(message: &[u8]) -> io::Result<Attached> {
-    let cut = || io::Error::new(io::ErrorKind::InvalidData, "a netlink message is cut short");
-    let kind = number(message.get(4..6).ok_or_else(cut)?);
-    if kind == u32::from(NLMSG_ERROR) {
-        let code = message.get(HEADER_LENGTH..HEADER_LENGTH + 4).ok_or_else(cut)?;
-        return Err(io::Error::from_raw_os_error(number(code).cast_signed().wrapping_neg()));
-    }
-    if kind != u32::from(RTM_NEWLINK) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "not a link's netlink message"));
-    }
-    let attributes = message.get(HEADER_LENGTH + LINK_LENGTH..).ok_or_else(cut)?;
-    let mut attached = Attached::default();
-    for (_, xdp) in Attributes(attributes).filter(|(kind, _)| *kind == IFLA_XDP) {
-        let mut mode = 0;
-        for (kind, value) in Attributes(xdp) {
-            match kind {
-                IFLA_XDP_ATTACHED => mode = number(value),
-                IFLA_XDP_PROG_ID | IFLA_XDP_DRV_PROG_ID | IFLA_XDP_SKB_PROG_ID
-                | IFLA_XDP_HW_PROG_ID => attached.program = Some(number(value)),
-                _ => {}
+    /// Sends a question, and gives every message of the answer to `each`.
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let question = message(kind, NLM_F_REQUEST | flags, self.sequence, body);
+        send(&self.socket, &question, SendFlags::empty())?;
+        let is_list = flags & NLM_F_DUMP == NLM_F_DUMP;
+        let mut is_interrupted = false;
+        let mut buffer = vec![0; ANSWER_OCTETS];
+        loop {
+            let (length, _) = recv(&self.socket, &mut *buffer, RecvFlags::empty())?;
+            for message in Messages(buffer.get(..length).unwrap_or_default()) {
+                let message = message?;
+                // The rest of a list that was given up.
+                if message.sequence != self.sequence {
+                    continue;
+                }
+                is_interrupted |= message.flags & NLM_F_DUMP_INTR != 0;
+                match message.kind {
+                    NLMSG_DONE if is_interrupted => return Err(Errno::INTR.into()),
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => return outcome(message.body),
+                    _ => each(message.body)?,
+                }
+                if !is_list {
+                    return Ok(());
+                }
             }
         }
-        // XDP_ATTACHED_DRV, _SKB, _HW, _MULTI.
-        attached.is_native = matches!(mode, 1 | 3 | 4);
-        attached.is_generic = matches!(mode, 2);
     }
-    Ok(attached)
+
+    /// Asks for a list until none of its parts changed while it was read.
+    fn list(
+        &mut self,
+        kind: u16,
+        body: &[u8],
+        each: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut result = Ok(());
+        for _ in 0..ATTEMPTS {
+            result = self.ask(kind, NLM_F_DUMP, body, each);
+            match &result {
+                Err(error)
+                    if matches!(
+                        Errno::from_io_error(error),
+                        Some(Errno::INTR | Errno::BUSY | Errno::NOBUFS)
+                    ) => {}
+                _ => break,
+            }
+        }
+        result
+    }
+}
+
+fn open(protocol: Option<Protocol>, flags: SocketFlags) -> io::Result<OwnedFd> {
+    Ok(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?)
+}
+
+/// A socket that hears of every change of an interface in the caller's network namespace, with room
+/// for `octets` of messages that nobody has read yet.
+pub(super) fn listen_for_links(octets: usize) -> io::Result<OwnedFd> {
+    const RTMGRP_LINK: u32 = 1;
+
+    let socket = open(None, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    // Beyond the system's own limit only with CAP_NET_ADMIN.
+    if set_socket_recv_buffer_size_force(&socket, octets).is_err() {
+        set_socket_recv_buffer_size(&socket, octets)?;
+    }
+    bind(&socket, &SocketAddrNetlink::new(0, RTMGRP_LINK))?;
+    Ok(socket)
+}
+
+fn message(kind: u16, flags: u16, sequence: u32, body: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(HEADER_LENGTH + body.len()).unwrap_or(u32::MAX);
+    let mut message = Vec::with_capacity(HEADER_LENGTH + body.len());
+    message.extend(length.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend(sequence.to_ne_bytes());
+    // The port: the kernel's.
+    message.extend([0; 4]);
+    message.extend(body);
+    message
+}
+
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut attribute = length.to_ne_bytes().to_vec();
+    attribute.extend(kind.to_ne_bytes());
+    attribute.extend(value);
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
+}
+
+fn cut() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a netlink message is cut short")
+}
+
+/// What an error message says; number zero is success.
+fn outcome(body: &[u8]) -> io::Result<()> {
+    match number(body.get(..4).ok_or_else(cut)?).cast_signed() {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+    }
+}
+
+/// One message of a datagram.
+struct Message<'a> {
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    body: &'a [u8],
+}
+
+/// The messages of a datagram, up to the first that is cut short, which is an error.
+struct Messages<'a>(&'a [u8]);
+
+impl<'a> Messages<'a> {
+    fn read(&mut self) -> Option<Message<'a>> {
+        let field = |from: usize, to: usize| self.0.get(from..to).map(number);
+        let length = field(0, 4)? as usize;
+        let message = Message {
+            kind: u16::try_from(field(4, 6)?).ok()?,
+            flags: u16::try_from(field(6, 8)?).ok()?,
+            sequence: field(8, 12)?,
+            body: self.0.get(HEADER_LENGTH..length)?,
+        };
+        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    }
+}
+
+impl<'a> Iterator for Messages<'a> {
+    type Item = io::Result<Message<'a>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.0.is_empty() {
+            return None;
+        }
+        let message = self.read();
+        if message.is_none() {
+            self.0 = &[];
+        }
+        Some(message.ok_or_else(cut))
+    }
 }
 
 /// A number of up to four octets, in the machine's order.
@@ -106,6 +212,12 @@ fn number(octets: &[u8]) -> u32 {
         [a, b, c, d] => u32::from_ne_bytes([a, b, c, d]),
         _ => 0,
     }
+}
+
+/// A text, which the kernel ends with a zero.
+fn text(octets: &[u8]) -> String {
+    let octets = octets.split(|octet| *octet == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(octets).into_owned()
 }
 
 /// The attributes of a message: type and value, up to the first that is cut short.
@@ -130,61 +242,46 @@ impl<'a> Iterator for Attributes<'a> {
 mod tests {
     use super::*;
 
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let length = u16::try_from(4 + value.len()).unwrap();
-        let mut attribute = length.to_ne_bytes().to_vec();
-        attribute.extend(kind.to_ne_bytes());
-        attribute.extend(value);
-        attribute.resize(attribute.len().next_multiple_of(4), 0);
-        attribute
-    }
-
-    fn link(attributes: &[u8]) -> Vec<u8> {
-        let mut message = vec![0; HEADER_LENGTH + LINK_LENGTH];
-        message[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
-        message.extend(attributes);
-        message
-    }
-
     #[test]
-    fn program_and_mode_are_read() {
-        let name = attribute(3, b"eth0\0");
-        for (mode, is_native, is_generic) in [(1, true, false), (2, false, true), (3, true, false)]
-        {
-            let id = attribute(IFLA_XDP_PROG_ID, &77_u32.to_ne_bytes());
-            let xdp = [attribute(IFLA_XDP_ATTACHED, &[mode]), id].concat();
-            let message = link(&[name.clone(), attribute(IFLA_XDP | 0x8000, &xdp)].concat());
-            let expected = Attached { program: Some(77), is_native, is_generic };
-            assert_eq!(parse(&message).unwrap(), expected);
-        }
-        let idle = link(&attribute(IFLA_XDP, &attribute(IFLA_XDP_ATTACHED, &[0])));
-        assert_eq!(parse(&idle).unwrap(), Attached::default());
+    fn messages_are_told_apart() {
+        let datagram = [message(16, 2, 7, &[1, 2, 3, 4]), message(3, 0x10, 7, &[])].concat();
+        let read: Vec<_> = Messages(&datagram)
+            .map(|message| message.unwrap())
+            .map(|message| (message.kind, message.flags, message.sequence, message.body.to_vec()))
+            .collect();
+        assert_eq!(read, [(16, 2, 7, vec![1, 2, 3, 4]), (3, 0x10, 7, Vec::new())]);
     }
 
     #[test]
     fn no_message_cut_short_is_read_beyond_its_end() {
-        let xdp = attribute(IFLA_XDP_PROG_ID, &77_u32.to_ne_bytes());
-        let message = link(&attribute(IFLA_XDP, &xdp));
-        for length in 0..message.len() {
-            match parse(&message[..length]) {
-                Ok(attached) => assert_eq!(attached.program, None, "cut to {length}"),
-                Err(error) => assert_eq!(error.kind(), io::ErrorKind::InvalidData),
-            }
+        let whole = message(16, 0, 1, &[9; 8]);
+        for length in 1..whole.len() {
+            let mut messages = Messages(&whole[..length]);
+            let error = messages.next().unwrap().err().expect("cut");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "cut to {length}");
+            assert!(messages.next().is_none());
         }
+        // A length shorter than a header would never end.
+        let mut short = whole;
+        short[..4].copy_from_slice(&4_u32.to_ne_bytes());
+        assert!(Messages(&short).next().unwrap().is_err());
     }
 
     #[test]
     fn the_kernels_error_is_ours() {
-        let mut message = vec![0; HEADER_LENGTH + 4];
-        message[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
-        message[16..].copy_from_slice(&(-19_i32).to_ne_bytes());
-        assert_eq!(parse(&message).unwrap_err().raw_os_error(), Some(19));
+        assert_eq!(outcome(&(-19_i32).to_ne_bytes()).unwrap_err().raw_os_error(), Some(19));
+        assert!(outcome(&[0; 4]).is_ok());
+        assert!(outcome(&[0; 3]).is_err());
     }
 
     #[test]
-    fn loopback_is_found() {
-        let index = interface_index("lo").unwrap().unwrap();
-        assert_eq!(attached(index).unwrap().program, None);
-        assert_eq!(interface_index("no-such-link").unwrap(), None);
+    fn attributes_end_where_they_are_cut() {
+        let two = [attribute(1, b"abc"), attribute(0x8002, &[])].concat();
+        let read: Vec<_> = Attributes(&two).collect();
+        assert_eq!(read, [(1, b"abc".as_slice()), (2, [].as_slice())]);
+        for (octets, count) in [(&two[..7], 1), (&two[..6], 0), (&[3, 0, 1, 0], 0), (&two[..11], 1)]
+        {
+            assert_eq!(Attributes(octets).count(), count, "{octets:?}");
+        }
     }
 }

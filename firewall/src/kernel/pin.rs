@@ -5,12 +5,14 @@
 //! each interface and `vLAYOUT` with the maps: a link may take a program of another layout, a map
 //! may not.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use firewall_common::LAYOUT;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
 use super::KernelError;
@@ -41,12 +43,21 @@ pub(super) enum NotPinned {
     Directory { path: PathBuf, error: io::Error },
     #[error("the network namespace has no name: {0}")]
     Namespace(io::Error),
+    /// Not a reason to go on without.
+    #[error(transparent)]
+    InUse(KernelError),
+    /// Nor is this: what a newer version enforces is not to be replaced by what knows less.
+    #[error(transparent)]
+    Newer(KernelError),
 }
 
 /// The directory of this network namespace.
 #[derive(Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
+    /// Locked: one daemon alone keeps them.
+    #[expect(dead_code, reason = "the lock ends with the descriptor")]
+    lock: File,
 }
 
 impl Pins {
@@ -69,9 +80,13 @@ impl Pins {
         }
         let directory = namespace_directory(pin_dir).map_err(NotPinned::Namespace)?;
         let maps = maps_directory(&directory);
+        if let Some(layout) = newest_layout(&directory).filter(|layout| *layout > LAYOUT) {
+            return Err(NotPinned::Newer(KernelError::NewerLayout { path: directory, layout }));
+        }
         fs::create_dir_all(&maps)
             .map_err(|error| NotPinned::Directory { path: maps.clone(), error })?;
-        Ok(Self { directory })
+        let lock = lock(&directory).map_err(NotPinned::InUse)?;
+        Ok(Self { directory, lock })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -86,14 +101,15 @@ impl Pins {
         self.directory.join(link_name(index, interface))
     }
 
-    /// The pinned links: index and name of the interface at the time of pinning, and the path.
-    pub(super) fn links(&self) -> io::Result<Vec<(u32, String, PathBuf)>> {
+    /// The pinned links.
+    pub(super) fn links(&self) -> Result<Vec<Pinned>, KernelError> {
+        let failed = |source| failed(&self.directory, "read", source);
         let mut links = Vec::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let path = entry?.path();
+        for entry in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
             if let Some((index, name)) = path.file_name().and_then(|name| interface(name.to_str()?))
             {
-                links.push((index, name, path));
+                links.push(Pinned { index, name, path });
             }
         }
         links.sort();
@@ -113,29 +129,91 @@ impl Pins {
     }
 }
 
+/// A pinned link: its interface, as that was called when it was pinned, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Pinned {
+    pub(super) index: u32,
+    pub(super) name: String,
+    pub(super) path: PathBuf,
+}
+
+/// Removes a link, which detaches the program if its interface is still there.
+pub(super) fn remove_link(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failed(path, "removed", error))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes links, then maps, and gives the names of the interfaces.
+///
+/// # Errors
+///
+/// [`KernelError::InUse`] while a daemon keeps them up to date.
 pub(super) fn remove(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
-    let failed = |path: &Path, action| {
-        let path = path.to_owned();
-        move |source| KernelError::Pin { path, action, source }
-    };
-    let directory = namespace_directory(pin_dir).map_err(failed(pin_dir, "found"))?;
+    let directory =
+        namespace_directory(pin_dir).map_err(|source| failed(pin_dir, "found", source))?;
     if !directory.exists() {
         return Ok(Vec::new());
     }
-    let pins = Pins { directory };
-    let directory = pins.directory();
+    let lock = lock(&directory)?;
+    let pins = Pins { directory, lock };
     let mut interfaces = Vec::new();
-    for (_, name, path) in pins.links().map_err(failed(directory, "read"))? {
-        fs::remove_file(&path).map_err(failed(&path, "removed"))?;
+    for Pinned { name, path, .. } in pins.links()? {
+        remove_link(&path)?;
         interfaces.push(name);
     }
-    fs::remove_dir_all(directory).map_err(failed(directory, "removed"))?;
+    let directory = pins.directory();
+    fs::remove_dir_all(directory).map_err(|source| failed(directory, "removed", source))?;
     Ok(interfaces)
+}
+
+fn failed(path: &Path, action: &'static str, source: io::Error) -> KernelError {
+    KernelError::Pin { path: path.to_owned(), action, source }
+}
+
+/// Makes the directory this process's own, until it ends or drops the file.
+fn lock(directory: &Path) -> Result<File, KernelError> {
+    let file = File::open(directory).map_err(|source| failed(directory, "opened", source))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(Errno::WOULDBLOCK) => {
+            Err(KernelError::InUse { path: directory.to_owned(), pid: holder(&file) })
+        }
+        Err(error) => Err(failed(directory, "locked", error.into())),
+    }
+}
+
+/// The process that holds the lock of the file; none where it is not ours to see.
+fn holder(file: &File) -> Option<u32> {
+    let inode = file.metadata().ok()?.ino();
+    holder_in(&fs::read_to_string("/proc/locks").ok()?, inode)
+}
+
+/// Who holds an inode's lock (proc(5), "locks"): `1: FLOCK  ADVISORY  WRITE 708 00:28:1015986 0 EOF`.
+fn holder_in(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let [_, "FLOCK", _, "WRITE", pid, place, ..] = *line.split_whitespace().collect::<Vec<_>>()
+        else {
+            return None;
+        };
+        let found = place.rsplit(':').next()?.parse::<u64>().ok()?;
+        // Zero stands for a process of another namespace.
+        (found == inode).then(|| pid.parse().ok().filter(|pid| *pid > 0))?
+    })
 }
 
 fn maps_directory(directory: &Path) -> PathBuf {
     directory.join(format!("v{LAYOUT}"))
+}
+
+/// The newest layout of which there are maps.
+fn newest_layout(directory: &Path) -> Option<u32> {
+    let entries = fs::read_dir(directory).ok()?;
+    let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
+    names.filter_map(|name| name.to_str()?.strip_prefix('v')?.parse().ok()).max()
 }
 
 fn link_name(index: u32, interface: &str) -> String {
@@ -202,6 +280,18 @@ mod tests {
         }
         for other in ["v1", "link-", "link-x-eth0", "link-2"] {
             assert_eq!(interface(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_holder_of_a_lock_is_found() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 00:28:1015986 0 EOF\n\
+                     2: FLOCK  ADVISORY  WRITE 8 00:28:42 0 EOF\n\
+                     2: -> FLOCK  ADVISORY  WRITE 9 00:28:1015986 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 10 00:28:1015986 0 EOF\n\
+                     4: FLOCK  ADVISORY  WRITE 0 00:28:43 0 EOF\ngarbage\n";
+        for (inode, expected) in [(1_015_986, Some(10)), (42, Some(8)), (43, None), (44, None)] {
+            assert_eq!(holder_in(locks, inode), expected, "{inode}");
         }
     }
 

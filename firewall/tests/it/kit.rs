@@ -28,6 +28,11 @@ impl Scratch {
         &self.0
     }
 
+    /// What no other directory of a test is called.
+    pub(crate) fn name(&self) -> String {
+        self.0.file_name().unwrap().to_string_lossy().into_owned()
+    }
+
     /// Writes a file; gives its path.
     pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);

@@ -16,6 +16,8 @@ mod contract;
 mod credentials;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
+/// Interfaces that appear, are renamed, flap and vanish; modes; a second instance.
+mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
 /// Offences become bans, bans hold, survive, and are lifted.

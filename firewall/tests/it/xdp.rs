@@ -6,6 +6,8 @@
 )]
 
 mod attach;
+mod ladder;
+mod layout;
 mod net;
 mod verdict;
 

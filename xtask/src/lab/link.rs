@@ -57,8 +57,7 @@ pub fn cable(left: Port<'_>, right: Port<'_>) -> Result<(), LabError> {
 /// Deletes an interface of the namespace; the other end of its cable goes with it.
 pub fn unplug(namespace: &NetNs, interface: &str) -> Result<(), LabError> {
     namespace.run(|| {
-        let index = if_nametoindex(interface)
-            .map_err(|errno| LabError::failed("finding an interface", errno.into()))?;
+        let index = index(interface)?;
         netlink("deleting an interface", async |handle| handle.link().del(index).execute().await)
     })?
 }
@@ -71,8 +70,7 @@ pub(super) fn up(interface: &str) -> Result<(), LabError> {
 
 /// Gives an interface of the calling thread's namespace its addresses and routes.
 fn address(port: Port<'_>) -> Result<(), LabError> {
-    let index = if_nametoindex(port.interface)
-        .map_err(|errno| LabError::failed("finding a new interface", errno.into()))?;
+    let index = index(port.interface)?;
     netlink("adding an address", async |handle| {
         for &(address, prefix) in port.addresses {
             let mut request = handle.address().add(index, address, prefix);
@@ -99,8 +97,14 @@ fn address(port: Port<'_>) -> Result<(), LabError> {
     })
 }
 
+/// The index of an interface of the calling thread's namespace.
+pub(super) fn index(interface: &str) -> Result<u32, LabError> {
+    if_nametoindex(interface)
+        .map_err(|errno| LabError::failed("finding an interface", errno.into()))
+}
+
 /// Talks to the kernel about the calling thread's namespace.
-fn netlink(
+pub(super) fn netlink(
     operation: &'static str,
     talk: impl AsyncFnOnce(&Handle) -> Result<(), rtnetlink::Error>,
 ) -> Result<(), LabError> {

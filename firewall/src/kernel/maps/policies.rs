@@ -13,6 +13,7 @@ use crate::kernel::KernelError;
 /// The policies of all interfaces, those that nothing is attached to among them.
 pub(super) struct Policies {
     map: Array<MapData, Policy>,
+    default: Policy,
     /// By [`policy_index`]: the slot and the name of each interface that was admitted.
     admitted: BTreeMap<u32, (u32, String)>,
     /// Slots that an earlier daemon had given.
@@ -36,7 +37,7 @@ impl Policies {
                     .map_err(|source| failed(POLICIES, "take a value", source))?;
             }
         }
-        Ok(Self { map, admitted: BTreeMap::new(), earlier })
+        Ok(Self { map, default, admitted: BTreeMap::new(), earlier })
     }
 
     /// Judges what comes in by an interface by this policy. Gives the slot if it is a new one, whose
@@ -58,6 +59,15 @@ impl Policies {
             self.admitted.insert(index, (slot, name.to_owned()));
         }
         Ok((kept.is_none() && slot != SLOT_OTHERS).then_some(slot))
+    }
+
+    /// Judges by the default again, and frees the slot.
+    pub(super) fn dismiss(&mut self, interface: u32) -> Result<(), KernelError> {
+        let index = policy_index(interface);
+        self.admitted.remove(&index);
+        self.map
+            .set(index, self.default, 0)
+            .map_err(|source| failed(POLICIES, "take a value", source))
     }
 
     fn free_slot(&self) -> Option<u32> {

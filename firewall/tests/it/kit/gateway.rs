@@ -128,16 +128,27 @@ impl Gateway {
         self.admin(&Method::GET, "/v1/bans", None).as_array().unwrap().clone()
     }
 
+    /// A command that speaks to this firewall.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+        command.args(arguments).arg("--admin-socket").arg(self.scratch.path().join("admin.sock"));
+        command
+    }
+
     /// Runs the program's command line against this firewall; gives exit code and output.
     pub(crate) fn cli(&self, arguments: &[&str]) -> (Option<i32>, String) {
-        let output = Command::new(env!("CARGO_BIN_EXE_firewall"))
-            .args(arguments)
-            .arg("--admin-socket")
-            .arg(self.scratch.path().join("admin.sock"))
-            .output()
-            .unwrap();
+        let output = self.command(arguments).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         (output.status.code(), text + &String::from_utf8(output.stderr).unwrap())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How many files, sockets and the like it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
     /// The names of its threads that begin with `prefix`.

@@ -4,7 +4,9 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use firewall::clock::Monotonic;
-use firewall::kernel::{BanMode, Kernel, Mode, Options, Pinning, Reason, detach};
+use firewall::kernel::{
+    BanMode, InterfaceOptions, Kernel, KernelError, Mode, Options, Pinning, Reason, detach,
+};
 use ipnet::IpNet;
 
 use super::net::{CLIENT, GATEWAY, Network};
@@ -12,7 +14,7 @@ use super::{permitted, skipped};
 
 const CLIENT_NET: IpAddr = IpAddr::V4(CLIENT);
 
-fn network(test: &str) -> Option<Network> {
+pub(super) fn network(test: &str) -> Option<Network> {
     match Network::new() {
         Ok(network) => Some(network),
         Err(error) if error.is_unavailable() => {
@@ -23,9 +25,13 @@ fn network(test: &str) -> Option<Network> {
     }
 }
 
+fn interface(name: &str) -> InterfaceOptions {
+    InterfaceOptions::of(name.parse().unwrap())
+}
+
 fn options(network: &Network) -> Options {
     Options {
-        interfaces: vec!["gw0".into()],
+        interfaces: vec![interface("gw0")],
         pin_dir: network.pins.path().join("firewall"),
         ..Options::default()
     }
@@ -37,13 +43,13 @@ fn start(test: &str, network: &Network, options: &Options) -> Option<Kernel> {
 
 /// Whether a datagram of the client's arrives. A second socket pair would be no proof of a loss: the
 /// marker is sent until it arrives or the kernel has counted it as dropped.
-struct Path {
+pub(super) struct Path {
     receiver: UdpSocket,
     sender: UdpSocket,
 }
 
 impl Path {
-    fn new(network: &Network) -> Self {
+    pub(super) fn new(network: &Network) -> Self {
         let receiver = network.gateway.run(|| UdpSocket::bind((GATEWAY, 0)).unwrap()).unwrap();
         let sender = network.client.run(|| UdpSocket::bind((CLIENT, 0)).unwrap()).unwrap();
         sender.connect(receiver.local_addr().unwrap()).unwrap();
@@ -68,7 +74,7 @@ impl Path {
 
     /// Sends datagrams, of which none may arrive.
     #[track_caller]
-    fn is_shut(&self, datagrams: u64) {
+    pub(super) fn is_shut(&self, datagrams: u64) {
         self.receiver.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         for _ in 0..datagrams {
             self.sender.send(b"shut?").unwrap();
@@ -134,11 +140,14 @@ fn only_a_command_detaches() {
     assert!(report.reason.as_deref().unwrap().contains("firewall detach"), "{report:?}");
     path.is_shut(1);
 
-    // Even while the daemon runs.
+    // Not while a daemon would attach again.
+    let error = network.gateway.run(|| detach(&options.pin_dir)).unwrap().unwrap_err();
+    assert!(matches!(error, KernelError::InUse { .. }), "{error}");
+    path.is_shut(1);
+    drop(kernel);
     let detached = network.gateway.run(|| detach(&options.pin_dir)).unwrap().unwrap();
     assert_eq!(detached, ["gw0"]);
     path.is_open();
-    drop(kernel);
     assert_eq!(network.gateway.run(|| detach(&options.pin_dir)).unwrap().unwrap(), [""; 0]);
     assert_eq!(std::fs::read_dir(&options.pin_dir).unwrap().count(), 0);
 }
@@ -210,7 +219,7 @@ fn another_program_is_named_and_not_replaced() {
 fn without_native_mode_it_is_generic_and_says_why() {
     const TEST: &str = "without_native_mode_it_is_generic_and_says_why";
     let Some(network) = network(TEST) else { return };
-    let options = Options { interfaces: vec!["lo".into()], ..options(&network) };
+    let options = Options { interfaces: vec![interface("lo")], ..options(&network) };
     for adopted in [false, true] {
         let Some(kernel) = start(TEST, &network, &options) else { return };
         let [report] = kernel.interfaces() else { panic!("{:?}", kernel.interfaces()) };

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use firewall::clock::Monotonic;
 use firewall::kernel::{
-    BanMode, Check, Counters, Kernel, KernelError, LogLevel, Mode, Options, Pinning, Reason,
+    BanMode, Check, Counters, InterfaceOptions, Kernel, KernelError, LogLevel, Mode, Options,
+    Pinning, Reason,
 };
 use firewall_ebpf::cases::{self, Case, Prefix};
 use firewall_ebpf::verdict::verdict;
@@ -389,7 +390,10 @@ impl std::io::Write for Written {
 
 #[test]
 fn where_nothing_can_be_pinned_it_says_so() {
-    let options = Options { interfaces: vec!["no-such-link".into()], ..unpinned() };
+    let options = Options {
+        interfaces: vec![InterfaceOptions::of("no-such-link".parse().unwrap())],
+        ..unpinned()
+    };
     let Some(kernel) = start("where_nothing_can_be_pinned_it_says_so", &options) else {
         return;
     };

@@ -1,0 +1,179 @@
+//! Captures: sampled drops, as they come up, to whoever asked for them.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::channel::{Channel, Sender};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::{Instant, timeout_at};
+
+use crate::clock::{Monotonic, Wall};
+use crate::control::daemon::Control;
+use crate::control::enforcement::Enforcement;
+use crate::control::pcapng;
+use crate::kernel::{DropEvent, Reason, SAMPLE_OCTETS};
+
+/// Captures in progress at most.
+const CAPTURES_MAX: usize = 4;
+/// Events that one capture may be behind; beyond, it misses some and says so.
+const EVENTS_WAITING: usize = 4096;
+/// Blocks on their way to the caller.
+const BLOCKS_WAITING: usize = 64;
+/// Interfaces that one capture tells apart; what comes in by another is the last one's.
+const INTERFACES_MAX: u32 = 256;
+
+/// What a capture wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Drops of these reasons; of all if there is none.
+    pub reasons: Vec<Reason>,
+    /// Packets at most.
+    pub count: u64,
+    /// For how long at most.
+    pub duration: Duration,
+}
+
+/// The captures in progress.
+#[derive(Debug, Default)]
+pub struct Captures(Vec<Sink>);
+
+#[derive(Debug)]
+struct Sink {
+    reasons: Vec<Reason>,
+    events: mpsc::Sender<DropEvent>,
+}
+
+impl Captures {
+    /// None if there are as many as there may be.
+    pub fn open(&mut self, reasons: Vec<Reason>) -> Option<mpsc::Receiver<DropEvent>> {
+        self.0.retain(|sink| !sink.events.is_closed());
+        if self.0.len() >= CAPTURES_MAX {
+            return None;
+        }
+        let (events, receiver) = mpsc::channel(EVENTS_WAITING);
+        self.0.push(Sink { reasons, events });
+        Some(receiver)
+    }
+
+    /// Gives an event to those who want it. Gives how many had no room for it.
+    pub fn offer(&self, reason: Reason, event: &DropEvent) -> usize {
+        let wanting = self.0.iter().filter(|sink| sink.reasons.contains(&reason));
+        wanting
+            .filter(|sink| matches!(sink.events.try_send(*event), Err(TrySendError::Full(_))))
+            .count()
+    }
+
+    /// The reasons that any capture in progress wants.
+    pub fn wanted(&mut self) -> Vec<Reason> {
+        self.0.retain(|sink| !sink.events.is_closed());
+        let mut reasons: Vec<_> =
+            self.0.iter().flat_map(|sink| sink.reasons.iter().copied()).collect();
+        reasons.sort_by_key(|reason| *reason as u32);
+        reasons.dedup();
+        reasons
+    }
+}
+
+/// Starts a capture: gives it as the body of an answer, in the pcapng format.
+///
+/// # Errors
+///
+/// Why there can be none.
+pub fn start(control: &Rc<Control>, wanted: Wanted) -> Result<Channel<Bytes>, String> {
+    let Wanted { mut reasons, count, duration } = wanted;
+    if reasons.is_empty() {
+        reasons = Reason::ALL.iter().copied().filter(|reason| *reason != Reason::Passed).collect();
+    }
+    let events = control.enforcement.borrow_mut().capture(reasons)?;
+    let (sender, body) = Channel::new(BLOCKS_WAITING);
+    let control = Rc::clone(control);
+    tokio::task::spawn_local(async move {
+        let until = Instant::now() + duration;
+        // The caller may go away at any time.
+        drop(write(&control.enforcement, events, sender, count, until).await);
+        control.enforcement.borrow_mut().capture_ended();
+    });
+    Ok(body)
+}
+
+async fn write(
+    enforcement: &std::cell::RefCell<Enforcement>,
+    mut events: mpsc::Receiver<DropEvent>,
+    mut body: Sender<Bytes, Infallible>,
+    count: u64,
+    until: Instant,
+) -> Result<(), http_body_util::channel::SendError> {
+    let application = concat!("firewall ", env!("CARGO_PKG_VERSION"));
+    body.send_data(pcapng::section(application).into()).await?;
+    let mut interfaces = BTreeMap::new();
+    let octets = u32::try_from(SAMPLE_OCTETS).unwrap_or(u32::MAX);
+    for _ in 0..count {
+        let Ok(Some(event)) = timeout_at(until, events.recv()).await else { return Ok(()) };
+        let next = u32::try_from(interfaces.len()).unwrap_or(INTERFACES_MAX);
+        let known = interfaces.get(&event.interface).copied();
+        let interface = known.unwrap_or(next.min(INTERFACES_MAX - 1));
+        if known.is_none() && next < INTERFACES_MAX {
+            interfaces.insert(event.interface, next);
+            let name = enforcement.borrow().interface_name(event.interface);
+            body.send_data(pcapng::interface(&name, octets).into()).await?;
+        }
+        let verdict = if event.observed == 0 { "dropped" } else { "observed" };
+        let reason = Reason::try_from(event.reason).map_or("unknown", Reason::id);
+        let comment = format!("{reason} {verdict}");
+        let block =
+            pcapng::packet(interface, unix_ns(&event), event.sample(), event.length, &comment);
+        body.send_data(block.into()).await?;
+    }
+    Ok(())
+}
+
+/// When the packet came in, in nanoseconds of Unix time; as exact as the kernel's coarse clock.
+fn unix_ns(event: &DropEvent) -> u64 {
+    let ago = Monotonic::now().since(Monotonic::from_ns(event.mono_ns));
+    let ago_ns = u64::try_from(ago.as_nanos()).unwrap_or(u64::MAX);
+    (Wall::now().ms().saturating_mul(1_000_000)).saturating_sub(ago_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(reason: Reason) -> DropEvent {
+        let record = [0; size_of::<DropEvent>()];
+        DropEvent { reason: reason as u32, ..DropEvent::from_bytes(&record).unwrap() }
+    }
+
+    #[test]
+    fn a_capture_gets_what_it_wants_and_no_more() {
+        let mut captures = Captures::default();
+        let mut wanting = captures.open(vec![Reason::T3]).unwrap();
+        let both = captures.open(vec![Reason::T1, Reason::T3]).unwrap();
+        assert_eq!(captures.wanted(), [Reason::T1, Reason::T3]);
+        for reason in [Reason::T1, Reason::T3, Reason::T2] {
+            assert_eq!(captures.offer(reason, &event(reason)), 0);
+        }
+        assert_eq!(wanting.try_recv().unwrap().reason, Reason::T3 as u32);
+        assert!(wanting.try_recv().is_err());
+        assert_eq!(both.len(), 2);
+        drop(wanting);
+        drop(both);
+        assert_eq!(captures.wanted(), []);
+    }
+
+    #[test]
+    fn captures_and_what_waits_for_them_are_bounded() {
+        let mut captures = Captures::default();
+        let open: Vec<_> =
+            (0..CAPTURES_MAX).map(|_| captures.open(vec![Reason::T1]).unwrap()).collect();
+        assert!(captures.open(vec![Reason::T1]).is_none());
+        for _ in 0..EVENTS_WAITING {
+            assert_eq!(captures.offer(Reason::T1, &event(Reason::T1)), 0);
+        }
+        assert_eq!(captures.offer(Reason::T1, &event(Reason::T1)), CAPTURES_MAX);
+        drop(open);
+        assert!(captures.open(vec![Reason::T1]).is_some());
+    }
+}
