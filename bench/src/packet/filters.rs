@@ -10,7 +10,7 @@ use aya::programs::Xdp;
 use aya::util::nr_cpus;
 use aya_obj::programs::XdpAttachType;
 use firewall::clock::Monotonic;
-use firewall::kernel::{Check, Kernel, Options, Reason};
+use firewall::kernel::{Check, InterfaceOptions, Kernel, Options, Reason};
 use ipnet::{IpNet, Ipv4Net};
 use xtask::lab::NetNs;
 
@@ -69,8 +69,9 @@ impl Firewall {
         lane: Option<&Lane>,
         targets: impl IntoIterator<Item = Ipv4Net>,
     ) -> anyhow::Result<Result<Self, String>> {
+        let interface = INTERFACE.parse()?;
         let options = Options {
-            interfaces: lane.iter().map(|_| INTERFACE.to_owned()).collect(),
+            interfaces: lane.map(|_| InterfaceOptions::of(interface)).into_iter().collect(),
             // Not on a BPF file system: program and tables end with this value.
             pin_dir: PathBuf::from("/"),
             checks: every_check(),
