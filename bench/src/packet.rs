@@ -238,30 +238,44 @@ fn own_mounts() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What some peers cannot do without.
+struct Need {
+    peers: &'static [Peer],
+    /// Each with the Debian package that holds it.
+    programs: &'static [(&'static str, &'static str)],
+}
+
+const NEEDS: [Need; 3] = [
+    Need {
+        peers: &[Peer::XdpFilter],
+        programs: &[("xdp-filter", "xdp-tools"), ("ethtool", "ethtool")],
+    },
+    Need {
+        peers: &[Peer::NftNetdev, Peer::NftInput],
+        programs: &[("nft", "nftables"), ("ethtool", "ethtool")],
+    },
+    Need {
+        peers: &[Peer::Ipset],
+        programs: &[("ipset", "ipset"), ("iptables", "iptables"), ("ethtool", "ethtool")],
+    },
+];
+
 /// Who takes part, who is missing and why, and in which versions.
 fn peers(commands: &Commands) -> (Vec<Peer>, Vec<Missing>, BTreeMap<String, String>) {
     let mut peers = vec![Peer::Firewall, Peer::Lpm, Peer::Hash, Peer::Parse, Peer::Generator];
     let (mut missing, mut versions) = (Vec::new(), BTreeMap::new());
     versions.insert("firewall".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
-    let packages: [(&[Peer], &[(&str, &str)]); 3] = [
-        (&[Peer::XdpFilter], &[("xdp-filter", "xdp-tools")]),
-        (&[Peer::NftNetdev, Peer::NftInput], &[("nft", "nftables"), ("ethtool", "ethtool")]),
-        (&[Peer::Ipset], &[("ipset", "ipset"), ("iptables", "iptables"), ("ethtool", "ethtool")]),
-    ];
-    for (found, needed) in packages {
-        let lack = needed.iter().find_map(|(name, package)| commands.find(name, package).err());
+    for Need { peers: found, programs } in &NEEDS {
+        let lack = programs.iter().find_map(|(name, package)| commands.find(name, package).err());
         if let Some(reason) = lack {
-            eprintln!(
-                "MISSING: {}: {reason}",
-                found.iter().map(|p| p.name()).collect::<Vec<_>>().join(", ")
-            );
-            missing.extend(
-                found.iter().map(|peer| Missing { name: peer.name(), reason: reason.clone() }),
-            );
+            for peer in *found {
+                eprintln!("MISSING: {}: {reason}", peer.name());
+                missing.push(Missing { name: peer.name(), reason: reason.clone() });
+            }
             continue;
         }
-        peers.extend(found);
-        for (_, package) in needed {
+        peers.extend(*found);
+        for (_, package) in *programs {
             versions.insert((*package).to_owned(), commands.version(package));
         }
     }

@@ -81,7 +81,7 @@ fn arguments(options: &Options) -> Vec<String> {
         let flag = quick.then(|| "--quick".to_owned());
         return flag
             .into_iter()
-            .chain(pairs(&[("--seed", seed.map(|seed| seed.to_string())), ("--json", path(json))]))
+            .chain(pairs(&[("--seed", seed.map(|seed| seed.to_string())), ("--json", path(json.as_ref()))]))
             .collect();
     }
     let (rounds, seconds) = if *quick { (Some(3), Some(1.0)) } else { (*rounds, *seconds) };
@@ -90,13 +90,13 @@ fn arguments(options: &Options) -> Vec<String> {
         ("--seconds", seconds.map(|seconds| seconds.to_string())),
         ("--connections", connections.map(|connections| connections.to_string())),
         ("--seed", seed.map(|seed| seed.to_string())),
-        ("--json", path(json)),
+        ("--json", path(json.as_ref())),
     ];
     pairs(&given).chain(documents.iter().flatten().map(|path| path.display().to_string())).collect()
 }
 
-fn path(path: &Option<PathBuf>) -> Option<String> {
-    path.as_ref().map(|path| path.display().to_string())
+fn path(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|path| path.display().to_string())
 }
 
 /// The options that were given, name and value one after the other.

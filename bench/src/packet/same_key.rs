@@ -29,9 +29,10 @@ pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
             return Ok(());
         }
     };
-    let mut other = match session.peers.contains(&Peer::XdpFilter) {
-        true => Some(XdpFilter::load(&lane.namespace, addresses, &session.commands)?),
-        false => None,
+    let mut other = if session.peers.contains(&Peer::XdpFilter) {
+        Some(XdpFilter::load(&lane.namespace, addresses, &session.commands)?)
+    } else {
+        None
     };
     let banned = *addresses.first().context("no address")?;
     let to = Ipv4Addr::new(10, 78, 0, 2);
