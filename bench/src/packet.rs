@@ -191,6 +191,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             eprintln!("random sources, {entries} entries");
             structures::singles(&mut session, *entries)?;
             structures::ranges(&mut session, *entries)?;
+            structures::ranges6(&mut session, *entries)?;
         }
     }
     if does(Step::Loss) {
@@ -262,7 +263,14 @@ const NEEDS: [Need; 3] = [
 
 /// Who takes part, who is missing and why, and in which versions.
 fn peers(commands: &Commands) -> (Vec<Peer>, Vec<Missing>, BTreeMap<String, String>) {
-    let mut peers = vec![Peer::Firewall, Peer::Lpm, Peer::Hash, Peer::Parse, Peer::Generator];
+    let mut peers = vec![
+        Peer::Firewall,
+        Peer::FirewallList,
+        Peer::Lpm,
+        Peer::Hash,
+        Peer::Parse,
+        Peer::Generator,
+    ];
     let (mut missing, mut versions) = (Vec::new(), BTreeMap::new());
     versions.insert("firewall".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
     for Need { peers: found, programs } in &NEEDS {

@@ -1,7 +1,7 @@
 //! The packet filters that are compared, each set up on a lane with the same banned addresses.
 
 use std::fmt::Write as _;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -11,7 +11,7 @@ use aya::util::nr_cpus;
 use aya_obj::programs::XdpAttachType;
 use firewall::clock::Monotonic;
 use firewall::kernel::{Check, InterfaceOptions, Kernel, Options, Reason};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use xtask::lab::NetNs;
 
 use super::commands::Commands;
@@ -42,8 +42,9 @@ pub(crate) fn set_up<'a>(
         return Ok(Err(format!("holds at most {XDP_FILTER_ENTRIES} addresses")));
     }
     Ok(Ok(match peer {
-        Peer::Firewall => {
-            match Firewall::ban(Some(lane), addresses.iter().map(|a| Ipv4Net::from(*a)))? {
+        Peer::Firewall | Peer::FirewallList => {
+            let networks = networks(addresses);
+            match Firewall::ban(Kept::by(peer), Some(lane), &networks)? {
                 Ok(filter) => Box::new(filter),
                 Err(reason) => return Ok(Err(reason)),
             }
@@ -63,11 +64,27 @@ pub(crate) struct Firewall {
     pub(crate) kernel: Kernel,
 }
 
+/// How the firewall keeps what it drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// As bans, each with its end and a count of its own.
+    Bans,
+    /// As a list, which has one count.
+    List,
+}
+
+impl Kept {
+    pub(crate) fn by(peer: Peer) -> Self {
+        if peer == Peer::FirewallList { Self::List } else { Self::Bans }
+    }
+}
+
 impl Firewall {
     /// Attached to a lane's end, or to nothing. The inner error is why it cannot hold the bans.
     pub(crate) fn ban(
+        kept: Kept,
         lane: Option<&Lane>,
-        targets: impl IntoIterator<Item = Ipv4Net>,
+        networks: &[IpNet],
     ) -> anyhow::Result<Result<Self, String>> {
         let interface = INTERFACE.parse()?;
         let options = Options {
@@ -91,8 +108,11 @@ impl Firewall {
                 report.reason
             );
         }
-        for target in targets {
-            if let Err(error) = kernel.ban(IpNet::V4(target), Monotonic::NEVER) {
+        if kept == Kept::List {
+            return Ok(Err("has no lists yet".to_owned()));
+        }
+        for network in networks {
+            if let Err(error) = kernel.ban(*network, Monotonic::NEVER) {
                 return Ok(Err(error.to_string()));
             }
         }
@@ -115,6 +135,11 @@ pub(crate) fn every_check() -> Vec<(Reason, Check)> {
     checks.map(|reason| (*reason, Check::Drop)).collect()
 }
 
+/// Each address by itself.
+pub(crate) fn networks(addresses: &[Ipv4Addr]) -> Vec<IpNet> {
+    addresses.iter().map(|address| IpNet::from(IpAddr::V4(*address))).collect()
+}
+
 impl Filter for Firewall {
     fn dropped(&mut self) -> anyhow::Result<u64> {
         self.banned_packets()
@@ -128,10 +153,11 @@ impl Filter for Probes {
 }
 
 fn probe(table: Table, lane: &Lane, addresses: &[Ipv4Addr]) -> anyhow::Result<Probes> {
-    let mut probes = Probes::load(addresses.len())?;
+    let mut probes = Probes::load(addresses.len(), 0)?;
+    let addresses = addresses.iter().copied().map(IpAddr::V4);
     match table {
         Table::None => {}
-        Table::Lpm => probes.fill_lpm(addresses.iter().map(|address| Ipv4Net::from(*address)))?,
+        Table::Lpm => probes.fill_lpm(addresses.map(IpNet::from))?,
         Table::Hash => probes.fill_hash(addresses)?,
     }
     probes.attach(table, &lane.namespace, INTERFACE)?;

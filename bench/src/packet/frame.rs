@@ -1,12 +1,26 @@
 //! The frames that are sent, octet by octet.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Ethernet's and IPv4's headers in front of every payload.
 const HEADERS: usize = 14 + 20;
 
 /// A TCP segment of an open connection: ACK without data, the most frequent packet there is.
 pub(crate) fn acknowledgement(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8> {
+    frame(6, [2, 0, 0, 0, 0, 1], source, destination, &segment())
+}
+
+/// The same by IPv6, its source left open.
+pub(crate) fn acknowledgement6(destination: Ipv6Addr) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x86, 0xdd];
+    frame.extend([0x60, 0, 0, 0, 0, 20, 6, 64]);
+    frame.extend(Ipv6Addr::UNSPECIFIED.octets());
+    frame.extend(destination.octets());
+    frame.extend(segment());
+    frame
+}
+
+fn segment() -> Vec<u8> {
     let mut segment = Vec::with_capacity(20);
     segment.extend(40_000_u16.to_be_bytes());
     segment.extend(443_u16.to_be_bytes());
@@ -14,7 +28,7 @@ pub(crate) fn acknowledgement(source: Ipv4Addr, destination: Ipv4Addr) -> Vec<u8
     segment.extend(0x8765_4321_u32.to_be_bytes());
     // Five words of header, ACK, a window.
     segment.extend([5 << 4, 0x10, 0xff, 0xff, 0, 0, 0, 0]);
-    frame(6, [2, 0, 0, 0, 0, 1], source, destination, &segment)
+    segment
 }
 
 /// A UDP datagram of 18 octets, which makes the shortest Ethernet frame, without checksum as IPv4

@@ -18,7 +18,7 @@ use super::frame::datagram;
 use super::lane::{LinkCounters, Priority, hardware_address};
 use super::outcome::{Fate, Flood, Goodput, Loss};
 use super::probes::Probes;
-use super::sources::KEYS;
+use super::sources::{KEYS, Keys};
 use crate::clock::monotonic;
 use crate::load::Load;
 use crate::order::Order;
@@ -109,10 +109,10 @@ pub(super) fn run(session: &mut Session, program: &Path) -> anyhow::Result<Vec<G
 }
 
 /// The sources of the flood, each as likely as any other.
-fn keys(order: &mut Order) -> Vec<[u8; 4]> {
+fn keys(order: &mut Order) -> Keys {
     let first = NETWORK.network().to_bits();
     let host = |_| (first | u32::try_from(order.next() >> 48).unwrap_or(0)).to_be_bytes();
-    (0..KEYS).map(host).collect()
+    Keys::V4((0..KEYS).map(host).collect())
 }
 
 impl Arena<'_> {

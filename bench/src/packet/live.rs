@@ -5,12 +5,12 @@ use super::filters::{Filter, set_up};
 use super::lane::{Lane, Priority};
 use super::outcome::{Case, Part, Peer, Sample};
 use super::same_key::nanoseconds;
-use super::sources::Singles;
+use super::sources::{KEYS, Keys, Singles};
 
 /// Measures every filter that can hold so many banned addresses, in rounds.
 pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
     let singles = Singles::random(entries, &mut session.order);
-    session.source.generator.set_keys(&singles.hits(&mut session.order))?;
+    session.source.generator.set_keys(&Keys::V4(singles.hits(KEYS, &mut session.order)))?;
     let peers: Vec<Peer> =
         session.peers.iter().copied().filter(|peer| *peer != Peer::Generator).collect();
     let mut lanes = Vec::new();

@@ -1,6 +1,6 @@
 //! The bench's own XDP programs: the generator, and filters made of nothing but a kernel table.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -8,10 +8,10 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use aya::programs::{ProgramFd, Xdp, XdpMode, loaded_programs};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunAttrs, TestRunOptions};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use xtask::lab::NetNs;
 
-use super::sources::KEYS;
+use super::sources::{KEYS, Keys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("bench.bpf.o");
 
@@ -50,23 +50,27 @@ pub(crate) struct Probes {
     object: Ebpf,
     run: Array<MapData, [u8; 16]>,
     programs: ProgramArray<MapData>,
+    /// The program that draws keys of the family that was set last.
+    draw: &'static str,
     /// Where the generator is attached.
     kept: Option<NetNs>,
 }
 
 impl Probes {
-    /// Loads the object, with tables for so many entries.
-    pub(crate) fn load(entries: usize) -> anyhow::Result<Self> {
-        let entries = u32::try_from(entries.max(1))?;
+    /// Loads the object, with tables for so many entries of IPv4 and of IPv6.
+    pub(crate) fn load(entries4: usize, entries6: usize) -> anyhow::Result<Self> {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
-        for table in ["LPM4", "HASH4"] {
-            loader.map_max_entries(table, entries);
+        for (tables, entries) in [(["LPM4", "HASH4"], entries4), (["LPM6", "HASH6"], entries6)] {
+            let entries = u32::try_from(entries.max(1))?;
+            for table in tables {
+                loader.map_max_entries(table, entries);
+            }
         }
         let mut object = loader.load(OBJECT).context("loading the bench's XDP object")?;
         let run = take(&mut object, "RUN")?;
         let programs = take(&mut object, "PROGRAMS")?;
-        Ok(Self { object, run, programs, kept: None })
+        Ok(Self { object, run, programs, draw: "draw4", kept: None })
     }
 
     fn program(&mut self, name: &'static str) -> anyhow::Result<&mut Xdp> {
@@ -79,35 +83,75 @@ impl Probes {
         Ok(program)
     }
 
-    /// The sources that are drawn from now on, in this order; [`KEYS`] of them.
-    pub(crate) fn set_keys(&mut self, keys: &[[u8; 4]]) -> anyhow::Result<()> {
+    /// The sources that are drawn or sent from now on, in this order; [`KEYS`] of them.
+    pub(crate) fn set_keys(&mut self, keys: &Keys) -> anyhow::Result<()> {
+        match keys {
+            Keys::V4(keys) => {
+                self.draw = "draw4";
+                self.write_keys("KEYS4", keys)
+            }
+            Keys::V6(keys) => {
+                self.draw = "draw6";
+                self.write_keys("KEYS6", keys)
+            }
+        }
+    }
+
+    fn write_keys<const N: usize>(&mut self, map: &str, keys: &[[u8; N]]) -> anyhow::Result<()> {
         anyhow::ensure!(keys.len() == KEYS, "expected {KEYS} keys, found {}", keys.len());
-        let map = self.object.map_mut("KEYS4").context("no map KEYS4")?;
-        let mut map: Array<_, [[u8; 4]; KEYS_PER_PAGE]> = map.try_into()?;
+        let map = self.object.map_mut(map).with_context(|| format!("no map {map}"))?;
+        let mut map: Array<_, [[u8; N]; KEYS_PER_PAGE]> = map.try_into()?;
         for (page, keys) in (0..).zip(keys.as_chunks::<KEYS_PER_PAGE>().0) {
             map.set(page, keys, 0)?;
         }
         Ok(())
     }
 
-    /// Puts addresses into the table of single addresses.
-    pub(crate) fn fill_hash(&mut self, addresses: &[Ipv4Addr]) -> anyhow::Result<()> {
-        let map = self.object.map_mut("HASH4").context("no map HASH4")?;
-        let mut map: HashMap<_, [u8; 4], u64> = map.try_into()?;
-        addresses.iter().try_for_each(|address| Ok(map.insert(address.octets(), 1, 0)?))
+    /// Puts addresses into the hash maps.
+    pub(crate) fn fill_hash(
+        &mut self,
+        addresses: impl IntoIterator<Item = IpAddr>,
+    ) -> anyhow::Result<()> {
+        let (mut hash4, mut hash6) = (None, None);
+        for (name, map) in self.object.maps_mut() {
+            match name {
+                "HASH4" => hash4 = Some(HashMap::<_, [u8; 4], u64>::try_from(map)?),
+                "HASH6" => hash6 = Some(HashMap::<_, [u8; 16], u64>::try_from(map)?),
+                _ => {}
+            }
+        }
+        let (mut hash4, mut hash6) = hash4.zip(hash6).context("no hash maps")?;
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => hash4.insert(address.octets(), 1, 0)?,
+                IpAddr::V6(address) => hash6.insert(address.octets(), 1, 0)?,
+            }
+        }
+        Ok(())
     }
 
-    /// Puts ranges into the trie.
+    /// Puts ranges into the tries.
     pub(crate) fn fill_lpm(
         &mut self,
-        networks: impl IntoIterator<Item = Ipv4Net>,
+        networks: impl IntoIterator<Item = IpNet>,
     ) -> anyhow::Result<()> {
-        let map = self.object.map_mut("LPM4").context("no map LPM4")?;
-        let mut map: LpmTrie<_, [u8; 4], u64> = map.try_into()?;
-        networks.into_iter().try_for_each(|network| {
-            let key = Key::new(u32::from(network.prefix_len()), network.addr().octets());
-            Ok(map.insert(&key, 1, 0)?)
-        })
+        let (mut lpm4, mut lpm6) = (None, None);
+        for (name, map) in self.object.maps_mut() {
+            match name {
+                "LPM4" => lpm4 = Some(LpmTrie::<_, [u8; 4], u64>::try_from(map)?),
+                "LPM6" => lpm6 = Some(LpmTrie::<_, [u8; 16], u64>::try_from(map)?),
+                _ => {}
+            }
+        }
+        let (mut lpm4, mut lpm6) = lpm4.zip(lpm6).context("no tries")?;
+        for network in networks {
+            let length = u32::from(network.prefix_len());
+            match network.addr() {
+                IpAddr::V4(address) => lpm4.insert(&Key::new(length, address.octets()), 1, 0)?,
+                IpAddr::V6(address) => lpm6.insert(&Key::new(length, address.octets()), 1, 0)?,
+            }
+        }
+        Ok(())
     }
 
     /// Attaches a filter in native mode to the interface of a namespace; it stays as long as this.
@@ -153,7 +197,7 @@ impl Probes {
     pub(crate) fn draw(&mut self, frame: &[u8], runs: u32) -> anyhow::Result<Duration> {
         self.set_run(0)?;
         let options = TestRunOptions { data_in: Some(frame), repeat: runs, ..Default::default() };
-        let result = self.program("draw4")?.test_run(options)?;
+        let result = self.program(self.draw)?.test_run(options)?;
         anyhow::ensure!(result.return_value != ABORTED, "the program could not be called");
         Ok(result.duration)
     }

@@ -5,10 +5,9 @@ use std::net::Ipv4Addr;
 use anyhow::Context as _;
 use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
-use ipnet::Ipv4Net;
 
 use super::Session;
-use super::filters::{Filter as _, Firewall, XdpFilter};
+use super::filters::{Filter as _, Firewall, Kept, XdpFilter, networks};
 use super::frame::acknowledgement;
 use super::outcome::{Case, Part, Peer, Sample};
 use super::probes::DROP;
@@ -22,7 +21,7 @@ pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
     let singles = Singles::random(entries, &mut session.order);
     let lane = session.source.lane()?;
     let addresses = &singles.addresses;
-    let mut ours = match Firewall::ban(None, addresses.iter().map(|a| Ipv4Net::from(*a)))? {
+    let mut ours = match Firewall::ban(Kept::Bans, None, &networks(addresses))? {
         Ok(firewall) => firewall,
         Err(reason) => {
             session.remark(format!("firewall: not with {entries} addresses: {reason}"));

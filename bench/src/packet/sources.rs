@@ -1,14 +1,24 @@
 //! Whom packets come from: addresses and ranges at random, repeatable from a seed.
 
+mod v6;
+
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
 
+pub(crate) use v6::Ranges6;
+
 use crate::order::Order;
 
 /// How many sources a run of packets goes through before they come again.
 pub(crate) const KEYS: usize = 1 << 20;
+
+/// The sources of a run of packets.
+pub(crate) enum Keys {
+    V4(Vec<[u8; 4]>),
+    V6(Vec<[u8; 16]>),
+}
 
 /// Share in per mille of each prefix length in [`Ranges::random`]: roughly what a full BGP table
 /// holds, and single addresses among it as threat feeds do.
@@ -59,14 +69,14 @@ impl Singles {
         Self { addresses, held }
     }
 
-    /// [`KEYS`] of them in random order.
-    pub(crate) fn hits(&self, order: &mut Order) -> Vec<[u8; 4]> {
-        (0..KEYS).filter_map(|_| Some(pick(&self.addresses, order)?.octets())).collect()
+    /// `count` of them in random order.
+    pub(crate) fn hits(&self, count: usize, order: &mut Order) -> Vec<[u8; 4]> {
+        (0..count).filter_map(|_| Some(pick(&self.addresses, order)?.octets())).collect()
     }
 
-    /// [`KEYS`] addresses that are none of them.
-    pub(crate) fn misses(&self, order: &mut Order) -> Vec<[u8; 4]> {
-        outside(order, |bits| self.held.contains(&bits))
+    /// `count` addresses that are none of them.
+    pub(crate) fn misses(&self, count: usize, order: &mut Order) -> Vec<[u8; 4]> {
+        outside(count, order, |bits| self.held.contains(&bits))
     }
 }
 
@@ -98,25 +108,25 @@ impl Ranges {
         before.is_some_and(|(_, last)| bits <= *last)
     }
 
-    /// [`KEYS`] addresses within them, each range as likely as any other.
-    pub(crate) fn hits(&self, order: &mut Order) -> Vec<[u8; 4]> {
+    /// `count` addresses within them, each range as likely as any other.
+    pub(crate) fn hits(&self, count: usize, order: &mut Order) -> Vec<[u8; 4]> {
         let within = |network: &Ipv4Net, order: &mut Order| {
             let host = u32::try_from(order.next() >> 32).unwrap_or_default();
             (network.addr().to_bits() | host & network.hostmask().to_bits()).to_be_bytes()
         };
-        (0..KEYS).filter_map(|_| Some(within(pick(&self.networks, order)?, order))).collect()
+        (0..count).filter_map(|_| Some(within(pick(&self.networks, order)?, order))).collect()
     }
 
-    /// [`KEYS`] addresses outside of them.
-    pub(crate) fn misses(&self, order: &mut Order) -> Vec<[u8; 4]> {
-        outside(order, |bits| self.holds(bits))
+    /// `count` addresses outside of them.
+    pub(crate) fn misses(&self, count: usize, order: &mut Order) -> Vec<[u8; 4]> {
+        outside(count, order, |bits| self.holds(bits))
     }
 }
 
-fn outside(order: &mut Order, is_inside: impl Fn(u32) -> bool) -> Vec<[u8; 4]> {
+fn outside(count: usize, order: &mut Order, is_inside: impl Fn(u32) -> bool) -> Vec<[u8; 4]> {
     std::iter::repeat_with(|| address(order))
         .filter(|bits| !is_inside(*bits))
-        .take(KEYS)
+        .take(count)
         .map(u32::to_be_bytes)
         .collect()
 }
@@ -163,11 +173,11 @@ mod tests {
         let singles = Singles::random(1000, order);
         let held: HashSet<_> = singles.addresses.iter().map(Ipv4Addr::octets).collect();
         assert_eq!(held.len(), 1000);
-        let hits = singles.hits(order);
-        assert_eq!(hits.len(), KEYS);
+        let hits = singles.hits(3000, order);
+        assert_eq!(hits.len(), 3000);
         assert!(hits.iter().all(|key| held.contains(key)));
-        let misses = singles.misses(order);
-        assert_eq!(misses.len(), KEYS);
+        let misses = singles.misses(3000, order);
+        assert_eq!(misses.len(), 3000);
         assert!(misses.iter().all(|key| !held.contains(key)));
         assert!(misses.iter().all(|[first, ..]| *first < 224 && !APART.contains(first)));
     }
@@ -179,8 +189,8 @@ mod tests {
         let holds = |key: &[u8; 4]| {
             ranges.networks.iter().any(|network| network.contains(&Ipv4Addr::from(*key)))
         };
-        assert!(ranges.hits(order).iter().take(2000).all(holds));
-        assert!(!ranges.misses(order).iter().take(2000).any(holds));
+        assert!(ranges.hits(2000, order).iter().all(holds));
+        assert!(!ranges.misses(2000, order).iter().any(holds));
     }
 
     #[test]

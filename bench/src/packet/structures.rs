@@ -1,23 +1,24 @@
 //! Random sources through the loaded programs, one look-up after the other: what the tables cost.
 
-use std::net::Ipv4Addr;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::Session;
-use super::filters::Firewall;
-use super::frame::acknowledgement;
+use super::filters::{Firewall, Kept, networks};
+use super::frame::{acknowledgement, acknowledgement6};
 use super::outcome::{Case, Part, Peer, Sample};
 use super::probes::{Probes, Table};
 use super::same_key::nanoseconds;
-use super::sources::{Ranges, Singles};
+use super::sources::{KEYS, Keys, Ranges, Ranges6, Singles};
 
 /// One kind of entries, and whom packets come from.
 struct Bans {
     part: Part,
-    networks: Vec<Ipv4Net>,
-    hits: Vec<[u8; 4]>,
-    misses: Vec<[u8; 4]>,
+    networks: Vec<IpNet>,
+    hits: Keys,
+    misses: Keys,
 }
 
 /// Single addresses in our program, in a HASH and in a trie.
@@ -25,9 +26,9 @@ pub(super) fn singles(session: &mut Session, entries: usize) -> anyhow::Result<(
     let singles = Singles::random(entries, &mut session.order);
     let bans = Bans {
         part: Part::Singles,
-        networks: singles.addresses.iter().map(|address| Ipv4Net::from(*address)).collect(),
-        hits: singles.hits(&mut session.order),
-        misses: singles.misses(&mut session.order),
+        networks: networks(&singles.addresses),
+        hits: Keys::V4(singles.hits(KEYS, &mut session.order)),
+        misses: Keys::V4(singles.misses(KEYS, &mut session.order)),
     };
     measure(session, entries, &bans, &[Peer::Hash, Peer::Lpm])
 }
@@ -37,9 +38,21 @@ pub(super) fn ranges(session: &mut Session, entries: usize) -> anyhow::Result<()
     let ranges = Ranges::random(entries, &mut session.order);
     let bans = Bans {
         part: Part::Ranges,
-        hits: ranges.hits(&mut session.order),
-        misses: ranges.misses(&mut session.order),
-        networks: ranges.networks,
+        networks: ranges.networks.iter().copied().map(IpNet::V4).collect(),
+        hits: Keys::V4(ranges.hits(KEYS, &mut session.order)),
+        misses: Keys::V4(ranges.misses(KEYS, &mut session.order)),
+    };
+    measure(session, entries, &bans, &[Peer::Lpm])
+}
+
+/// The same with IPv6.
+pub(super) fn ranges6(session: &mut Session, entries: usize) -> anyhow::Result<()> {
+    let ranges = Ranges6::random(entries, &mut session.order);
+    let bans = Bans {
+        part: Part::Ranges6,
+        networks: ranges.networks.iter().copied().map(IpNet::V6).collect(),
+        hits: Keys::V6(ranges.hits(KEYS, &mut session.order)),
+        misses: Keys::V6(ranges.misses(KEYS, &mut session.order)),
     };
     measure(session, entries, &bans, &[Peer::Lpm])
 }
@@ -50,41 +63,49 @@ fn measure(
     bans: &Bans,
     tables: &[Peer],
 ) -> anyhow::Result<()> {
-    let mut probes = Probes::load(entries)?;
+    let is_v6 = matches!(bans.hits, Keys::V6(_));
+    let mut probes = if is_v6 { Probes::load(0, entries)? } else { Probes::load(entries, 0)? };
     if tables.contains(&Peer::Lpm) {
         probes.fill_lpm(bans.networks.iter().copied())?;
     }
     if tables.contains(&Peer::Hash) {
-        let addresses: Vec<Ipv4Addr> = bans.networks.iter().map(Ipv4Net::addr).collect();
-        probes.fill_hash(&addresses)?;
+        probes.fill_hash(bans.networks.iter().map(IpNet::addr))?;
     }
-    let mut ours = match Firewall::ban(None, bans.networks.iter().copied())? {
-        Ok(firewall) => Some(firewall),
-        Err(reason) => {
-            let kind = format!("{:?}", bans.part).to_lowercase();
-            session.remark(format!("firewall: not with {entries} {kind}: {reason}"));
-            None
-        }
-    };
     let mut peers = vec![Peer::Parse];
     peers.extend(tables);
-    peers.extend(ours.iter().map(|_| Peer::Firewall));
-    let frame = acknowledgement(Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 78, 0, 2));
+    let mut ours = BTreeMap::new();
+    for peer in [Peer::Firewall, Peer::FirewallList] {
+        match Firewall::ban(Kept::by(peer), None, &bans.networks)? {
+            Ok(firewall) => {
+                ours.insert(peer, firewall);
+                peers.push(peer);
+            }
+            Err(reason) => {
+                let kind = format!("{:?}", bans.part).to_lowercase();
+                session.remark(format!("{}: not {entries} {kind}: {reason}", peer.name()));
+            }
+        }
+    }
+    let frame = if is_v6 {
+        acknowledgement6(Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2))
+    } else {
+        acknowledgement(Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 78, 0, 2))
+    };
     let runs = session.plan.look_ups;
     for case in [Case::Banned, Case::Clean] {
         probes.set_keys(if case == Case::Banned { &bans.hits } else { &bans.misses })?;
         for round in 0..=session.plan.structure_rounds {
             for index in session.order.permutation(peers.len()) {
                 let Some(&peer) = peers.get(index) else { continue };
-                let before = dropped(&probes, ours.as_ref(), peer)?;
-                match (peer, &mut ours) {
-                    (Peer::Firewall, Some(ours)) => probes.aim_at_id(ours.kernel.program_id()?)?,
-                    (Peer::Lpm, _) => probes.aim(Table::Lpm)?,
-                    (Peer::Hash, _) => probes.aim(Table::Hash)?,
-                    _ => probes.aim(Table::None)?,
+                let before = dropped(&probes, &ours, peer)?;
+                match (peer, ours.get_mut(&peer)) {
+                    (_, Some(ours)) => probes.aim_at_id(ours.kernel.program_id()?)?,
+                    (Peer::Lpm, None) => probes.aim(Table::Lpm)?,
+                    (Peer::Hash, None) => probes.aim(Table::Hash)?,
+                    (_, None) => probes.aim(Table::None)?,
                 }
                 let duration = probes.draw(&frame, runs)?;
-                let dropped = dropped(&probes, ours.as_ref(), peer)? - before;
+                let dropped = dropped(&probes, &ours, peer)? - before;
                 let expected = if case == Case::Banned { u64::from(runs) } else { 0 };
                 anyhow::ensure!(
                     peer == Peer::Parse || dropped == expected,
@@ -108,9 +129,6 @@ fn measure(
     Ok(())
 }
 
-fn dropped(probes: &Probes, ours: Option<&Firewall>, peer: Peer) -> anyhow::Result<u64> {
-    match (peer, ours) {
-        (Peer::Firewall, Some(ours)) => ours.banned_packets(),
-        _ => probes.hits(),
-    }
+fn dropped(probes: &Probes, ours: &BTreeMap<Peer, Firewall>, peer: Peer) -> anyhow::Result<u64> {
+    ours.get(&peer).map_or_else(|| probes.hits(), Firewall::banned_packets)
 }
