@@ -119,6 +119,13 @@ impl Firewall {
         Ok(Ok(Self { kernel }))
     }
 
+    /// What its packets came to, for whom it is not as expected.
+    pub(crate) fn reasons(&self) -> anyhow::Result<Vec<(Reason, u64)>> {
+        let counters = self.kernel.counters()?;
+        let packets = |reason: &Reason| (*reason, counters.acted(*reason).packets);
+        Ok(Reason::ALL.iter().map(packets).filter(|(_, packets)| *packets > 0).collect())
+    }
+
     pub(crate) fn banned_packets(&self) -> anyhow::Result<u64> {
         let counters = self.kernel.counters()?;
         Ok([Reason::Ban, Reason::BanRange]

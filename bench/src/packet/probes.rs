@@ -22,9 +22,9 @@ const KEYS_PER_PAGE: usize = 1024;
 /// than that one's ring holds.
 const BATCH: u32 = 64;
 
-/// `XDP_ABORTED` and `XDP_DROP` of the kernel's `enum xdp_action`.
-const ABORTED: u32 = 0;
+/// `XDP_DROP` and `XDP_PASS` of the kernel's `enum xdp_action`.
 pub(crate) const DROP: u32 = 1;
+pub(crate) const PASS: u32 = 2;
 
 /// A filter of the bench's own object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,13 +193,13 @@ impl Probes {
     }
 
     /// Runs the program that was aimed at `runs` times on this frame, each time from the next
-    /// source, one run after the end of the other. The time of one run, drawing its key included.
-    pub(crate) fn draw(&mut self, frame: &[u8], runs: u32) -> anyhow::Result<Duration> {
+    /// source, one run after the end of the other. The time of one run, drawing its key included, and
+    /// what the last one returned.
+    pub(crate) fn draw(&mut self, frame: &[u8], runs: u32) -> anyhow::Result<(Duration, u32)> {
         self.set_run(0)?;
         let options = TestRunOptions { data_in: Some(frame), repeat: runs, ..Default::default() };
         let result = self.program(self.draw)?.test_run(options)?;
-        anyhow::ensure!(result.return_value != ABORTED, "the program could not be called");
-        Ok(result.duration)
+        Ok((result.duration, result.return_value))
     }
 
     /// Sends `frames` copies of the frame, each from the next source, out of the interface of this

@@ -9,7 +9,7 @@ use super::Session;
 use super::filters::{Firewall, Kept, networks};
 use super::frame::{acknowledgement, acknowledgement6};
 use super::outcome::{Case, Part, Peer, Sample};
-use super::probes::{Probes, Table};
+use super::probes::{DROP, PASS, Probes, Table};
 use super::same_key::nanoseconds;
 use super::sources::{KEYS, Keys, Ranges, Ranges6, Singles};
 
@@ -104,11 +104,18 @@ fn measure(
                     (Peer::Hash, None) => probes.aim(Table::Hash)?,
                     (_, None) => probes.aim(Table::None)?,
                 }
-                let duration = probes.draw(&frame, runs)?;
+                let (duration, returned) = probes.draw(&frame, runs)?;
                 let dropped = dropped(&probes, &ours, peer)? - before;
-                let expected = if case == Case::Banned { u64::from(runs) } else { 0 };
+                let is_banned = case == Case::Banned || peer == Peer::Parse;
                 anyhow::ensure!(
-                    peer == Peer::Parse || dropped == expected,
+                    returned == if is_banned { DROP } else { PASS },
+                    "{} returned {returned} for a {case:?} source: {:?}",
+                    peer.name(),
+                    ours.get(&peer).map(Firewall::reasons)
+                );
+                let expected = if is_banned { u64::from(runs) } else { 0 };
+                anyhow::ensure!(
+                    dropped == expected,
                     "{} dropped {dropped} of {runs} packets, expected {expected}",
                     peer.name()
                 );
