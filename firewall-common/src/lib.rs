@@ -53,6 +53,9 @@ pub struct Config {
     pub captured: Reasons,
     /// The least time between two events of those.
     pub capture_interval_ns: u64,
+    /// Nothing is dropped while the clock is before this, and all that would be is counted as
+    /// observed. It ends by itself, whether the daemon lives or not.
+    pub pass_until_mono_ns: u64,
 }
 
 impl Config {
@@ -64,6 +67,7 @@ impl Config {
             event_interval_ns: EVENT_INTERVAL_NS,
             captured: Reasons::NONE,
             capture_interval_ns: EVENT_INTERVAL_NS,
+            pass_until_mono_ns: 0,
         }
     }
 
@@ -202,7 +206,7 @@ const _: () = {
     assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 32);
+    assert!(size_of::<Config>() == 40);
     assert!(offset_of!(Config, captured) == 16);
     assert!(size_of::<Policy>() == 24);
     assert!(offset_of!(Policy, slot) == 16);

@@ -118,6 +118,9 @@ impl Settlement {
             if let Some(exception) = violation.exception {
                 line.member("exception", exception.id())?;
             }
+            if let Some(feed) = &violation.feed {
+                line.member("feed", feed)?;
+            }
         }
         write!(line, r#","duration_us":{}"#, ended.since(record.started).as_micros())?;
         if let Some(upstream) = &record.upstream {

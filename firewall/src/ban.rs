@@ -5,16 +5,18 @@
 //! ([`store`]) and of every worker's [`view`].
 
 pub mod exempt;
+pub mod feed_set;
 pub mod keeper;
 pub mod ledger;
 mod prefix;
 pub mod record;
 #[cfg(test)]
 mod scratch;
+pub mod shared;
 #[cfg(test)]
 mod simulation;
 pub mod store;
 pub mod threshold;
 pub mod view;
 
-pub use prefix::canonical;
+pub use prefix::{canonical, is_too_wide};

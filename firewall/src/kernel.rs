@@ -8,6 +8,7 @@ mod attach;
 mod events;
 mod interface;
 mod log;
+pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
@@ -33,8 +34,8 @@ pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters};
-pub use pin::Pinning;
 use pin::{NotPinned, Pins};
+pub use pin::{PinState, Pinning};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
@@ -259,6 +260,11 @@ impl Kernel {
         self.attachments.reports()
     }
 
+    /// Whether something is wrong where nothing is attached.
+    pub fn requires_interface(&self) -> bool {
+        self.options.interfaces.iter().any(|interface| interface.is_required)
+    }
+
     pub fn pinning(&self) -> &Pinning {
         &self.pinning
     }
@@ -286,6 +292,12 @@ impl Kernel {
     /// Every ban in the kernel, those past their deadline included; also those adopted.
     pub fn bans(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
         self.tables.bans()
+    }
+
+    /// Lets every packet pass until then, and counts what would have been dropped as observed. It
+    /// ends by itself, also where no daemon is left; a moment that has passed ends it at once.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.tables.pass_until(until.ns())
     }
 
     /// What was counted since the maps were made, which is before this daemon if they were adopted.

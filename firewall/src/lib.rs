@@ -2,7 +2,7 @@
 //!
 //! In the order in which a packet, then a request, passes:
 //! [`kernel`], [`listen`], [`pipeline`] by the rules of [`contract`], [`upstream`]; [`ban`] is who may
-//! not come back, [`control`] is who tells it all what to do.
+//! not come back, [`feeds`] whom others warn of, [`control`] is who tells it all what to do.
 
 pub mod access_log;
 pub mod address;
@@ -12,11 +12,13 @@ pub mod causes;
 pub mod clock;
 pub mod contract;
 pub mod control;
+pub mod feeds;
 pub mod json;
 pub mod kernel;
 pub mod listen;
 pub mod log_lines;
 pub mod metrics;
 pub mod pipeline;
+pub mod state_file;
 pub mod upstream;
 pub mod violation;

@@ -102,6 +102,10 @@ pub struct Metrics {
     pub reloads: IntCounterVec,
     pub last_reload_successful: IntGauge,
     pub generation: IntGauge,
+    pub panic_allow: IntGauge,
+    pub feed_entries: IntGaugeVec,
+    pub feed_age: IntGaugeVec,
+    pub feed_refreshes: IntCounterVec,
 }
 
 /// Seconds; the firewall's own share is tens of microseconds, an upstream's may be minutes.
@@ -283,7 +287,38 @@ impl Metrics {
                 "1 if the newest configuration is the one in force.",
             ),
             generation: gauge(r, "firewall_generation", "The generation of policy in force."),
+            panic_allow: gauge(
+                r,
+                "firewall_panic_allow",
+                "1 while everything passes by an operator's order.",
+            ),
+            feed_entries: gauges(
+                r,
+                "firewall_feed_entries",
+                "Prefixes of a feed that are in force.",
+                &["feed"],
+            ),
+            feed_age: gauges(
+                r,
+                "firewall_feed_age_seconds",
+                "The time since a feed's origin said what is in force.",
+                &["feed"],
+            ),
+            feed_refreshes: counters(
+                r,
+                "firewall_feed_refreshes_total",
+                "Attempts to renew a feed: changed, unchanged, failed, or held for an operator.",
+                &["feed", "result"],
+            ),
             registry,
+        }
+    }
+
+    /// Drops the gauges of a feed that is no more; what was counted stays.
+    pub fn forget_feed(&self, name: &str) {
+        for gauge in [&self.feed_entries, &self.feed_age] {
+            // It may never have been set.
+            drop(gauge.remove_label_values(&[name]));
         }
     }
 

@@ -25,7 +25,7 @@ use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
 use crate::address::ClientAddr;
 use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Consequence, KeeperHandle};
-use crate::ban::view::BanView;
+use crate::ban::view::{BanView, Unwanted};
 use crate::clock::Monotonic;
 use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
@@ -227,7 +227,7 @@ impl Pipeline {
         let ruleset = exchange.ruleset;
         let mode = ruleset.api.request_mode;
         exchange.client = client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
-        self.banned(exchange.client)?;
+        self.unwanted(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
             return preflight::admit(exchange, asked, &named);
@@ -250,10 +250,16 @@ impl Pipeline {
         Ok(Admitted { matched, is_preflight: false, target, body })
     }
 
-    fn banned(&self, client: ClientAddr) -> Result<(), Violation> {
-        match self.bans.borrow().is_banned(client.0, Monotonic::coarse) {
-            Some(_) => Err(Violation::new(Rule::Banned)),
+    /// Refuses who is banned or listed; who stands behind a trusted proxy is seen here alone.
+    fn unwanted(&self, exchange: &mut Exchange<'_>) -> Result<(), Violation> {
+        match self.bans.borrow().unwanted(exchange.client.0, Monotonic::coarse) {
             None => Ok(()),
+            Some(Unwanted::Banned(_)) => Err(Violation::new(Rule::Banned)),
+            Some(Unwanted::Listed { feed, is_observed }) => {
+                let mode = if is_observed { Mode::Observe } else { Mode::Enforce };
+                let violation = Violation { feed: Some(feed), ..Violation::new(Rule::Listed) };
+                exchange.settle(mode, Err::<(), _>(violation)).map(drop)
+            }
         }
     }
 
@@ -308,7 +314,8 @@ impl Pipeline {
         // A proxy's connection carries others' requests too.
         let is_direct = exchange.client.0 == origin.peer.0;
         let mut after = if exchange.is_unread { After::Close } else { After::KeepAlive };
-        if violation.rule.stage() == Stage::Framing || (violation.rule == Rule::Banned && is_direct)
+        if violation.rule.stage() == Stage::Framing
+            || (violation.rule.stage() == Stage::Ban && is_direct)
         {
             after = After::Close;
         }

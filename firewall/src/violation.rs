@@ -143,6 +143,8 @@ rules! {
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
     Forwarded = "client.forwarded", Client, 400, None, "The forwarding fields are malformed";
     Banned = "ban.source", Ban, 403, None, "The source is banned";
+    /// A feed lists the source, which is somebody else's word and no offence against us.
+    Listed = "ban.feed", Ban, 403, None, "The source is on a block list";
     Path = "route.path", Route, 400, Some(Offence::Framing), "The path holds empty, dot or wrongly encoded segments";
     UnknownPath = "route.unknown-path", Route, 404, Some(Offence::Scan), "The path is not part of the contract";
     Method = "route.method", Route, 405, Some(Offence::Scan), "The method is not part of the contract for this path";
@@ -232,6 +234,8 @@ pub struct Violation {
     pub challenge: Option<Arc<str>>,
     /// What the refused answer was, where that is known. For the operator, never for the client.
     pub exception: Option<Exception>,
+    /// The feed that lists the source. For the operator, never for the client.
+    pub feed: Option<Arc<str>>,
 }
 
 impl Violation {
@@ -240,7 +244,7 @@ impl Violation {
     }
 
     pub fn at(rule: Rule, at: Location) -> Self {
-        Self { rule, at, keyword: None, allow: None, challenge: None, exception: None }
+        Self { rule, at, keyword: None, allow: None, challenge: None, exception: None, feed: None }
     }
 }
 

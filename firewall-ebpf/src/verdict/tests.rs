@@ -159,3 +159,20 @@ fn the_deadline_is_the_first_moment_that_passes() {
         assert_eq!(verdict.reason, reason, "until {until_ns}");
     }
 }
+
+#[test]
+fn until_its_deadline_everything_passes_and_is_counted_as_observed() {
+    for case in cases::all() {
+        let mut tables = case.tables();
+        let judged = verdict(case.frame.as_slice(), &tables);
+        tables.config.pass_until_mono_ns = tables.now_ns() + 1;
+        let passing = verdict(case.frame.as_slice(), &tables);
+        assert!(!passing.drops(), "{}", case.name);
+        let observed =
+            if judged.drops() { judged.observed.with(judged.reason) } else { judged.observed };
+        assert_eq!(passing.observed, observed, "{}", case.name);
+        // It is the first moment that drops again.
+        tables.config.pass_until_mono_ns = tables.now_ns();
+        assert_eq!(verdict(case.frame.as_slice(), &tables), judged, "{}", case.name);
+    }
+}

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-use super::prefix::{Family, bits, bounds};
+use super::prefix::{Family, bits, bounds, canonical};
 
 /// The sources that no ban reaches: their violations are refused and counted, never scored, and a
 /// range that covers them spares them.
@@ -37,11 +37,42 @@ impl Exempt {
         self.interval_at(family, first).is_some_and(|(_, end)| end >= last)
     }
 
-    fn interval_at(&self, family: Family, address: u128) -> Option<(u128, u128)> {
-        let intervals = match family {
+    /// A prefix without what of it is exempt, as the fewest prefixes.
+    pub fn cut_out_of(&self, net: IpNet) -> Vec<IpNet> {
+        let net = canonical(net);
+        let (family, first, last) = bounds(net);
+        let intervals = self.of(family);
+        let from = intervals.partition_point(|&(_, end)| end < first);
+        let meeting: Vec<(u128, u128)> =
+            intervals.iter().skip(from).take_while(|&&(begin, _)| begin <= last).copied().collect();
+        if meeting.is_empty() {
+            return vec![net];
+        }
+        let mut rest = Vec::new();
+        // The first address that no interval has been compared with.
+        let mut rest_from = Some(first);
+        for (begin, end) in meeting {
+            if let Some(from) = rest_from.filter(|from| *from < begin) {
+                rest.extend(subnets(family, from, begin - 1));
+            }
+            // The last address of all has none behind it.
+            rest_from = end.checked_add(1);
+        }
+        if let Some(from) = rest_from.filter(|from| *from <= last) {
+            rest.extend(subnets(family, from, last));
+        }
+        rest
+    }
+
+    const fn of(&self, family: Family) -> &Vec<(u128, u128)> {
+        match family {
             Family::V4 => &self.v4,
             Family::V6 => &self.v6,
-        };
+        }
+    }
+
+    fn interval_at(&self, family: Family, address: u128) -> Option<(u128, u128)> {
+        let intervals = self.of(family);
         let after = intervals.partition_point(|&(first, _)| first <= address);
         let interval = *intervals.get(after.checked_sub(1)?)?;
         (address <= interval.1).then_some(interval)
@@ -61,6 +92,21 @@ impl FromIterator<IpNet> for Exempt {
         exempt.v4 = merged(exempt.v4);
         exempt.v6 = merged(exempt.v6);
         exempt
+    }
+}
+
+/// The fewest prefixes of the addresses from `first` to `last`, which are left-aligned.
+fn subnets(family: Family, first: u128, last: u128) -> Vec<IpNet> {
+    match family {
+        Family::V4 => {
+            let address =
+                |bits: u128| Ipv4Addr::from(u32::try_from(bits >> 96).unwrap_or(u32::MAX));
+            Ipv4Subnets::new(address(first), address(last), 0).map(IpNet::V4).collect()
+        }
+        Family::V6 => {
+            let (first, last) = (Ipv6Addr::from(first), Ipv6Addr::from(last));
+            Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect()
+        }
     }
 }
 
@@ -119,6 +165,73 @@ mod tests {
             ("0.0.0.0/0", false),
         ] {
             assert_eq!(exempt.covers(net.parse().unwrap()), expected, "{net}");
+        }
+    }
+
+    #[test]
+    fn what_is_exempt_is_cut_out() {
+        let exempt = exempt(&["192.0.2.128/25", "192.0.2.1/32", "10.0.0.0/8", "2001:db8::1/128"]);
+        for (net, rest) in [
+            ("198.51.100.0/24", &["198.51.100.0/24"][..]),
+            ("192.0.2.128/26", &[]),
+            ("192.0.2.128/25", &[]),
+            ("192.0.2.1/32", &[]),
+            ("10.0.0.0/7", &["11.0.0.0/8"]),
+            ("192.0.2.0/30", &["192.0.2.0/32", "192.0.2.2/31"]),
+            (
+                "192.0.2.64/25",
+                &[
+                    "192.0.2.0/32",
+                    "192.0.2.2/31",
+                    "192.0.2.4/30",
+                    "192.0.2.8/29",
+                    "192.0.2.16/28",
+                    "192.0.2.32/27",
+                    "192.0.2.64/26",
+                ],
+            ),
+            ("2001:db8::/126", &["2001:db8::/128", "2001:db8::2/127"]),
+            ("2001:db8::/127", &["2001:db8::/128"]),
+        ] {
+            let rest: Vec<IpNet> = rest.iter().map(|net| net.parse().unwrap()).collect();
+            assert_eq!(exempt.cut_out_of(net.parse().unwrap()), rest, "{net}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_and_what_is_exempt_are_the_whole() {
+        let mut state = 3_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        // The last addresses of all are among them.
+        for v6 in [false, true] {
+            for _ in 0..100 {
+                let mut net = || {
+                    let octet = u8::try_from(random(256)).unwrap();
+                    let length = random(9);
+                    let (address, length): (IpAddr, u64) = if v6 {
+                        (Ipv6Addr::from(u128::MAX - u128::from(octet)).into(), 120 + length)
+                    } else {
+                        (Ipv4Addr::from(u32::MAX - u32::from(octet)).into(), 24 + length)
+                    };
+                    IpNet::new(address, u8::try_from(length).unwrap()).unwrap().trunc()
+                };
+                let exempt: Exempt = [net(), net(), net()].into_iter().collect();
+                let whole = net();
+                let rest = exempt.cut_out_of(whole);
+                for octet in 0..=255_u8 {
+                    let address: IpAddr = if v6 {
+                        Ipv6Addr::from(u128::MAX - u128::from(octet)).into()
+                    } else {
+                        Ipv4Addr::from(u32::MAX - u32::from(octet)).into()
+                    };
+                    let expected = whole.contains(&address) && !exempt.contains(address);
+                    let found = rest.iter().filter(|net| net.contains(&address)).count();
+                    assert_eq!(found, usize::from(expected), "{address} of {whole}: {rest:?}");
+                }
+            }
         }
     }
 

@@ -272,6 +272,10 @@ impl<P: Plane> Keeper<P> {
                 let next = rest.next().and(bans.last()).map(|last| last.target);
                 tell(reply, Ok(BanPage { total: self.ledger.len(), bans, next }));
             }
+            Order::Find { target, reply } => {
+                let report = self.ledger.get(target).map(|ban| self.report(ban, &at));
+                tell(reply, Ok(report));
+            }
             Order::Explain { address, reply } => tell(reply, Ok(self.explain(address, &at))),
         }
     }

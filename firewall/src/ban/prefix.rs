@@ -48,6 +48,19 @@ pub fn canonical(net: IpNet) -> IpNet {
     }
 }
 
+/// Shortest IPv4 prefix that is banned without force, and that a feed may hold.
+const FLOOR_V4: u8 = 8;
+/// The same of IPv6: the shortest that a registry ever gave to one organisation.
+const FLOOR_V6: u8 = 19;
+
+/// Whether a prefix is wider than anybody means it: shorter than /8, of IPv6 than /19.
+pub fn is_too_wide(net: IpNet) -> bool {
+    match canonical(net) {
+        IpNet::V4(net) => net.prefix_len() < FLOOR_V4,
+        IpNet::V6(net) => net.prefix_len() < FLOOR_V6,
+    }
+}
+
 /// Whether a prefix is neither a single address nor an IPv6 /64: it lives in the table of ranges.
 pub(crate) fn is_range(net: IpNet) -> bool {
     match net {
@@ -121,6 +134,22 @@ mod tests {
             ("2001:db8::1/64", "2001:db8::/64"),
         ] {
             assert_eq!(canonical(net(written)), net(meant));
+        }
+    }
+
+    #[test]
+    fn what_is_too_wide() {
+        for (written, expected) in [
+            ("0.0.0.0/0", true),
+            ("10.0.0.0/7", true),
+            ("10.0.0.0/8", false),
+            ("::/0", true),
+            ("2000::/18", true),
+            ("2000::/19", false),
+            ("::ffff:0:0/96", true),
+            ("::ffff:10.0.0.0/104", false),
+        ] {
+            assert_eq!(is_too_wide(net(written)), expected, "{written}");
         }
     }
 

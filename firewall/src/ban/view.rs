@@ -8,14 +8,27 @@ use ipnet::IpNet;
 use super::exempt::Exempt;
 use super::prefix::{Family, Prefixes, bits, bounds, canonical};
 use super::record::{BanChange, ChangeKind};
+use super::shared::Shared;
 use crate::clock::Monotonic;
 
 /// The bans as one worker sees them: what the keeper's ledger held at the last change.
 #[derive(Debug)]
 pub struct BanView {
     exempt: Arc<Exempt>,
+    shared: Arc<Shared>,
     v4: Prefixes<Monotonic>,
     v6: Prefixes<Monotonic>,
+}
+
+/// Why an address is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    Banned(BannedBy),
+    /// The named feed lists it.
+    Listed {
+        feed: Arc<str>,
+        is_observed: bool,
+    },
 }
 
 /// The ban that covers an address.
@@ -26,8 +39,37 @@ pub struct BannedBy {
 }
 
 impl BanView {
-    pub const fn new(exempt: Arc<Exempt>) -> Self {
-        Self { exempt, v4: Prefixes::new(), v6: Prefixes::new() }
+    pub fn new(exempt: Arc<Exempt>) -> Self {
+        let shared = Arc::default();
+        Self { exempt, shared, v4: Prefixes::new(), v6: Prefixes::new() }
+    }
+
+    /// The same view, which sees the feeds too.
+    #[must_use]
+    pub fn sharing(self, shared: Arc<Shared>) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// The ban that covers an address, or else the feed that lists it; the allowlist wins, and
+    /// nobody is unwanted while everything is to pass.
+    pub fn unwanted(&self, address: IpAddr, clock: impl FnOnce() -> Monotonic) -> Option<Unwanted> {
+        if self.shared.passes_all() {
+            return None;
+        }
+        if let Some(ban) = self.is_banned(address, clock) {
+            return Some(Unwanted::Banned(ban));
+        }
+        let feeds = self.shared.feeds();
+        let listed = feeds.find(address).filter(|_| !self.exempt.contains(address))?;
+        Some(Unwanted::Listed { feed: Arc::clone(&listed.name), is_observed: listed.is_observed })
+    }
+
+    /// Whether an address may not even connect.
+    pub fn refuses(&self, address: IpAddr, clock: impl FnOnce() -> Monotonic) -> bool {
+        match self.unwanted(address, clock) {
+            None | Some(Unwanted::Listed { is_observed: true, .. }) => false,
+            Some(Unwanted::Banned(_) | Unwanted::Listed { .. }) => true,
+        }
     }
 
     /// The most specific ban that covers an address and holds. The clock is read only if there is
@@ -78,6 +120,7 @@ impl BanView {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ban::feed_set::{FeedSet, Listed};
     use crate::ban::record::{LiftCause, Planes};
 
     fn at(seconds: u64) -> Monotonic {
@@ -153,6 +196,62 @@ mod tests {
         assert!(!ask("2001:db8::1"));
         assert!(ask("192.0.2.7"));
         assert_eq!(reads, 1);
+    }
+
+    #[test]
+    fn nobody_bans_or_lists_the_allowlist() {
+        let mut state = 11_u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        let mut net = move || -> IpNet {
+            let octet = u8::try_from(random(256)).unwrap();
+            if random(2) == 0 {
+                let length = u8::try_from(random(33)).unwrap();
+                return IpNet::new([192, 0, 2, octet].into(), length).unwrap().trunc();
+            }
+            let length = u8::try_from(random(129)).unwrap();
+            let address = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, octet.into()]);
+            IpNet::new(address, length).unwrap().trunc()
+        };
+        let (mut refused, mut passed) = (0, 0);
+        for _ in 0..300 {
+            let allowed = [net(), net()].map(|net| match net {
+                // The allowlist is of hosts and their networks; else nobody is left to be refused.
+                IpNet::V4(net) => IpNet::new(net.addr().into(), net.prefix_len().max(28)),
+                IpNet::V6(net) => IpNet::new(net.addr().into(), net.prefix_len().max(124)),
+            });
+            let allowed = allowed.map(|net| net.unwrap().trunc());
+            let exempt: Arc<Exempt> = Arc::new(allowed.into_iter().collect());
+            let shared = Arc::<Shared>::default();
+            let mut view = BanView::new(Arc::clone(&exempt)).sharing(Arc::clone(&shared));
+            let bans = [net(), net(), net()];
+            for ban in bans {
+                view.apply(&set(&ban.to_string(), 10));
+            }
+            // Not cut: the view must hold even against a feed that nobody has screened.
+            let listed = [net(), net(), net()];
+            let addresses = Arc::new(listed.iter().collect());
+            let feed = Listed { name: "feed".into(), is_observed: false, addresses };
+            shared.replace_feeds(FeedSet::new(vec![feed]));
+            for octet in 0..=255 {
+                for address in [
+                    IpAddr::from([192, 0, 2, octet]),
+                    IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(octet)]),
+                ] {
+                    let is_hit = bans.iter().chain(&listed).any(|target| target.contains(&address));
+                    let expected = is_hit && !exempt.contains(address);
+                    assert_eq!(view.refuses(address, || at(0)), expected, "{address}: {allowed:?}");
+                    refused += usize::from(expected);
+                    passed += usize::from(is_hit && !expected);
+                    shared.pass_all(true);
+                    assert!(!view.refuses(address, || at(0)), "everything passes");
+                    shared.pass_all(false);
+                }
+            }
+        }
+        assert!(refused > 10_000 && passed > 1_000, "{refused} and {passed} are no test");
     }
 
     #[test]

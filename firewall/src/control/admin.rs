@@ -20,10 +20,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::ban::is_too_wide;
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::capture::{self, Wanted};
 use crate::control::daemon::Control;
-use crate::control::status;
+use crate::control::{confirmation, panic_allow, status};
+use crate::feeds::FeedReport;
+use crate::feeds::keeper::FeedsError;
 use crate::kernel::Reason;
 
 /// A command is a few hundred octets.
@@ -173,6 +176,16 @@ struct NewBan {
     target: IpNet,
     for_seconds: Option<u64>,
     reason: String,
+    /// However wide the target is.
+    #[serde(default)]
+    force: bool,
+    confirm_within_seconds: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PanicAllow {
+    for_seconds: u64,
 }
 
 async fn command(control: &Control, request: Request<Incoming>) -> Result<Value, Failure> {
@@ -193,31 +206,101 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
                 }
             }
         }
-        ("POST", "/v1/bans") => {
-            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
-            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
-            let ban: NewBan =
-                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
-            let duration = ban.for_seconds.map(Duration::from_secs);
-            let made = control.keeper.add(ban.target.trunc(), duration, ban.reason).await;
-            made.map(|made| json!(made)).map_err(|error| Failure::bad(error.to_string()))
-        }
+        ("POST", "/v1/bans") => ban(control, content(body).await?).await,
         ("DELETE", "/v1/bans") => {
             let target = parameter::<IpNet>(query, "target")?;
             let lifted = control.keeper.remove(target).await;
             lifted.map_err(|error| Failure(StatusCode::NOT_FOUND, error.to_string()))?;
             Ok(json!({ "target": target }))
         }
+        ("GET", "/v1/allow") => Ok(json!(control.settings.allowlist)),
         ("GET", "/v1/explain") => {
             let address = parameter(query, "address")?;
             status::explain(control, address).await.map_err(internal)
         }
-        ("POST", "/v1/reload") => match control.reload().await {
-            Ok(generation) => Ok(json!({ "generation": generation })),
-            Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
-        },
+        ("POST", "/v1/reload") => {
+            let within = match query {
+                "" => None,
+                query => Some(within(parameter(query, "confirm_within")?)?),
+            };
+            match control.reload(within).await {
+                Ok(generation) => Ok(json!({ "generation": generation })),
+                Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
+            }
+        }
+        ("POST", "/v1/confirm") => confirmation::confirm(control).await.map_err(internal),
+        ("POST", "/v1/panic-allow") => {
+            let PanicAllow { for_seconds } = content(body).await?;
+            let longest = panic_allow::LONGEST.as_secs();
+            if !(1..=longest).contains(&for_seconds) {
+                return Err(Failure::bad(format!("expected 1 to {longest} seconds")));
+            }
+            let granted = Duration::from_secs(for_seconds);
+            panic_allow::begin(control, granted).map_err(|error| internal(format!("{error:#}")))
+        }
+        ("DELETE", "/v1/panic-allow") => {
+            let ended = panic_allow::end(control);
+            let ended = ended.map_err(|error| internal(format!("{error:#}")))?;
+            Ok(json!({ "ended": ended }))
+        }
+        ("GET", "/v1/feeds") => told(control.feeds.list().await),
+        ("POST", "/v1/feeds/refresh") => {
+            let name = match query {
+                "" => None,
+                query => Some(parameter(query, "name")?),
+            };
+            told(control.feeds.refresh(name).await)
+        }
+        ("POST", "/v1/feeds/accept") => told(control.feeds.accept(parameter(query, "name")?).await),
         _ => Err(Failure(StatusCode::NOT_FOUND, "no such command".into())),
     }
+}
+
+/// The JSON of a command's body.
+async fn content<T: for<'de> Deserialize<'de>>(body: Incoming) -> Result<T, Failure> {
+    let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+    let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+    serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))
+}
+
+async fn ban(control: &Control, ban: NewBan) -> Result<Value, Failure> {
+    if is_too_wide(ban.target) && !ban.force {
+        return Err(Failure::bad(format!(
+            "{} is wider than /8, of IPv6 than /19: nobody but the allowlist would pass \
+             (--force bans it all the same)",
+            ban.target
+        )));
+    }
+    let target = ban.target.trunc();
+    let duration = ban.for_seconds.map(Duration::from_secs);
+    let made = match ban.confirm_within_seconds {
+        None => control.keeper.add(target, duration, ban.reason).await.map_err(Into::into),
+        Some(seconds) => {
+            confirmation::ban(control, target, duration, ban.reason, within(seconds)?).await
+        }
+    };
+    made.map(|made| json!(made)).map_err(|error| Failure::bad(error.to_string()))
+}
+
+/// A time to confirm something in.
+fn within(seconds: u64) -> Result<Duration, Failure> {
+    let most = confirmation::WITHIN_MAX.as_secs();
+    if !(1..=most).contains(&seconds) {
+        return Err(Failure::bad(format!("expected 1 to {most} seconds to confirm in")));
+    }
+    Ok(Duration::from_secs(seconds))
+}
+
+fn told(reports: Result<Vec<FeedReport>, FeedsError>) -> Result<Value, Failure> {
+    let reports = reports.map_err(|error| {
+        let status = match error {
+            FeedsError::Unknown { .. } => StatusCode::NOT_FOUND,
+            FeedsError::NothingHeld { .. } => StatusCode::CONFLICT,
+            FeedsError::Ended => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Failure(status, error.to_string())
+    })?;
+    Ok(json!(reports))
 }
 
 fn internal(error: impl std::fmt::Display) -> Failure {

@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 
 use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
+use crate::control::doctor::DoctorOptions;
 use crate::control::settings::KernelLog;
-use crate::control::{check, daemon, socket, top};
+use crate::control::{check, daemon, doctor, socket, top};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -32,14 +33,51 @@ enum Command {
     /// Say whether configuration and document can be enforced; exit 0 if so, 1 if not, 2 if it
     /// could not be found out
     Check(CheckOptions),
+    /// Look at kernel, driver and interfaces; exit 0 if all is well, 1 with warnings, 2 if the
+    /// kernel's half does not work
+    Doctor(DoctorOptions),
     /// Show what the running firewall does
     Status(#[command(flatten)] Connection),
     /// Read configuration and document anew; the old ones serve on if the new ones are not sound
-    Reload(#[command(flatten)] Connection),
+    Reload {
+        /// Return to what was before unless `firewall confirm` comes within this time, as "2m"
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        confirm_within: Option<Duration>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Keep what was ordered with --confirm-within
+    Confirm(#[command(flatten)] Connection),
+    /// Let everything pass for a while, in the kernel and in the proxy: for who has locked himself out
+    PanicAllow {
+        /// For how long, as "10m"; a day at most
+        #[arg(
+            long = "for",
+            value_name = "DURATION",
+            value_parser = humantime::parse_duration,
+            required_unless_present = "end"
+        )]
+        duration: Option<Duration>,
+        /// End it now
+        #[arg(long, conflicts_with = "duration")]
+        end: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show and renew the lists that others keep
+    Feed {
+        #[command(subcommand)]
+        command: FeedCommand,
+    },
     /// Make, lift and list bans
     Ban {
         #[command(subcommand)]
         command: BanCommand,
+    },
+    /// Show whom nothing drops and nobody bans
+    Allow {
+        #[command(subcommand)]
+        command: AllowCommand,
     },
     /// Say whether an address is banned, where, and why
     Explain {
@@ -99,6 +137,12 @@ enum BanCommand {
         duration: Option<Duration>,
         #[arg(long, default_value = "by hand")]
         reason: String,
+        /// Lift it again unless `firewall confirm` comes within this time, as "2m"
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        confirm_within: Option<Duration>,
+        /// Even if it is wider than /8, or of IPv6 than /19
+        #[arg(long)]
+        force: bool,
         #[command(flatten)]
         connection: Connection,
     },
@@ -110,6 +154,30 @@ enum BanCommand {
     },
     /// List the bans in force
     List(#[command(flatten)] Connection),
+}
+
+#[derive(Debug, Subcommand)]
+enum AllowCommand {
+    /// List the management allowlist, each entry with its source; it changes with a restart alone
+    List(#[command(flatten)] Connection),
+}
+
+#[derive(Debug, Subcommand)]
+enum FeedCommand {
+    /// List the feeds: what each lists, how old that is, what is wrong with it
+    List(#[command(flatten)] Connection),
+    /// Ask a feed's origin now, or every feed's
+    Refresh {
+        name: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Take what waits because it would change too much at once
+    Accept {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 /// `192.0.2.1`, `2001:db8::/64`.
@@ -243,17 +311,34 @@ impl Cli {
         match self.command {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
+            Command::Doctor(options) => doctor::run(&options),
             Command::Status(connection) => {
                 let status = connection.call(&Method::GET, "/v1/status", None)?;
                 connection.print(&status, socket::status_text)
             }
-            Command::Reload(connection) => {
-                let result = connection.call(&Method::POST, "/v1/reload", None)?;
+            Command::Reload { confirm_within, connection } => {
+                let path = confirm_within.map_or_else(
+                    || "/v1/reload".to_owned(),
+                    |within| format!("/v1/reload?confirm_within={}", whole_seconds(within)),
+                );
+                let result = connection.call(&Method::POST, &path, None)?;
                 connection.print(&result, |result| {
-                    format!("generation {} is in force", member(result, "generation"))
+                    let generation = member(result, "generation");
+                    let until = if confirm_within.is_some() { ", until confirmed" } else { "" };
+                    format!("generation {generation} is in force{until}")
                 })
             }
+            Command::Confirm(connection) => {
+                let confirmed = connection.call(&Method::POST, "/v1/confirm", None)?;
+                connection.print(&confirmed, socket::confirmed_text)
+            }
+            Command::PanicAllow { duration, connection, .. } => panic_allow(duration, &connection),
+            Command::Feed { command } => command.run(),
             Command::Ban { command } => command.run(),
+            Command::Allow { command: AllowCommand::List(connection) } => {
+                let allowlist = connection.call(&Method::GET, "/v1/allow", None)?;
+                connection.print(&allowlist, socket::allowlist_text)
+            }
             Command::Explain { address, connection } => {
                 let path = format!("/v1/explain?address={address}");
                 let explanation = connection.call(&Method::GET, &path, None)?;
@@ -300,9 +385,23 @@ fn capture_to(file: &Path, socket: &Path, path: &str) -> anyhow::Result<ExitCode
 impl BanCommand {
     fn run(self) -> anyhow::Result<ExitCode> {
         match self {
-            Self::Add { target: IpNetOrAddress(target), duration, reason, connection } => {
-                let seconds = duration.map(|duration| duration.as_secs().max(1));
-                let ban = json!({ "target": target, "for_seconds": seconds, "reason": reason });
+            Self::Add {
+                target: IpNetOrAddress(target),
+                duration,
+                reason,
+                confirm_within,
+                force,
+                connection,
+            } => {
+                let seconds = duration.map(whole_seconds);
+                let within = confirm_within.map(whole_seconds);
+                let ban = json!({
+                    "target": target,
+                    "for_seconds": seconds,
+                    "reason": reason,
+                    "force": force,
+                    "confirm_within_seconds": within,
+                });
                 let made = connection.call(&Method::POST, "/v1/bans", Some(&ban))?;
                 connection.print(&made, |made| format!("banned {}", text(member(made, "target"))))
             }
@@ -318,6 +417,43 @@ impl BanCommand {
             }
         }
     }
+}
+
+impl FeedCommand {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let (connection, method, path) = match self {
+            Self::List(connection) => (connection, Method::GET, "/v1/feeds".to_owned()),
+            Self::Refresh { name, connection } => {
+                let name = name.map(|name| format!("?name={name}")).unwrap_or_default();
+                (connection, Method::POST, format!("/v1/feeds/refresh{name}"))
+            }
+            Self::Accept { name, connection } => {
+                (connection, Method::POST, format!("/v1/feeds/accept?name={name}"))
+            }
+        };
+        let feeds = connection.call(&method, &path, None)?;
+        connection.print(&feeds, socket::feeds_text)
+    }
+}
+
+fn panic_allow(duration: Option<Duration>, connection: &Connection) -> anyhow::Result<ExitCode> {
+    let path = "/v1/panic-allow";
+    let Some(duration) = duration else {
+        let ended = connection.call(&Method::DELETE, path, None)?;
+        return connection.print(&ended, |ended| match member(ended, "ended").as_bool() {
+            Some(true) => "everything is enforced again".into(),
+            _ => "nothing was to end".into(),
+        });
+    };
+    let order = json!({ "for_seconds": whole_seconds(duration) });
+    let begun = connection.call(&Method::POST, path, Some(&order))?;
+    connection
+        .print(&begun, |begun| format!("everything passes until {}", text(member(begun, "until"))))
+}
+
+/// At least one.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs().max(1)
 }
 
 impl Connection {

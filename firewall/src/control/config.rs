@@ -16,6 +16,7 @@ use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::threshold::Weights;
 use crate::contract::Policy;
 use crate::control::settings::KernelLog;
+use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
 
 /// Every key documented, at its default where it has one.
@@ -33,6 +34,8 @@ pub struct ConfigFile {
     pub clients: Clients,
     #[serde(default)]
     pub bans: Bans,
+    #[serde(default)]
+    pub feed: Vec<Feed>,
     #[serde(default)]
     pub management: Management,
     #[serde(default)]
@@ -179,11 +182,71 @@ pub struct Management {
     pub allow: Vec<IpNet>,
     pub loopback: bool,
     pub own_addresses: bool,
+    pub detect: BTreeSet<Detect>,
+}
+
+/// One `[[feed]]`.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feed {
+    pub name: String,
+    pub path: Option<PathBuf>,
+    pub url: Option<String>,
+    #[serde(default)]
+    pub insecure: bool,
+    #[serde(default)]
+    pub format: Format,
+    #[serde(default = "defaults::feed_refresh")]
+    pub refresh: Span,
+    #[serde(default)]
+    pub action: FeedAction,
+    #[serde(default = "defaults::feed_entries")]
+    pub max_entries: usize,
+    #[serde(default = "defaults::feed_octets")]
+    pub max_octets: usize,
+    #[serde(default)]
+    pub private_addresses: PrivateAddresses,
+}
+
+/// What becomes of those whom a feed lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FeedAction {
+    #[default]
+    Drop,
+    /// They pass, and are counted.
+    Observe,
+}
+
+/// What becomes of private and other special blocks that a feed lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrivateAddresses {
+    #[default]
+    Skip,
+    List,
+}
+
+/// Whom the host itself shows to need a way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detect {
+    /// The gateways of its default routes.
+    Gateway,
+    /// Its name servers.
+    Dns,
+    /// Who is logged in over SSH.
+    Ssh,
 }
 
 impl Default for Management {
     fn default() -> Self {
-        Self { allow: Vec::new(), loopback: true, own_addresses: true }
+        Self {
+            allow: Vec::new(),
+            loopback: true,
+            own_addresses: true,
+            detect: [Detect::Gateway, Detect::Dns, Detect::Ssh].into(),
+        }
     }
 }
 
@@ -273,10 +336,23 @@ impl Default for Log {
 }
 
 mod defaults {
+    use super::Span;
     use crate::pipeline::ruleset::Mode;
 
     pub(super) const fn backlog() -> u16 {
         1024
+    }
+
+    pub(super) const fn feed_refresh() -> Span {
+        Span::seconds(3600)
+    }
+
+    pub(super) const fn feed_entries() -> usize {
+        200_000
+    }
+
+    pub(super) const fn feed_octets() -> usize {
+        32 << 20
     }
 
     pub(super) const fn enforce() -> Mode {
@@ -341,6 +417,9 @@ impl ConfigFile {
                     *reference = directory.join(&*reference);
                 }
             }
+            for path in file.feed.iter_mut().filter_map(|feed| feed.path.as_mut()) {
+                *path = directory.join(&*path);
+            }
         }
         Ok(file)
     }
@@ -375,6 +454,7 @@ impl ConfigFile {
             }],
             clients: Clients::default(),
             bans: Bans::default(),
+            feed: Vec::new(),
             management: Management::default(),
             kernel: Kernel::default(),
             state: State::default(),
@@ -419,6 +499,21 @@ mod tests {
             assert!(is_named, "{name} is not in the example");
         }
         assert_eq!((example.requests, example.responses), (defaults.requests, defaults.responses));
+    }
+
+    #[test]
+    fn example_says_the_defaults_of_a_feed() {
+        let commented = EXAMPLE.lines().skip_while(|line| *line != "# [[feed]]");
+        let commented = commented.map_while(|line| line.strip_prefix("# "));
+        let feed = commented.filter(|line| !line.starts_with("url")).collect::<Vec<_>>().join("\n");
+        let parse = |feed: &str| {
+            let file = ConfigFile::parse(Path::new("f.toml"), &format!("{MINIMAL}\n{feed}"));
+            file.unwrap().feed.remove(0)
+        };
+        let minimal = "[[feed]]\nname = \"spamhaus-drop\"\npath = \"drop_v4.json\"";
+        assert_eq!(parse(&feed), parse(minimal));
+        // Every key is there: one for each line of the table, and the other origin.
+        assert_eq!(feed.lines().count(), 10, "{feed}");
     }
 
     #[test]

@@ -13,13 +13,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::ban::keeper::KeeperHandle;
-use crate::clock::Monotonic;
+use crate::ban::shared::Shared;
+use crate::clock::{Moment, Monotonic};
 use crate::control::cli::RunOptions;
+use crate::control::confirmation::{self, Unconfirmed};
 use crate::control::enforcement::Enforcement;
+use crate::control::generations::{Generation, Generations};
+use crate::control::kernel_plane::KernelPlane;
+use crate::control::panic_allow::{self, PanicAllow};
 use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::settings::Settings;
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
+use crate::feeds::FeedsHandle;
 use crate::kernel;
 use crate::listen::socket;
 use crate::log_lines::LogWriter;
@@ -28,6 +34,8 @@ use crate::pipeline::ruleset::Ruleset;
 
 /// How often the files of the present generation are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked whether something has ended that was ordered for a time.
+const DEADLINE_INTERVAL: Duration = Duration::from_millis(200);
 /// Reloads that may wait for their turn.
 const RELOADS_WAITING: usize = 8;
 
@@ -39,18 +47,30 @@ pub struct Control {
     pub keeper: KeeperHandle,
     pub enforcement: Rc<RefCell<Enforcement>>,
     pub rulesets: Arc<ArcSwap<Ruleset>>,
+    pub generations: RefCell<Generations>,
+    pub panic_allow: RefCell<PanicAllow>,
+    pub unconfirmed: RefCell<Unconfirmed>,
+    pub feeds: FeedsHandle,
+    pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
-    reloads: mpsc::Sender<oneshot::Sender<Result<u64, String>>>,
+    reloads: mpsc::Sender<Reload>,
+}
+
+/// An order to read everything anew.
+struct Reload {
+    /// Return to what was before, unless that is confirmed within this time.
+    confirm_within: Option<Duration>,
+    answer: oneshot::Sender<Result<u64, String>>,
 }
 
 impl Control {
     /// Reads configuration and document anew; gives the generation in force, or why it is still the
-    /// old one.
-    pub async fn reload(&self) -> Result<u64, String> {
+    /// old one. Unless it is confirmed within the time given, the old one comes back.
+    pub async fn reload(&self, confirm_within: Option<Duration>) -> Result<u64, String> {
         let (answer, result) = oneshot::channel();
         let busy = || "too many reloads are waiting".to_owned();
-        self.reloads.try_send(answer).map_err(|_full| busy())?;
+        self.reloads.try_send(Reload { confirm_within, answer }).map_err(|_full| busy())?;
         result.await.map_err(|_stopped| busy())?
     }
 }
@@ -121,10 +141,15 @@ async fn serve(
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
     let enforcement = Rc::new(RefCell::new(Enforcement::load(&settings)?));
-    // The bans are restored before the program that reads them is attached.
-    let (mut keeper, handle) = keeping::start(&settings, Enforcement::plane(&enforcement))?;
+    let plane = KernelPlane::new(&enforcement);
+    let (mut keeper, handle) = keeping::start(&settings, plane.clone())?;
+    let watched = Watched::new(files);
+    let generations = Generations::new(Generation::new(ruleset, &settings, &watched));
+    let rulesets = Arc::clone(generations.published());
+    let shared = Arc::<Shared>::default();
+    let (feeds, feeds_handle) = keeping::feeds(&settings, plane, &shared, &metrics).await;
+    // Bans and feeds are in the tables before the program that reads them is attached.
     enforcement.borrow_mut().attach(&metrics)?;
-    let rulesets = Arc::new(ArcSwap::from_pointee(ruleset));
     let (stop, stopping) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();
 
@@ -136,7 +161,7 @@ async fn serve(
             listener,
             rulesets: Arc::clone(&rulesets),
             keeper: handle.clone(),
-            bans,
+            bans: bans.sharing(Arc::clone(&shared)),
             link,
             metrics: Arc::clone(&metrics),
             log: log.clone(),
@@ -149,16 +174,20 @@ async fn serve(
     drop((log, audit, ended));
 
     let (reloads, reload_requests) = mpsc::channel(RELOADS_WAITING);
-    let mut metrics_listening = None;
-    if let Some(listener) = &metrics_listener {
-        metrics_listening = Some(listener.local_addr()?);
-    }
+    let metrics_listening =
+        metrics_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
+    let panic_allow = PanicAllow::resume(settings.state_dir.as_deref(), &Moment::now());
     let control = Rc::new(Control {
         listening,
         metrics_listening,
         keeper: handle,
         enforcement: Rc::clone(&enforcement),
         rulesets,
+        generations: RefCell::new(generations),
+        panic_allow: RefCell::new(panic_allow),
+        unconfirmed: RefCell::default(),
+        feeds: feeds_handle,
+        shared,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
         reloads,
@@ -166,6 +195,7 @@ async fn serve(
     });
     metrics.generation.set(1);
     metrics.last_reload_successful.set(1);
+    panic_allow::resume(&control);
 
     let (keeper_stop, keeper_stopping) = oneshot::channel::<()>();
     let keeper = tokio::task::spawn_local(keeper.run(async {
@@ -177,8 +207,9 @@ async fn serve(
     if let Some(listener) = metrics_listener {
         tasks.spawn_local(exposition::serve(listener, Rc::clone(&control)));
     }
+    tasks.spawn_local(feeds.run());
+    tasks.spawn_local(deadlines(Rc::clone(&control)));
     Enforcement::follow(&enforcement, &metrics, &mut tasks);
-    let watched = Watched::new(files);
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 
     let mode = enforcement.borrow().mode();
@@ -218,7 +249,7 @@ async fn until_told(endings: &mut mpsc::UnboundedReceiver<u16>) -> anyhow::Resul
 async fn reloading(
     options: RunOptions,
     control: Rc<Control>,
-    mut requests: mpsc::Receiver<oneshot::Sender<Result<u64, String>>>,
+    mut requests: mpsc::Receiver<Reload>,
     mut watched: Watched,
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
@@ -228,10 +259,10 @@ async fn reloading(
     let mut poll = tokio::time::interval(WATCH_INTERVAL);
     poll.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let answer = tokio::select! {
+        let order = tokio::select! {
             _ = hangup.recv() => None,
             request = requests.recv() => match request {
-                Some(answer) => Some(answer),
+                Some(reload) => Some(reload),
                 None => return,
             },
             _ = poll.tick() => {
@@ -241,7 +272,8 @@ async fn reloading(
                 None
             }
         };
-        let result = reload(&options, &control, &mut watched).await;
+        let confirm_within = order.as_ref().and_then(|order| order.confirm_within);
+        let result = reload(&options, &control, &mut watched, confirm_within).await;
         let label = if result.is_ok() { "success" } else { "failure" };
         control.metrics.reloads.with_label_values(&[label]).inc();
         control.metrics.last_reload_successful.set(i64::from(result.is_ok()));
@@ -249,9 +281,9 @@ async fn reloading(
             Ok(generation) => tracing::info!(generation, "reloaded"),
             Err(reason) => tracing::error!(reason, "not reloaded; the old generation serves"),
         }
-        if let Some(answer) = answer {
+        if let Some(order) = order {
             // Whoever asked may have gone away.
-            drop(answer.send(result));
+            drop(order.answer.send(result));
         }
     }
 }
@@ -260,8 +292,9 @@ async fn reload(
     options: &RunOptions,
     control: &Control,
     watched: &mut Watched,
+    confirm_within: Option<Duration>,
 ) -> Result<u64, String> {
-    let generation = control.rulesets.load().generation + 1;
+    let generation = control.generations.borrow().next_number();
     let loaded = load_aside(options.clone(), generation, Arc::clone(&control.metrics)).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
@@ -269,10 +302,39 @@ async fn reload(
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    control.rulesets.store(Arc::new(loaded.ruleset));
-    *watched = Watched::new(loaded.files);
+    let read = Watched::new(loaded.files);
+    let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
+    {
+        let mut generations = control.generations.borrow_mut();
+        let fallback = generations.fallback(&new.contents);
+        let pending = match (confirm_within, fallback) {
+            (None, _) => None,
+            (Some(within), Some(fallback)) => Some((within, fallback)),
+            (Some(_), None) => {
+                return Err("nothing has changed, so there is nothing to return to".into());
+            }
+        };
+        let now = Monotonic::now();
+        generations.install(new, now);
+        if let Some((within, fallback)) = pending {
+            generations.confirm_until(now.after(within), fallback);
+        }
+    }
+    control.feeds.configure(&loaded.settings.feeds);
+    *watched = read;
     control.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     Ok(generation)
+}
+
+/// Ends what was ordered for a time.
+async fn deadlines(control: Rc<Control>) {
+    let mut tick = tokio::time::interval(DEADLINE_INTERVAL);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        panic_allow::tend(&control);
+        confirmation::tend(&control);
+    }
 }
 
 /// Compiles on a thread of its own: a large document takes seconds, in which the keeper must go on.

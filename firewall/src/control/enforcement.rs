@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::address::ClientAddr;
-use crate::ban::keeper::{BanMode, Held, Plane};
+use crate::ban::keeper::BanMode;
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
@@ -63,8 +63,7 @@ pub struct Counted {
 
 impl Enforcement {
     /// Loads the kernel program where the settings say so; it is not attached yet. What cannot be done
-    /// is a reason in
-    /// [`Enforcement::reasons`], and no failure: the proxy works without.
+    /// is a reason in [`Enforcement::reasons`], and no failure: the proxy works without.
     ///
     /// # Errors
     ///
@@ -109,6 +108,9 @@ impl Enforcement {
     pub fn attach(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         if let Err(error) = kernel.attach() {
+            if kernel.requires_interface() {
+                return Err(anyhow::Error::from(error).context("a required interface"));
+            }
             let reason = Causes(&error).to_string();
             tracing::warn!(reason, "not attached as configured");
             self.reasons.push(reason);
@@ -219,6 +221,12 @@ impl Enforcement {
             })
         };
         self.interface_reports().iter().map(report).collect()
+    }
+
+    /// Lets every packet pass until then; see [`Kernel::pass_until`]. Without kernel program there is
+    /// nothing to do.
+    pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.pass_until(until))
     }
 
     /// Where link and maps outlive the process, or why they do not.
@@ -339,9 +347,12 @@ impl Enforcement {
         Some(json!({ "target": target, "drops": drops }))
     }
 
-    /// The keeper's way to the kernel's table; none without kernel program.
-    pub fn plane(this: &Rc<RefCell<Self>>) -> Option<KernelPlane> {
-        this.borrow().kernel.is_some().then(|| KernelPlane(Rc::clone(this)))
+    pub(super) fn kernel(&self) -> Option<&Kernel> {
+        self.kernel.as_ref()
+    }
+
+    pub(super) fn kernel_mut(&mut self) -> Option<&mut Kernel> {
+        self.kernel.as_mut()
     }
 
     /// Follows what the kernel says: of drops, of interfaces, and the program's own messages.
@@ -503,43 +514,4 @@ fn tell(reason: Reason, event: &DropEvent) {
     let observed = event.observed != 0;
     let (interface, octets) = (event.interface, event.length);
     tracing::debug!(reason = reason.id(), source, interface, octets, observed, "packet dropped");
-}
-
-/// The kernel's ban table, as the keeper writes it.
-#[derive(Clone)]
-pub struct KernelPlane(Rc<RefCell<Enforcement>>);
-
-impl KernelPlane {
-    /// Only made where there is a kernel, which stays; without one a write is a no-op.
-    fn with<T: Default>(
-        &self,
-        work: impl FnOnce(&mut Kernel) -> Result<T, KernelError>,
-    ) -> Result<T, KernelError> {
-        self.0.borrow_mut().kernel.as_mut().map_or_else(|| Ok(T::default()), work)
-    }
-}
-
-impl Plane for KernelPlane {
-    type Error = KernelError;
-
-    fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
-        self.with(|kernel| kernel.ban(target, until))
-    }
-
-    fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        self.with(|kernel| kernel.unban(target))
-    }
-
-    fn drops(&self, target: IpNet) -> Result<Option<u64>, KernelError> {
-        self.with(|kernel| kernel.drops(target))
-    }
-
-    fn held(&self) -> Result<Vec<Held>, KernelError> {
-        let bans = self.with(|kernel| kernel.bans())?;
-        let held = |(target, ban): (IpNet, kernel::Ban)| {
-            let until = Monotonic::from_ns(ban.until_mono_ns);
-            Held { target, until, drops: ban.drops }
-        };
-        Ok(bans.into_iter().map(held).collect())
-    }
 }

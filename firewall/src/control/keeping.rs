@@ -1,4 +1,4 @@
-//! The ban keeper as the settings want it.
+//! The keepers of bans and of feeds as the settings want them.
 
 use std::sync::Arc;
 
@@ -7,10 +7,13 @@ use anyhow::Context as _;
 use crate::ban::exempt::Exempt;
 use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
+use crate::ban::shared::Shared;
 use crate::ban::store::Store;
 use crate::clock::Moment;
-use crate::control::enforcement::KernelPlane;
+use crate::control::kernel_plane::KernelPlane;
 use crate::control::settings::Settings;
+use crate::feeds::{Feeds, FeedsEnvironment, FeedsHandle};
+use crate::metrics::Metrics;
 
 /// Makes the keeper, with the bans that state file and kernel still hold.
 pub fn start(
@@ -33,4 +36,19 @@ pub fn start(
         None
     };
     Ok(Keeper::new(keeper_settings, state, plane, Moment::now()))
+}
+
+/// Makes the keeper of the feeds, with the last good copies in force.
+pub async fn feeds(
+    settings: &Settings,
+    plane: Option<KernelPlane>,
+    shared: &Arc<Shared>,
+    metrics: &Arc<Metrics>,
+) -> (Feeds<KernelPlane>, FeedsHandle) {
+    let environment = FeedsEnvironment {
+        directory: settings.state_dir.as_ref().map(|directory| directory.join("feeds")),
+        exempt: Arc::new(settings.exempt().collect()),
+    };
+    let feeds = Arc::clone(&settings.feeds);
+    Feeds::start(environment, feeds, plane, Arc::clone(shared), Arc::clone(metrics)).await
 }

@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::contract::{self, ContractError, LoadOptions};
 use crate::control::cli::RunOptions;
 use crate::control::config::{ConfigError, ConfigFile};
+use crate::control::generations::Contents;
 use crate::control::settings::{Settings, SettingsErrors};
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::{Api, Ruleset};
@@ -56,7 +57,7 @@ pub fn load(options: &RunOptions, generation: u64, metrics: &Metrics) -> Result<
         generation,
         api: Api {
             name: Arc::from(settings.api.name.as_str()),
-            contract: loaded.contract,
+            contract: Arc::new(loaded.contract),
             request_mode: settings.api.requests,
             response_mode: settings.api.responses,
             upstream: settings.api.upstream.clone(),
@@ -134,6 +135,11 @@ impl Watched {
             path,
         };
         Self(files.into_iter().map(watched).collect())
+    }
+
+    /// Each file, and the digest of what it held when it was last looked at.
+    pub fn contents(&self) -> Contents {
+        self.0.iter().map(|file| (file.path.clone(), file.digest)).collect()
     }
 
     /// Whether the content of any file differs from what was last seen; sees it only once.

@@ -1,21 +1,27 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::{NonZero, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::ban::exempt::Exempt;
 use crate::ban::keeper::BanMode;
 use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
-use crate::control::config::{Api, Bans, ConfigFile, InterfaceRole, Kernel, Limits, Management};
+use crate::control::config::{
+    Api, Bans, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, Limits, Management,
+    PrivateAddresses,
+};
+use crate::control::management::{Allowed, allowlist};
+use crate::feeds::origin::HttpOrigin;
+use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
 use crate::kernel::{InterfaceOptions, PatternError, Reason, Role};
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
@@ -49,8 +55,10 @@ pub struct Settings {
     pub bans: Bans,
     /// What `bans` amounts to.
     pub threshold: Threshold,
-    /// Never banned, never dropped: configured, loopback and the host's own addresses.
-    pub management: Vec<IpNet>,
+    pub management: Management,
+    /// Never banned, never dropped: what `management` and the host amounted to when this was read.
+    pub allowlist: Vec<Allowed>,
+    pub feeds: Arc<[FeedSettings]>,
     pub interfaces: Vec<InterfaceOptions>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
@@ -72,7 +80,7 @@ pub struct ApiSettings {
     pub upstream: Upstream,
     pub requests: Mode,
     pub responses: Mode,
-    pub unenforced: std::collections::BTreeSet<String>,
+    pub unenforced: BTreeSet<String>,
     pub references: BTreeMap<String, PathBuf>,
     pub contract: crate::contract::Policy,
 }
@@ -92,6 +100,18 @@ pub enum SettingsError {
     Durations { source: ThresholdError },
     #[error("kernel.checks: {found:?} is no check: expected one of {}", known_checks())]
     Check { found: String },
+    #[error(
+        "feed: expected a name of letters, digits, '-', '_' and '.', given once, found {found:?}"
+    )]
+    FeedName { found: String },
+    #[error("feed: expected at most {FEEDS_MAX}, found {found}")]
+    Feeds { found: usize },
+    #[error("feed {name}: expected either path or url")]
+    FeedOrigin { name: String },
+    #[error("feed {name}: url")]
+    FeedUrl { name: String, source: UrlError },
+    #[error("feed {name}: {key}: expected {expected}")]
+    FeedBound { name: String, key: &'static str, expected: &'static str },
     #[error("kernel.interfaces")]
     Interface { source: PatternError },
     #[error("kernel.interfaces: {name:?} is there twice")]
@@ -131,14 +151,19 @@ impl Settings {
         let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
         let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
-        let management = management(file.management).map_err(&mut or_problem).ok();
+        let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
+            .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
+            .ok();
+        let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
         let api = api(file.api).map_err(&mut or_problem).ok();
         let (Some(kernel_checks), Some(interfaces), Some(threshold)) =
             (kernel_checks, interfaces, threshold)
         else {
             return Err(SettingsErrors(problems));
         };
-        let (Some(management), Some(api), true) = (management, api, problems.is_empty()) else {
+        let (Some(allowlist), Some(feeds), Some(api), true) =
+            (allowlist, feeds, api, problems.is_empty())
+        else {
             return Err(SettingsErrors(problems));
         };
         Ok(Self {
@@ -150,7 +175,9 @@ impl Settings {
             trusted_proxies: file.clients.trusted_proxies,
             bans: file.bans,
             threshold,
-            management,
+            management: file.management,
+            allowlist,
+            feeds,
             interfaces,
             pin_dir: file.kernel.pin_dir,
             kernel_log: file.kernel.log,
@@ -173,7 +200,9 @@ impl Settings {
 
     /// Whom no ban reaches, in either plane.
     pub fn exempt(&self) -> impl Iterator<Item = IpNet> {
-        self.management.iter().chain(&self.trusted_proxies).copied()
+        let networks: BTreeSet<IpNet> =
+            self.allowlist.iter().map(|allowed| allowed.network).collect();
+        networks.into_iter()
     }
 
     pub fn exchange_limits(&self) -> ExchangeLimits {
@@ -247,7 +276,7 @@ fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, Setti
 }
 
 /// The interfaces, those with a table of their own first.
-fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
+pub(crate) fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, SettingsError> {
     let parse = |name: &str| {
         let pattern = name.parse().map_err(|source| SettingsError::Interface { source })?;
         Ok(InterfaceOptions::of(pattern))
@@ -323,21 +352,6 @@ fn threshold(bans: &Bans) -> Result<Threshold, SettingsError> {
     })
 }
 
-fn management(management: Management) -> Result<Vec<IpNet>, SettingsError> {
-    let mut allow = management.allow;
-    if management.loopback {
-        allow.extend(Exempt::loopback());
-    }
-    if management.own_addresses {
-        let own = own_addresses().map_err(|source| SettingsError::OwnAddresses { source })?;
-        // Loopback is ruled by its own key.
-        allow.extend(own.into_iter().filter(|net| !net.addr().is_loopback()));
-    }
-    allow.sort_unstable();
-    allow.dedup();
-    Ok(allow)
-}
-
 fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
     let found = apis.len();
     let [api] = <[_; 1]>::try_from(apis).map_err(|_several| SettingsError::Apis { found })?;
@@ -360,14 +374,45 @@ fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
     })
 }
 
-/// The addresses of every interface in this network namespace, each as a single host.
-fn own_addresses() -> std::io::Result<Vec<IpNet>> {
-    let interfaces = nix::ifaddrs::getifaddrs()?;
-    let addresses = interfaces.filter_map(|interface| interface.address).filter_map(|address| {
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    });
-    Ok(addresses.map(IpNet::from).collect())
+/// The feeds as meant. While bans are not enforced, neither is what feeds list.
+fn feeds(feeds: Vec<Feed>, bans: BanMode) -> Result<Arc<[FeedSettings]>, SettingsError> {
+    if feeds.len() > FEEDS_MAX {
+        return Err(SettingsError::Feeds { found: feeds.len() });
+    }
+    let mut names = BTreeSet::new();
+    let feed = |feed: Feed| {
+        if !feeds::is_name(&feed.name) || !names.insert(feed.name.clone()) {
+            return Err(SettingsError::FeedName { found: feed.name });
+        }
+        let name = feed.name;
+        let origin = match (feed.path, feed.url) {
+            (Some(path), None) => Origin::File(path),
+            (None, Some(url)) => match HttpOrigin::parse(&url, feed.insecure) {
+                Ok(origin) => Origin::Http(origin),
+                Err(source) => return Err(SettingsError::FeedUrl { name, source }),
+            },
+            _ => return Err(SettingsError::FeedOrigin { name }),
+        };
+        let bounds = [
+            ("refresh", "at least 1m", feed.refresh.0 >= Duration::from_mins(1)),
+            ("max_entries", "1 to 2000000", (1..=2_000_000).contains(&feed.max_entries)),
+            ("max_octets", "1 to 134217728", (1..=128 << 20).contains(&feed.max_octets)),
+        ];
+        if let Some((key, expected, _)) = bounds.into_iter().find(|(.., is_within)| !is_within) {
+            return Err(SettingsError::FeedBound { name, key, expected });
+        }
+        Ok(FeedSettings {
+            name: name.into(),
+            origin,
+            format: feed.format,
+            refresh: feed.refresh.0,
+            is_observed: feed.action == FeedAction::Observe || bans != BanMode::Enforce,
+            entries_max: feed.max_entries,
+            octets_max: feed.max_octets,
+            lists_private: feed.private_addresses == PrivateAddresses::List,
+        })
+    };
+    feeds.into_iter().map(feed).collect()
 }
 
 /// Which bans are enforced, as a word.
@@ -408,6 +453,52 @@ mod tests {
         for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
+    }
+
+    #[test]
+    fn feeds_that_cannot_be_meant() {
+        let feed = |keys: &str| format!("{SOUND}[[feed]]\n{keys}\n");
+        for keys in [
+            "name = \"a\"\npath = \"a\"",
+            "name = \"a\"\nurl = \"http://127.0.0.1/a\"",
+            "name = \"a\"\nurl = \"http://192.0.2.1/a\"\ninsecure = true",
+            "name = \"a\"\npath = \"a\"\nrefresh = \"1m\"\nmax_entries = 2000000",
+        ] {
+            assert_eq!(problems(&feed(keys)), Vec::<String>::new(), "{keys}");
+        }
+        for (keys, part) in [
+            ("name = \"a b\"\npath = \"a\"", "a b"),
+            ("name = \"a\"\npath = \"a\"\n[[feed]]\nname = \"a\"\npath = \"b\"", "given once"),
+            ("name = \"a\"", "either path or url"),
+            ("name = \"a\"\npath = \"a\"\nurl = \"http://127.0.0.1/\"", "either path or url"),
+            ("name = \"a\"\nurl = \"https://127.0.0.1/\"", "by a timer"),
+            ("name = \"a\"\nurl = \"http://192.0.2.1/\"", "insecure = true"),
+            ("name = \"a\"\npath = \"a\"\nrefresh = \"59s\"", "at least 1m"),
+            ("name = \"a\"\npath = \"a\"\nmax_entries = 0", "max_entries"),
+            ("name = \"a\"\npath = \"a\"\nmax_entries = 2000001", "max_entries"),
+            ("name = \"a\"\npath = \"a\"\nmax_octets = 134217729", "max_octets"),
+        ] {
+            let found = problems(&feed(keys));
+            assert!(found.iter().any(|problem| problem.contains(part)), "{keys}: {found:?}");
+        }
+        let many = (0..17).fold(SOUND.to_owned(), |text, n| {
+            text + &format!("[[feed]]\nname = \"f{n}\"\npath = \"a\"\n")
+        });
+        assert!(problems(&many)[0].contains("at most 16"));
+    }
+
+    #[test]
+    fn what_only_a_restart_changes() {
+        let settings = |text: &str| {
+            Settings::of(ConfigFile::parse(Path::new("f.toml"), text).unwrap()).unwrap()
+        };
+        let (sound, feed) = (settings(SOUND), "[[feed]]\nname = \"a\"\npath = \"a\"\n");
+        assert_eq!(sound.fixed_difference(&settings(&format!("{SOUND}{feed}"))), None);
+        let less = settings(&format!("{SOUND}[management]\ndetect = [\"dns\"]\n"));
+        assert_eq!(sound.fixed_difference(&less), Some("management"));
+        // Others may be logged in by now: it is what was configured that is compared.
+        let later = Settings { allowlist: Vec::new(), ..settings(SOUND) };
+        assert_eq!(sound.fixed_difference(&later), None);
     }
 
     #[test]

@@ -121,6 +121,16 @@ pub fn status_text(status: &Value) -> String {
         format!("pins        {}", text(member(status, "pins"))),
         format!("state       {}", text(member(status, "state"))),
     ];
+    if let Some(seconds) = member(member(status, "panic_allow"), "remaining_seconds").as_u64() {
+        lines.push(format!("PANIC       everything passes for {seconds} s more"));
+    }
+    let unconfirmed = member(status, "unconfirmed");
+    if let Some(seconds) = member(unconfirmed, "generation_seconds").as_u64() {
+        lines.push(format!("confirm     this generation, within {seconds} s"));
+    }
+    for target in member(unconfirmed, "bans").as_array().into_iter().flatten() {
+        lines.push(format!("confirm     the ban of {}", text(target)));
+    }
     if member(status, "degraded") == true {
         lines.push("degraded    a required interface is not attached to".into());
     }
@@ -134,6 +144,10 @@ pub fn status_text(status: &Value) -> String {
         let required = if member(interface, "required") == true { ", required" } else { "" };
         let reason = reason.unwrap_or_default();
         lines.push(format!("interface   {name}: {mode}, {role}{required}{reason}"));
+    }
+    for allowed in member(status, "allowlist").as_array().into_iter().flatten() {
+        let (network, source) = (text(member(allowed, "network")), text(member(allowed, "source")));
+        lines.push(format!("allowed     {network} ({source})"));
     }
     for (reason, counted) in member(status, "packets").as_object().into_iter().flatten() {
         if member(counted, "packets").as_u64().is_some_and(|packets| packets > 0) {
@@ -170,16 +184,80 @@ pub fn bans_text(bans: &Value) -> String {
     lines.join("\n")
 }
 
+/// What `firewall allow list` prints.
+pub fn allowlist_text(allowlist: &Value) -> String {
+    let mut lines = vec![format!("{:<43} {}", "NETWORK", "SOURCE")];
+    for allowed in allowlist.as_array().into_iter().flatten() {
+        let (network, source) = (text(member(allowed, "network")), text(member(allowed, "source")));
+        lines.push(format!("{network:<43} {source}"));
+    }
+    lines.join("\n")
+}
+
+/// What `firewall confirm` prints.
+pub fn confirmed_text(confirmed: &Value) -> String {
+    let mut lines = Vec::new();
+    if let Some(generation) = member(confirmed, "generation").as_u64() {
+        lines.push(format!("generation {generation} stays"));
+    }
+    for target in member(confirmed, "bans").as_array().into_iter().flatten() {
+        lines.push(format!("the ban of {} stays", text(target)));
+    }
+    if lines.is_empty() {
+        lines.push("there was nothing to confirm".into());
+    }
+    lines.join("\n")
+}
+
+/// What `firewall feed …` prints.
+pub fn feeds_text(feeds: &Value) -> String {
+    let mut lines = vec![format!(
+        "{:<20} {:<8} {:>9} {:>11} {:<7} {}",
+        "FEED", "ACTION", "ENTRIES", "AGE", "KERNEL", "ORIGIN"
+    )];
+    for feed in feeds.as_array().into_iter().flatten() {
+        let age = member(feed, "age_seconds").as_u64();
+        let age = age.map_or_else(|| "never".into(), |seconds| format!("{seconds} s"));
+        let in_kernel = member(feed, "in_kernel").as_bool().unwrap_or(false);
+        lines.push(format!(
+            "{:<20} {:<8} {:>9} {age:>11} {:<7} {}",
+            text(member(feed, "name")),
+            text(member(feed, "action")),
+            member(feed, "entries"),
+            if in_kernel { "yes" } else { "no" },
+            text(member(feed, "origin")),
+        ));
+        for (key, title) in [
+            ("problem", "not renewed"),
+            ("kernel_problem", "not in the kernel"),
+            ("held", "waits to be accepted"),
+        ] {
+            if let Some(why) = member(feed, key).as_str() {
+                lines.push(format!("  {title}: {why}"));
+            }
+        }
+        for (key, title) in [("too_wide", "entries too wide"), ("broken", "broken lines")] {
+            if let Some(count) = member(feed, key).as_u64().filter(|count| *count > 0) {
+                lines.push(format!("  {title}: {count}"));
+            }
+        }
+    }
+    lines.join("\n")
+}
+
 /// What `firewall explain` prints.
 pub fn explanation_text(explanation: &Value) -> String {
     let mut lines = vec![text(member(explanation, "verdict"))];
     for (key, title) in [
         ("ban", "ban"),
+        ("feeds", "feeds"),
         ("kernel", "kernel map"),
         ("exempt", "exempt"),
+        ("allowed_as", "allowed as"),
         ("sampled", "packets sampled lately"),
     ] {
-        if !member(explanation, key).is_null() {
+        let value = member(explanation, key);
+        if !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()) {
             lines.push(format!("  {title}: {}", text(member(explanation, key))));
         }
     }

@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value, json};
 
+use crate::ban::feed_set::Listed;
 use crate::ban::keeper::{Explanation, KeeperError, KeeperStats};
 use crate::clock::Monotonic;
+use crate::control::confirmation;
 use crate::control::daemon::Control;
 use crate::control::settings::ban_mode_name;
 use crate::control::talkers::Talker;
@@ -42,6 +44,9 @@ pub fn status(control: &Control) -> Value {
         "ban_mode": ban_mode_name(control.keeper.mode()),
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
+        "allowlist": control.settings.allowlist,
+        "panic_allow": control.panic_allow.borrow().report(Monotonic::now()),
+        "unconfirmed": confirmation::report(control),
         "state": stats.persistence(),
         "offences": read(&stats.offences),
         "violations": control.metrics.violations(),
@@ -93,11 +98,31 @@ fn packets(control: &Control) -> Value {
 pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, KeeperError> {
     let explanation = control.keeper.explain(address).await?;
     let kernel = control.enforcement.borrow().ban_of(address);
+    let allowed_as: Vec<&'static str> = control
+        .settings
+        .allowlist
+        .iter()
+        .filter(|allowed| allowed.network.contains(&address.to_canonical()))
+        .map(|allowed| allowed.source.name())
+        .collect();
+    let feeds: Vec<Listing> = control.shared.feeds().all(address).map(Listing::of).collect();
     let sampled = control.enforcement.borrow().talkers().of(address);
     let verdict = match (&explanation.ban, explanation.exempt) {
+        _ if control.shared.passes_all() => "everything passes: panic-allow".to_owned(),
         (_, true) => "never banned: it is exempt".to_owned(),
-        (None, false) if kernel.is_some() => "the kernel drops its packets".to_owned(),
-        (None, false) => "not banned".to_owned(),
+        (None, false) => match feeds.first() {
+            Some(Listing { feed, action: "observe" }) => {
+                format!("not banned: feed {feed} lists it, which is only observed")
+            }
+            Some(Listing { feed, .. }) if kernel.is_some() => {
+                format!("listed by feed {feed}: the kernel drops its packets")
+            }
+            Some(Listing { feed, .. }) => {
+                format!("listed by feed {feed}: its requests are refused")
+            }
+            None if kernel.is_some() => "the kernel drops its packets".to_owned(),
+            None => "not banned".to_owned(),
+        },
         (Some(ban), false) if ban.observed => {
             format!("would be banned as {}: bans are only observed", ban.target)
         }
@@ -106,7 +131,7 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
             None => format!("banned as {}: its requests are refused", ban.target),
         },
     };
-    Ok(json!(Explained { explanation, verdict, kernel, sampled }))
+    Ok(json!(Explained { explanation, verdict, allowed_as, feeds, kernel, sampled }))
 }
 
 /// What the keeper knows of an address, and what the kernel holds.
@@ -115,9 +140,26 @@ struct Explained {
     #[serde(flatten)]
     explanation: Explanation,
     verdict: String,
+    /// Why it is exempt.
+    allowed_as: Vec<&'static str>,
+    /// The feeds that list it, the one that counts first.
+    feeds: Vec<Listing>,
     kernel: Option<Value>,
     /// What the kernel program sampled of its packets lately.
     sampled: Option<Talker>,
+}
+
+#[derive(serde::Serialize)]
+struct Listing {
+    feed: String,
+    action: &'static str,
+}
+
+impl Listing {
+    fn of(listed: &Listed) -> Self {
+        let action = if listed.is_observed { "observe" } else { "drop" };
+        Self { feed: listed.name.to_string(), action }
+    }
 }
 
 /// Brings those metrics up to date that others count.

@@ -128,7 +128,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let counted = Arc::clone(&metrics);
     let is_banned = move |peer: PeerAddr| {
         counted.connections_total.inc();
-        bans.borrow().is_banned(peer.0, Monotonic::coarse).is_some()
+        bans.borrow().refuses(peer.0, Monotonic::coarse)
     };
     let turned = move |_, reason| {
         let reason = match reason {
@@ -175,8 +175,7 @@ async fn follow(mut link: WorkerLink, bans: Rc<RefCell<BanView>>, connections: R
             }
             Unwelcome::Anyone => {
                 let bans = bans.borrow();
-                let is_banned =
-                    |peer: PeerAddr| bans.is_banned(peer.0, Monotonic::coarse).is_some();
+                let is_banned = |peer: PeerAddr| bans.refuses(peer.0, Monotonic::coarse);
                 connections.close_where(is_banned, LAST_WORDS);
             }
         }

@@ -16,6 +16,7 @@ use super::netlink::{Attached, Link, Netlink};
 use super::pin::{Pinned, Pins};
 use super::{KernelError, pin};
 use ladder::Site;
+pub(super) use link::describe;
 
 /// Where in the path of a packet the program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -184,6 +184,12 @@ impl Tables {
         }
     }
 
+    /// Lets everything pass until then.
+    pub(super) fn pass_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
+        self.current.pass_until_mono_ns = until_ns;
+        self.publish()
+    }
+
     /// Tells the program which tables hold something.
     fn publish(&mut self) -> Result<(), KernelError> {
         let allowlist = self.current.tables & (table::ALLOW4 | table::ALLOW6);

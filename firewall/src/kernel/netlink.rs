@@ -15,6 +15,7 @@ use rustix::net::{
     socket_with,
 };
 
+pub(super) mod generic;
 mod link;
 
 pub(super) use link::{Attached, Link};

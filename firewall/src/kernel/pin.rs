@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use firewall_common::LAYOUT;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{Access, FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
@@ -24,6 +24,21 @@ pub enum Pinning {
     Pinned(PathBuf),
     /// Bans are lost on exit.
     Unpinned { reason: String },
+}
+
+/// Where bans would be pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PinState {
+    /// In this directory, which may have to be made; a daemon that has it already is named.
+    Ready {
+        directory: PathBuf,
+        holder: Option<u32>,
+    },
+    /// There is no BPF file system yet: mounting one takes `CAP_SYS_ADMIN`.
+    Unmounted,
+    Refused {
+        reason: String,
+    },
 }
 
 const BPF_FS: &str = "/sys/fs/bpf";
@@ -55,28 +70,18 @@ pub(super) enum NotPinned {
 #[derive(Debug)]
 pub(super) struct Pins {
     directory: PathBuf,
-    /// Locked: one daemon alone keeps them.
+    /// Locked, where they may be changed: one daemon alone keeps them.
     #[expect(dead_code, reason = "the lock ends with the descriptor")]
-    lock: File,
+    lock: Option<File>,
 }
 
 impl Pins {
     /// Makes the directory, and mounts the file system if it is missing from its usual place.
     pub(super) fn open(pin_dir: &Path) -> Result<Self, NotPinned> {
-        if !is_bpf(pin_dir) {
-            if !pin_dir.starts_with(BPF_FS) {
-                return Err(NotPinned::NotBpf(pin_dir.to_owned()));
-            }
-            // A file system that others cannot see would end with the last process of this
-            // namespace, and with it the bans that it promises to keep.
-            if own_mount_namespace() == Some(true) {
-                return Err(NotPinned::Private(PathBuf::from(BPF_FS)));
-            }
+        if !is_mounted(pin_dir)? {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             mount("bpf", BPF_FS, "bpf", flags, Some(c"mode=0700"))
                 .map_err(|error| NotPinned::Mount(error.into()))?;
-        } else if own_mount_namespace() == Some(true) && !is_propagated(pin_dir) {
-            return Err(NotPinned::Private(pin_dir.to_owned()));
         }
         let directory = namespace_directory(pin_dir).map_err(NotPinned::Namespace)?;
         let maps = maps_directory(&directory);
@@ -86,7 +91,13 @@ impl Pins {
         fs::create_dir_all(&maps)
             .map_err(|error| NotPinned::Directory { path: maps.clone(), error })?;
         let lock = lock(&directory).map_err(NotPinned::InUse)?;
-        Ok(Self { directory, lock })
+        Ok(Self { directory, lock: Some(lock) })
+    }
+
+    /// What is pinned already, to be looked at; none if there is nothing.
+    pub(super) fn at(pin_dir: &Path) -> Option<Self> {
+        let directory = namespace_directory(pin_dir).ok().filter(|path| path.exists())?;
+        Some(Self { directory, lock: None })
     }
 
     pub(super) fn directory(&self) -> &Path {
@@ -129,6 +140,46 @@ impl Pins {
     }
 }
 
+/// Whether the BPF file system is there; false if it has yet to be mounted at its usual place.
+fn is_mounted(pin_dir: &Path) -> Result<bool, NotPinned> {
+    if is_bpf(pin_dir) {
+        if own_mount_namespace() == Some(true) && !is_propagated(pin_dir) {
+            return Err(NotPinned::Private(pin_dir.to_owned()));
+        }
+        return Ok(true);
+    }
+    if !pin_dir.starts_with(BPF_FS) {
+        return Err(NotPinned::NotBpf(pin_dir.to_owned()));
+    }
+    // A file system that others cannot see would end with the last process of this namespace, and
+    // with it the bans that it promises to keep.
+    if own_mount_namespace() == Some(true) {
+        return Err(NotPinned::Private(PathBuf::from(BPF_FS)));
+    }
+    Ok(false)
+}
+
+/// Where bans would be pinned; changes nothing.
+pub(super) fn state(pin_dir: &Path) -> PinState {
+    let refused = |reason: String| PinState::Refused { reason };
+    match is_mounted(pin_dir) {
+        Err(error) => return refused(error.to_string()),
+        Ok(false) => return PinState::Unmounted,
+        Ok(true) => {}
+    }
+    let directory = match namespace_directory(pin_dir) {
+        Ok(directory) => directory,
+        Err(error) => return refused(error.to_string()),
+    };
+    // The first that is there is the one that is written to.
+    let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(&directory);
+    if let Err(error) = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK) {
+        return refused(format!("{} cannot be written to: {error}", existing.display()));
+    }
+    let holder = File::open(&directory).ok().as_ref().and_then(holder);
+    PinState::Ready { directory, holder }
+}
+
 /// A pinned link: its interface, as that was called when it was pinned, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Pinned {
@@ -159,7 +210,7 @@ pub(super) fn remove(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
         return Ok(Vec::new());
     }
     let lock = lock(&directory)?;
-    let pins = Pins { directory, lock };
+    let pins = Pins { directory, lock: Some(lock) };
     let mut interfaces = Vec::new();
     for Pinned { name, path, .. } in pins.links()? {
         remove_link(&path)?;

@@ -38,9 +38,10 @@ pub struct ExchangeLimits {
 }
 
 /// One API: its contract, and where its requests go.
+#[derive(Clone)]
 pub struct Api {
     pub name: Arc<str>,
-    pub contract: Contract,
+    pub contract: Arc<Contract>,
     pub request_mode: Mode,
     pub response_mode: Mode,
     pub upstream: Upstream,
@@ -60,6 +61,7 @@ impl Api {
 }
 
 /// One generation of the policy.
+#[derive(Clone)]
 pub struct Ruleset {
     /// 1 for the first; one more after each reload.
     pub generation: u64,

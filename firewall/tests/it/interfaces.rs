@@ -336,3 +336,70 @@ fn reloads_touch_no_interface() {
     assert_eq!(site.gateway.status()["link_messages"], settled);
     assert_eq!(site.happened("attached"), 0);
 }
+
+/// Runs `firewall doctor --json`; gives its exit code and what it found.
+#[track_caller]
+fn doctor(machine: &NetNs, arguments: &[&str]) -> (Option<i32>, Value) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+    command.args(["doctor", "--json"]).args(arguments).stdout(std::process::Stdio::piped());
+    let output = on(machine, &mut command).wait_with_output().unwrap();
+    (output.status.code(), serde_json::from_slice(&output.stdout).unwrap())
+}
+
+/// The severity of a finding; null if it was not made.
+fn severity(report: &Value, id: &str, interface: Option<&str>) -> Value {
+    let findings = report["findings"].as_array().unwrap();
+    let is_it = |found: &&Value| found["id"] == id && found["interface"] == json!(interface);
+    findings.iter().find(is_it).map(|found| found["severity"].clone()).unwrap_or_default()
+}
+
+#[test]
+fn the_doctor_looks_and_changes_nothing() {
+    const TEST: &str = "interfaces::the_doctor_looks_and_changes_nothing";
+    let Some(machine) = lab(TEST, NetNs::new()) else { return };
+    pair(&machine, "wan0", "far0");
+    add(&machine, "wan0mac", Device::Macvlan { on: "wan0" }).unwrap();
+    let Some(site) = Site::start(TEST, machine, "interfaces = [\"wan0\"]") else { return };
+    let config = site.gateway.config.display().to_string();
+    let before = (site.interface("wan0"), site.links(), site.gateway.status()["pins"].clone());
+
+    let (_, report) = doctor(&site.machine, &["--config", &config]);
+    assert_eq!(severity(&report, "kernel.program", None), "ok", "{report}");
+    assert_eq!(severity(&report, "interface.mode", Some("wan0")), "ok", "{report}");
+    // The running firewall's program is none to object to.
+    assert!(severity(&report, "interface.foreign", Some("wan0")).is_null(), "{report}");
+    let pins =
+        report["findings"].as_array().unwrap().iter().find(|found| found["id"] == "bpf.pins");
+    let expected = format!("process {} is the firewall", site.gateway.pid());
+    assert!(pins.unwrap()["what"].as_str().unwrap().contains(&expected), "{report}");
+
+    // Elsewhere it is.
+    let (code, report) =
+        doctor(&site.machine, &["--interface", "wan0", "--pin-dir", "/sys/fs/bpf/none"]);
+    assert_eq!(
+        (code, severity(&report, "interface.foreign", Some("wan0"))),
+        (Some(1), json!("warning"))
+    );
+    let (code, report) = doctor(&site.machine, &["--interface", "wan0mac", "--interface", "nope"]);
+    assert_eq!(code, Some(1), "{report}");
+    assert_eq!(severity(&report, "interface.mode", Some("wan0mac")), "warning", "{report}");
+    assert_eq!(severity(&report, "interface.absent", Some("nope")), "warning", "{report}");
+    // All but loopback, and what is on top of another only once.
+    let (_, report) = doctor(&site.machine, &[]);
+    assert_eq!(severity(&report, "interface.mode", Some("far0")), "ok", "{report}");
+    for other in ["lo", "wan0mac"] {
+        assert!(severity(&report, "interface.mode", Some(other)).is_null(), "{report}");
+    }
+    let required = site.gateway.scratch.file(
+        "required.toml",
+        "[listen]\naddress = \"127.0.0.1:0\"\n[[api]]\nname = \"a\"\nspec = \"spec.yaml\"\n\
+         upstream = \"http://127.0.0.1:9\"\n[[kernel.interface]]\nname = \"nope\"\nrequired = true\n",
+    );
+    let (code, report) = doctor(&site.machine, &["--config", required.to_str().unwrap()]);
+    assert_eq!((code, &report["worst"]), (Some(2), &json!("fatal")), "{report}");
+
+    let after = (site.interface("wan0"), site.links(), site.gateway.status()["pins"].clone());
+    assert_eq!(after, before);
+    assert_eq!(site.happened("attached"), 0);
+    assert!(!PathBuf::from("/sys/fs/bpf/none").exists());
+}

@@ -284,7 +284,9 @@ fn the_allowlist_wins_in_the_kernel_too() {
     let clients = format!("trusted_proxies = [\"{}/32\"]", Family::V4.client(PROXY));
     let setup = Setup { clients, management, ..Setup::of(NOTES) };
     let Some(site) = Site::start(test, &setup) else { return };
-    let everybody = json!({ "target": "0.0.0.0/0", "for_seconds": 60, "reason": "a mistake" });
+    let everybody = json!({
+        "target": "0.0.0.0/0", "for_seconds": 60, "reason": "a mistake", "force": true
+    });
     site.gateway.admin(&Method::POST, "/v1/bans", Some(&everybody));
     site.assert_served(Family::V4, SCANNER);
     site.assert_served(Family::V4, PROXY);

@@ -14,12 +14,16 @@ mod answers;
 mod contract;
 /// Security requirements: challenges, offences, order.
 mod credentials;
+/// Lists that others keep.
+mod feeds;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
 /// Interfaces that appear, are renamed, flap and vanish; modes; a second instance.
 mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
+/// The ways to lock oneself out, and back in.
+mod lockout;
 /// Offences become bans, bans hold, survive, and are lifted.
 mod loops;
 /// Enforce, observe, off.

@@ -18,12 +18,13 @@ const fn layer(module: &'static str, may_name: &'static [&'static str]) -> Layer
 
 /// From the foundations up. The longest module that a file is in decides; a module may always name
 /// itself and what is inside it.
-const LAYERS: [Layer; 18] = [
+const LAYERS: [Layer; 20] = [
     layer("address", &[]),
     layer("causes", &[]),
     layer("clock", &[]),
     layer("json", &[]),
     layer("violation", &[]),
+    layer("state_file", &[]),
     layer("metrics", &["violation"]),
     layer("log_lines", &[]),
     layer("audit_log", &["clock", "log_lines", "violation"]),
@@ -44,6 +45,7 @@ const LAYERS: [Layer; 18] = [
             "violation",
         ],
     ),
+    layer("feeds", &["ban", "causes", "clock", "metrics", "state_file"]),
     layer("ban::threshold", &["clock", "violation"]),
     layer("upstream", &["access_log", "address", "clock", "metrics", "violation"]),
     layer(
@@ -73,12 +75,14 @@ const LAYERS: [Layer; 18] = [
             "causes",
             "clock",
             "contract",
+            "feeds",
             "json",
             "kernel",
             "listen",
             "log_lines",
             "metrics",
             "pipeline",
+            "state_file",
             "upstream",
             "violation",
         ],

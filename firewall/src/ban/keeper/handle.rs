@@ -53,6 +53,7 @@ pub(super) enum Order {
     Add { target: IpNet, ttl: Option<Duration>, reason: String, reply: Reply<BanReport> },
     Remove { target: IpNet, reply: Reply<BanReport> },
     List { after: Option<IpNet>, limit: usize, reply: Reply<BanPage> },
+    Find { target: IpNet, reply: Reply<Option<BanReport>> },
     Explain { address: IpAddr, reply: Reply<Explanation> },
 }
 
@@ -153,6 +154,11 @@ impl KeeperHandle {
     /// Lifts the ban of exactly this target. Gives the ban as it was.
     pub async fn remove(&self, target: IpNet) -> Result<BanReport, KeeperError> {
         self.order(|reply| Order::Remove { target, reply }).await
+    }
+
+    /// The ban of exactly this target.
+    pub async fn find(&self, target: IpNet) -> Result<Option<BanReport>, KeeperError> {
+        self.order(|reply| Order::Find { target, reply }).await
     }
 
     /// At most `limit` bans behind `after`, or the first ones; no more than

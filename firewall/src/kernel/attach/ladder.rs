@@ -190,7 +190,7 @@ impl Attachments {
         let name = &lower.name;
         let reason = format!("attached to {name} beneath it: all that {name} receives is filtered");
         let on = vec![name.clone()];
-        InterfaceReport { on, reason: Some(reason), ..self.report(link, Mode::Native) }
+        InterfaceReport { reason: Some(reason), on, ..self.report(link, Mode::Native) }
     }
 
     /// A bond of which some member runs the program: those that joined it later must, too.
@@ -236,7 +236,7 @@ impl Attachments {
     ) -> InterfaceReport {
         let on = members.iter().map(|member| member.name.clone()).collect();
         let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-        InterfaceReport { on, reason, ..self.report(link, mode) }
+        InterfaceReport { reason, on, ..self.report(link, mode) }
     }
 
     /// Attaches, pins, and gives the mode in which the kernel says that our program runs.

@@ -1,0 +1,175 @@
+//! Lists that others keep, with the real program: taken, enforced, guarded, asked over HTTP.
+
+use serde_json::Value;
+
+use crate::contract::{NOTES, notes};
+use crate::kit::client::{Client, bodiless};
+use crate::kit::eventually;
+use crate::kit::gateway::{Gateway, Setup};
+use crate::kit::upstream::Upstream;
+
+/// Loopback is somebody here: each test's clients are.
+const MANAGEMENT: &str = "loopback = false\nown_addresses = false\ndetect = []";
+
+fn setup(feeds: &str, files: &[(&str, &str)]) -> Setup {
+    let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+    Setup {
+        management: format!("{MANAGEMENT}\n{feeds}"),
+        files: files.iter().map(owned).collect(),
+        ..Setup::of(NOTES)
+    }
+}
+
+fn feed(name: &str, keys: &str) -> String {
+    format!("[[feed]]\nname = \"{name}\"\nprivate_addresses = \"list\"\n{keys}\n")
+}
+
+/// The status that a client gets; none if it is not let in.
+fn status(gateway: &Gateway, source: &str) -> Option<u16> {
+    let mut client = Client::connect_from(source.parse().unwrap(), gateway.address).ok()?;
+    client.send(bodiless("GET /notes")).answer().map(|answer| answer.status)
+}
+
+fn feeds(gateway: &Gateway, arguments: &[&str]) -> Value {
+    let (code, text) = gateway.cli(&[&["feed"], arguments, &["--json"]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn who_is_listed_is_refused_by_name_of_the_feed() {
+    let upstream = notes();
+    let clients = "trusted_proxies = [\"127.0.0.9/32\"]".to_owned();
+    let feeds_of = feed("bad", "path = \"bad.txt\"")
+        + &feed("watched", "path = \"watched.json\"\naction = \"observe\"");
+    let watched =
+        r#"{"prefixes":[{"ipv4Prefix":"198.51.100.0/24"},{"ipv6Prefix":"2001:db8::/32"}]}"#;
+    let bad = "# bad\n127.0.1.0/24\n203.0.113.0/24 ; SBL1\n127.0.0.9\n";
+    let files = [("bad.txt", bad), ("watched.json", watched)];
+    let setup = Setup { clients, ..setup(&feeds_of, &files) };
+    let gateway = Gateway::start(&setup, &upstream);
+    eventually("the feed is in force", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    assert_eq!(status(&gateway, "127.0.0.1"), Some(200));
+
+    // The proxy is on the list, and on the allowlist; whom it speaks for is judged by himself.
+    let ask = |forwarded: &str| {
+        let mut proxy =
+            Client::connect_from("127.0.0.9".parse().unwrap(), gateway.address).unwrap();
+        let request = bodiless("GET /notes")
+            .replace("\r\n\r\n", &format!("\r\nX-Forwarded-For: {forwarded}\r\n\r\n"));
+        proxy.send(request).answer().unwrap()
+    };
+    let refused = ask("203.0.113.7");
+    assert_eq!((refused.status, refused.rule().as_str()), (403, "ban.feed"));
+    assert!(!refused.text().contains("bad"), "the client is not told which list: {refused:?}");
+    assert_eq!(ask("198.51.100.7").status, 200);
+    assert_eq!(ask("203.0.112.7").status, 200);
+    let lines = eventually("three lines", || {
+        let log = gateway.access_log();
+        let of = |client: &str| log.iter().find(|line| line["client"] == client).cloned();
+        Some((of("203.0.113.7")?, of("198.51.100.7")?))
+    });
+    assert_eq!((&lines.0["feed"], &lines.0["verdict"]), (&"bad".into(), &"refused".into()));
+    assert_eq!((&lines.1["feed"], &lines.1["verdict"]), (&"watched".into(), &"observed".into()));
+    // It is no offence against us: nobody is banned for it.
+    assert_eq!(gateway.bans(), [] as [Value; 0]);
+
+    let (_, text) = gateway.cli(&["explain", "203.0.113.7"]);
+    assert!(text.contains("listed by feed bad"), "{text}");
+    let (_, text) = gateway.cli(&["explain", "198.51.100.7"]);
+    assert!(text.contains("watched") && text.contains("only observed"), "{text}");
+    let (_, text) = gateway.cli(&["explain", "127.0.0.9"]);
+    assert!(text.contains("exempt") && text.contains("trusted-proxy"), "{text}");
+    let (_, text) = gateway.cli(&["feed", "list"]);
+    assert!(text.contains("bad.txt") && text.contains("observe"), "{text}");
+    let metrics = gateway.metrics();
+    for line in [
+        r#"firewall_feed_entries{feed="watched"} 2"#,
+        r#"firewall_feed_refreshes_total{feed="bad",result="changed"} 1"#,
+        r#"firewall_contract_violations_total{action="refused",rule="ban.feed"} 1"#,
+        r#"firewall_contract_violations_total{action="observed",rule="ban.feed"} 1"#,
+        r#"firewall_feed_age_seconds{feed="bad"}"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
+
+#[test]
+fn a_broken_list_is_told_and_changes_nothing() {
+    let upstream = notes();
+    let setup = setup(&feed("bad", "path = \"bad.txt\""), &[("bad.txt", "127.0.1.0/24\n")]);
+    let gateway = Gateway::start(&setup, &upstream);
+    eventually("the feed is in force", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    gateway.scratch.file("bad.txt", "<html>gone</html>");
+    let told = feeds(&gateway, &["refresh", "bad"]);
+    assert!(told[0]["problem"].as_str().unwrap().contains("page for people"), "{told}");
+    assert_eq!(told[0]["entries"], 1);
+    assert_eq!(status(&gateway, "127.0.1.7"), None);
+
+    // A restart without the file: the copy serves.
+    std::fs::remove_file(gateway.scratch.path().join("bad.txt")).unwrap();
+    let gateway = gateway.kill_and_restart_after(|command| command.spawn().unwrap(), || {});
+    assert_eq!(status(&gateway, "127.0.1.7"), None);
+    gateway.scratch.file("bad.txt", "127.0.2.0/24\n");
+    eventually("the new list", || status(&gateway, "127.0.2.7").is_none().then_some(()));
+    assert_eq!(status(&gateway, "127.0.1.7"), Some(200));
+}
+
+#[test]
+fn a_list_that_shrinks_waits_for_a_word() {
+    let upstream = notes();
+    let long: String = (0..250).map(|n| format!("127.1.{n}.1\n")).collect();
+    let setup = setup(&feed("bad", "path = \"bad.txt\""), &[("bad.txt", &long)]);
+    let gateway = Gateway::start(&setup, &upstream);
+    eventually("the feed is in force", || status(&gateway, "127.1.7.1").is_none().then_some(()));
+    gateway.scratch.file("bad.txt", "127.1.0.1\n");
+    let told = feeds(&gateway, &["refresh"]);
+    assert_eq!(told[0]["held"], "249 of 250 entries would vanish", "{told}");
+    assert_eq!(status(&gateway, "127.1.7.1"), None);
+    let (_, text) = gateway.cli(&["feed", "list"]);
+    assert!(text.contains("waits to be accepted: 249 of 250"), "{text}");
+    let told = feeds(&gateway, &["accept", "bad"]);
+    assert_eq!(told[0]["entries"], 1, "{told}");
+    assert_eq!(status(&gateway, "127.1.7.1"), Some(200));
+    assert_eq!(status(&gateway, "127.1.0.1"), None);
+    assert_eq!(gateway.cli(&["feed", "accept", "bad"]).0, Some(2), "nothing waits any more");
+    assert_eq!(gateway.cli(&["feed", "refresh", "other"]).0, Some(2));
+}
+
+#[test]
+fn a_reload_adds_and_removes_feeds() {
+    let upstream = notes();
+    let files = [("a.txt", "127.0.1.0/24\n"), ("b.txt", "127.0.2.0/24\n")];
+    let (a, b) = (feed("a", "path = \"a.txt\""), feed("b", "path = \"b.txt\""));
+    let gateway = Gateway::start(&setup(&a, &files), &upstream);
+    eventually("the first feed", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    assert_eq!(status(&gateway, "127.0.2.7"), Some(200));
+    let text = std::fs::read_to_string(&gateway.config).unwrap();
+    std::fs::write(&gateway.config, text.replace(&a, &b)).unwrap();
+    eventually("the second feed", || status(&gateway, "127.0.2.7").is_none().then_some(()));
+    assert_eq!(status(&gateway, "127.0.1.7"), Some(200));
+    assert_eq!(feeds(&gateway, &["list"]).as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_server_is_asked_and_asked_whether_it_has_changed() {
+    let upstream = notes();
+    let server = Upstream::start(|request| {
+        if request.head.to_ascii_lowercase().contains("if-none-match: \"1\"") {
+            return b"HTTP/1.1 304 Not Modified\r\n\r\n".to_vec();
+        }
+        b"HTTP/1.1 200 OK\r\nETag: \"1\"\r\nContent-Length: 13\r\n\r\n127.0.1.0/24\n".to_vec()
+    });
+    let url = format!("url = \"{}/list.txt\"", server.url());
+    let gateway = Gateway::start(&setup(&feed("web", &url), &[]), &upstream);
+    eventually("the feed is in force", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    let told = feeds(&gateway, &["refresh", "web"]);
+    assert_eq!((&told[0]["problem"], &told[0]["entries"]), (&Value::Null, &1.into()), "{told}");
+    let metrics = gateway.metrics();
+    for line in [
+        r#"firewall_feed_refreshes_total{feed="web",result="changed"} 1"#,
+        r#"firewall_feed_refreshes_total{feed="web",result="unchanged"} 1"#,
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+}
