@@ -14,7 +14,7 @@ pub use reason::{Mode, Reason, Reasons, Role, UnknownReason};
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
 /// beneath it, so that a daemon never reads another version's bytes: raise it with every change of
 /// layout, capacity or meaning.
-pub const LAYOUT: u32 = 2;
+pub const LAYOUT: u32 = 3;
 
 /// A ban with this deadline never ends.
 pub const FOREVER: u64 = u64::MAX;
@@ -46,7 +46,8 @@ pub struct Counter {
 pub struct Config {
     /// Which tables are worth a lookup: bits of [`table`].
     pub tables: u32,
-    pub reserved: u32,
+    /// What is served: bits of [`served`].
+    pub served: u32,
     /// The least time between two events from one counter on one CPU.
     pub event_interval_ns: u64,
     /// The reasons of which more is wanted for the time being.
@@ -56,19 +57,59 @@ pub struct Config {
     /// Nothing is dropped while the clock is before this, and all that would be is counted as
     /// observed. It ends by itself, whether the daemon lives or not.
     pub pass_until_mono_ns: u64,
+    /// The ports at which the proxy listens; unused places repeat the first, or are zero.
+    pub ports: [u16; PORTS],
+    /// For each of the host's addresses the bit [`own_bit`]: whether the table of them is worth a
+    /// lookup.
+    pub own: u64,
 }
 
 impl Config {
-    /// Every table empty, ten events a second.
+    /// Every table empty, nothing served, ten events a second.
     pub const fn new() -> Self {
         Self {
             tables: 0,
-            reserved: 0,
+            served: 0,
             event_interval_ns: EVENT_INTERVAL_NS,
             captured: Reasons::NONE,
             capture_interval_ns: EVENT_INTERVAL_NS,
             pass_until_mono_ns: 0,
+            ports: [0; PORTS],
+            own: 0,
         }
+    }
+
+    /// The same with the proxy listening at `ports`; those beyond the first eight are not known.
+    #[must_use]
+    pub fn serving(mut self, ports: &[u16], quic: bool) -> Self {
+        let first = ports.first().copied().unwrap_or(0);
+        let listed = ports.iter().copied().chain(core::iter::repeat(first));
+        for (place, port) in self.ports.iter_mut().zip(listed) {
+            *place = port;
+        }
+        self.served = if quic { served::QUIC } else { 0 };
+        self
+    }
+
+    /// Whether the proxy listens at this port.
+    #[inline(always)]
+    pub const fn serves(&self, port: u16) -> bool {
+        let [a, b, c, d, e, f, g, h] = self.ports;
+        let is_listed = a == port
+            || b == port
+            || c == port
+            || d == port
+            || e == port
+            || f == port
+            || g == port
+            || h == port;
+        is_listed && port != 0
+    }
+
+    /// Whether QUIC is answered at the ports.
+    #[inline(always)]
+    pub const fn serves_quic(&self) -> bool {
+        self.served & served::QUIC != 0
     }
 
     /// Whether any of the tables `bits` of [`table`] is worth a lookup.
@@ -76,6 +117,23 @@ impl Config {
     pub const fn has(&self, bits: u32) -> bool {
         self.tables & bits != 0
     }
+}
+
+/// Ports that the proxy can be known to listen at.
+pub const PORTS: usize = 8;
+
+/// The bits of [`Config::served`].
+pub mod served {
+    /// QUIC is answered at the proxy's ports.
+    pub const QUIC: u32 = 1;
+}
+
+/// The bit of [`Config::own`] that an address has, given as the two words of its sixteen octets in
+/// memory, an IPv4 address being the first four before zeros.
+#[inline(always)]
+pub const fn own_bit([high, low]: [u64; 2]) -> u64 {
+    // Fibonacci hashing: the top bits of a product are the mixed ones.
+    1 << ((high ^ low.rotate_left(32)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 58)
 }
 
 /// What the program is told of the interface that a packet came in by: read once a packet, written
@@ -206,7 +264,7 @@ const _: () = {
     assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 40);
+    assert!(size_of::<Config>() == 64);
     assert!(offset_of!(Config, captured) == 16);
     assert!(size_of::<Policy>() == 24);
     assert!(offset_of!(Policy, slot) == 16);

@@ -22,6 +22,9 @@ pub const RANGE6: Map = Map { name: "RANGE6", entries: 4_096 };
 pub const ALLOW4: Map = Map { name: "ALLOW4", entries: 1_024 };
 /// IPv6 networks that nothing drops.
 pub const ALLOW6: Map = Map { name: "ALLOW6", entries: 1_024 };
+/// The host's own addresses, of both families, as sixteen octets: an IPv4 address is the first four,
+/// before zeros.
+pub const OWN: Map = Map { name: "OWN", entries: 256 };
 /// One [`Config`](crate::Config).
 pub const CONFIG: Map = Map { name: "CONFIG", entries: 1 };
 /// A [`Policy`](crate::Policy) for each interface, by [`policy_index`](crate::policy_index).

@@ -5,8 +5,22 @@
 #![cfg_attr(not(any(test, feature = "cases")), no_std)]
 #![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
+pub mod awaited;
 #[cfg(any(test, feature = "cases"))]
 pub mod cases;
+pub mod chain;
+pub mod checksum;
+mod datagram;
+pub mod findings;
+mod icmp;
+pub mod inspect;
+mod ipv4;
+mod ipv6;
+pub mod link;
+pub mod options;
+mod ordinary;
 pub mod packet;
 pub mod source;
+mod tcp;
+mod udp;
 pub mod verdict;

@@ -17,7 +17,36 @@ pub trait Packet {
     fn read_far<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.read(offset)
     }
+
+    /// Shows the `length` octets from `offset` on to `work`, which finds anything behind them. None if
+    /// the frame ends before, and none of a length that is zero or above [`HEADER_MAX`].
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R>;
+
+    /// What [`options::scan`](crate::options::scan) finds.
+    fn options(&self, offset: usize, length: usize) -> u32 {
+        crate::options::scan(self, offset, length)
+    }
+
+    /// What [`chain::walk`](crate::chain::walk) finds.
+    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
+        crate::chain::walk(self, protocol, start, end)
+    }
+
+    /// What [`checksum::is_sound`](crate::checksum::is_sound) finds.
+    fn is_sound(&self, offset: usize, length: usize) -> bool {
+        crate::checksum::is_sound(self, offset, length)
+    }
 }
+
+/// The longest IPv4 or TCP header: fifteen words.
+pub const HEADER_MAX: usize = 60;
+/// Room for it that every six-bit index lies in.
+pub const ROOM: usize = 64;
 
 impl Packet for [u8] {
     fn length(&self) -> usize {
@@ -26,6 +55,22 @@ impl Packet for [u8] {
 
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         self.get(offset..)?.first_chunk().copied()
+    }
+
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R> {
+        // What was there before: no check may be misled by it.
+        let mut room = [131; ROOM];
+        let octets = self.get(offset..)?.get(..length)?;
+        if octets.is_empty() || length > HEADER_MAX {
+            return None;
+        }
+        room.get_mut(..length)?.copy_from_slice(octets);
+        Some(work(&room))
     }
 }
 

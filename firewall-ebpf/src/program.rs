@@ -15,7 +15,10 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     bindings::xdp_md,
-    helpers::{bpf_ktime_get_coarse_ns, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    helpers::{
+        bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
+        bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+    },
     macros::{map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -26,9 +29,12 @@ use firewall_common::{
     Ban, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
     maps, policy_index,
 };
-use firewall_ebpf::packet::Packet;
+use firewall_ebpf::findings::Findings;
+use firewall_ebpf::link::{ETHERNET_LENGTH, Link};
+use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
-use firewall_ebpf::verdict::{Exact, Tables, verdict};
+use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
+use firewall_ebpf::{awaited, chain, checksum, inspect, options};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -51,6 +57,12 @@ static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(maps::ALLOW4.en
 #[map]
 static ALLOW6: LpmTrie<[u8; 16], u32> = LpmTrie::with_max_entries(maps::ALLOW6.entries, 0);
 #[map]
+static OWN: HashMap<[u8; 16], u32> = HashMap::with_max_entries(maps::OWN.entries, 0);
+/// Where headers are copied to that are not in the linear buffer, or are walked octet by octet: the
+/// stack has no room for them, and is read at words' boundaries only.
+#[map]
+static ROOMS: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(2, 0);
+#[map]
 static CONFIG: Array<Config> = Array::with_max_entries(maps::CONFIG.entries, 0);
 #[map]
 static POLICIES: Array<Policy> = Array::with_max_entries(maps::POLICIES.entries, 0);
@@ -62,9 +74,9 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
     let frame = Frame::new(context.ctx);
-    let verdict = verdict(&frame, &Maps { interface: frame.interface() });
+    let verdict = verdict(&frame, &Maps { context: frame.context });
     let is_ipv6 = matches!(verdict.source.family, Family::V6);
-    if matches!(verdict.reason, Reason::Passed) && verdict.observed.is_empty() {
+    if verdict.acted.is_empty() && verdict.observed.is_empty() {
         if let Some(passed) =
             COUNTERS.get_ptr_mut(counter(verdict.slot, Reason::Passed as u32, is_ipv6, false))
         {
@@ -77,10 +89,11 @@ fn firewall(context: XdpContext) -> u32 {
         length: frame.length as u64,
         source: verdict.source.words(),
         observed: verdict.observed.bits(),
-        reason: verdict.reason as u32,
+        acted: verdict.acted.bits(),
         interface: frame.interface(),
         family: verdict.source.family as u32,
         slot: verdict.slot,
+        reserved: 0,
     };
     let due = settle(&raw const objection);
     if due != 0 {
@@ -94,11 +107,12 @@ fn firewall(context: XdpContext) -> u32 {
 struct Objection {
     length: u64,
     source: [u64; 2],
+    acted: u64,
     observed: u64,
-    reason: u32,
     interface: u32,
     family: u32,
     slot: u32,
+    reserved: u32,
 }
 
 /// The exit of every packet that something objected to: counts it once by what became of it, and
@@ -113,8 +127,10 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let Some(objection) = (unsafe { objection.as_ref() }) else {
         return 0;
     };
-    let mut due = count(objection, objection.reason, 0);
-    let (reason, length) = (objection.reason, objection.length);
+    // Of several the least; an empty set has none, and passed.
+    let reason = objection.acted.trailing_zeros() & (Reasons::BITS - 1);
+    let mut due = count(objection, reason, 0);
+    let length = objection.length;
     let [high, low] = objection.source.map(u64::to_be);
     if objection.family == Family::V4 as u32 {
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
@@ -122,16 +138,17 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
         let words = [high, low].map(u64::to_be_bytes);
         debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
     }
-    if objection.observed == 0 {
-        return due;
-    }
-    for reason in 0..Reason::COUNT {
-        if objection.observed & (1 << reason) != 0 {
-            let found = count(objection, reason, 1);
-            if due == 0 {
-                due = found;
-            }
+    // One bit of the set after the other, the least first.
+    let mut rest = objection.observed;
+    for _ in 0..Reasons::BITS {
+        if rest == 0 {
+            break;
         }
+        let found = count(objection, rest.trailing_zeros(), 1);
+        if due == 0 {
+            due = found;
+        }
+        rest &= rest - 1;
     }
     due
 }
@@ -199,7 +216,9 @@ extern "C" fn send(context: *mut xdp_md, objection: *const Objection, due: u32) 
         (*event).observed = (due & 1) as u16;
         let sampled = (objection.length as usize).min(SAMPLE_OCTETS);
         (*event).sampled = 0;
-        if sampled > 0 {
+        // Verifiers before Linux 6.8 learn a lower bound from an order alone, and nothing from "not 0";
+        // no frame is shorter than its Ethernet header.
+        if sampled >= ETHERNET_LENGTH {
             let target = (&raw mut (*event).frame).cast();
             if bpf_xdp_load_bytes(context, 0, target, sampled as u32) == 0 {
                 (*event).sampled = sampled as u32;
@@ -234,9 +253,6 @@ unsafe fn add(counter: *mut Counter, octets: u64) {
 /// The frame that the program was called with.
 struct Frame {
     context: *mut xdp_md,
-    start: usize,
-    /// The end of the linear buffer; a frame of several buffers goes on beyond it.
-    linear_end: usize,
     length: usize,
 }
 
@@ -244,14 +260,7 @@ impl Frame {
     #[inline(always)]
     fn new(context: *mut xdp_md) -> Self {
         // SAFETY: the kernel calls the program with a valid context.
-        unsafe {
-            Self {
-                context,
-                start: (*context).data as usize,
-                linear_end: (*context).data_end as usize,
-                length: bpf_xdp_get_buff_len(context) as usize,
-            }
-        }
+        unsafe { Self { context, length: bpf_xdp_get_buff_len(context) as usize } }
     }
 
     #[inline(always)]
@@ -269,8 +278,16 @@ impl Packet for Frame {
 
     #[inline(always)]
     fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        let start = self.start + offset;
-        if start + N <= self.linear_end {
+        // Read anew for each header: the verifier remembers of a pointer how far it was compared, and
+        // would walk what is behind a header once for each way in which it may have been read.
+        // SAFETY: as in `new`. A frame of several buffers goes on beyond the end of the linear one.
+        let (data, linear_end) = unsafe {
+            let context = self.context;
+            let (data, end) = (&raw const (*context).data, &raw const (*context).data_end);
+            (data.read_volatile() as usize, end.read_volatile() as usize)
+        };
+        let start = data + offset;
+        if start + N <= linear_end {
             // SAFETY: the octets lie within the linear buffer, which the verifier checks again.
             return Some(unsafe { (start as *const [u8; N]).read_unaligned() });
         }
@@ -283,18 +300,135 @@ impl Packet for Frame {
         if offset + N > self.length {
             return None;
         }
-        let mut bytes = Words([0; N]);
-        // SAFETY: the helper writes `N` octets or fails.
-        let result = unsafe {
-            bpf_xdp_load_bytes(self.context, offset as u32, bytes.0.as_mut_ptr().cast(), N as u32)
-        };
-        if result == 0 { Some(bytes.0) } else { None }
+        let room = ROOMS.get_ptr_mut(1)?;
+        // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper
+        // writes `N` octets, fewer than there is room for, or fails.
+        unsafe {
+            let read = bpf_xdp_load_bytes(self.context, offset as u32, room.cast(), N as u32);
+            if read == 0 { Some(room.cast::<[u8; N]>().read_unaligned()) } else { None }
+        }
+    }
+
+    #[inline(always)]
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R> {
+        // The mask tells the verifier a bound that it would not find in what the header said.
+        let length = length & core::hint::black_box(ROOM - 1);
+        let room = ROOMS.get_ptr_mut(0)?;
+        // By order, as in `send`; what is walked has at least a word.
+        if !(4..=HEADER_MAX).contains(&length) {
+            return None;
+        }
+        // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper
+        // writes `length` octets, fewer than there is room for, or fails.
+        unsafe {
+            let written =
+                bpf_xdp_load_bytes(self.context, offset as u32, room.cast(), length as u32);
+            if written == 0 { Some(work(&*room)) } else { None }
+        }
+    }
+
+    #[inline(always)]
+    fn options(&self, offset: usize, length: usize) -> u32 {
+        scan_options(self.context, offset as u32, length as u32)
+    }
+
+    #[inline(always)]
+    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
+        walk_chain(self.context, u32::from(protocol), start as u32, end as u32)
+    }
+
+    #[inline(always)]
+    fn is_sound(&self, offset: usize, length: usize) -> bool {
+        check_sum(self.context, offset as u32, length as u32) != 0
     }
 }
 
-/// A buffer at a word's boundary.
-#[repr(C, align(8))]
-struct Words<const N: usize>([u8; N]);
+/// [`options::scan`] by itself: its room is not on the stack of those packets that have no options,
+/// and the verifier walks it once, not once for each header that has some.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn scan_options(context: *mut xdp_md, offset: u32, length: u32) -> u32 {
+    options::scan(&Frame::new(context), offset as usize, length as usize)
+}
+
+/// [`chain::walk`] by itself, for the same reasons.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn walk_chain(context: *mut xdp_md, protocol: u32, start: u32, end: u32) -> u64 {
+    chain::walk(&Frame::new(context), protocol as u8, start as usize, end as usize)
+}
+
+/// [`checksum::is_sound`] by itself, for the same reasons; one if it is.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn check_sum(context: *mut xdp_md, offset: u32, length: u32) -> u32 {
+    u32::from(checksum::is_sound(&Frame::new(context), offset as usize, length as usize))
+}
+
+/// A frame of which everything is read by the helper: what is read so leaves no trace in the verifier's
+/// memory of the frame.
+struct Far(Frame);
+
+impl Packet for Far {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        self.0.length
+    }
+
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.0.read_far(offset)
+    }
+
+    #[inline(always)]
+    fn with_room<R>(
+        &self,
+        offset: usize,
+        length: usize,
+        work: impl FnOnce(&[u8; ROOM]) -> R,
+    ) -> Option<R> {
+        self.0.with_room(offset, length, work)
+    }
+
+    #[inline(always)]
+    fn options(&self, offset: usize, length: usize) -> u32 {
+        self.0.options(offset, length)
+    }
+
+    #[inline(always)]
+    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
+        self.0.chain(protocol, start, end)
+    }
+
+    #[inline(always)]
+    fn is_sound(&self, offset: usize, length: usize) -> bool {
+        self.0.is_sound(offset, length)
+    }
+}
+
+/// [`inspect::inspect`] by itself: what is ordinary does not pay for its stack, and the verifier walks
+/// it once, not once for each way that a packet takes to it. `link` is a [`Link`]'s number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn inspect_packet(context: *mut xdp_md, link: u32, drop: u64, observe: u64) -> u64 {
+    let (drop, observe) = (Reasons::from_bits(drop), Reasons::from_bits(observe));
+    let findings = Findings::new(&Policy { drop, observe, slot: 0, reserved: 0 });
+    let (frame, maps) = (Far(Frame::new(context)), Maps { context });
+    inspect::inspect(&frame, &maps, Link::from_bits(link), findings).bits()
+}
+
+/// [`awaited::unawaited`] by itself, for the same reasons.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_unawaited(context: *mut xdp_md, link: u32) -> u64 {
+    let (frame, maps) = (Far(Frame::new(context)), Maps { context });
+    awaited::unawaited(&frame, &maps, Link::from_bits(link)).bits()
+}
 
 /// The key of a trie: the length of the prefix, and the address. Words, because the kernel's stack
 /// is written at their boundaries only.
@@ -331,9 +465,31 @@ fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_coarse_ns() }
 }
 
-/// The program's maps as tables, for a packet that came in by an interface.
+/// Who speaks to whom, laid out as `struct bpf_sock_tuple`: the octets of both addresses, then of
+/// both ports.
+#[repr(C)]
+struct SocketTuple {
+    words: [u64; 5],
+    length: u32,
+}
+
+impl SocketTuple {
+    #[inline(always)]
+    fn new(flow: &Flow) -> Self {
+        let ports = u64::from(u32::from_ne_bytes(flow.ports));
+        let ([from, from_low], [to, to_low]) = (flow.source.words(), flow.destination.words());
+        if matches!(flow.source.family, Family::V4) {
+            // An IPv4 address is the low half of its word, on these little-endian machines.
+            Self { words: [from | to << 32, ports, 0, 0, 0], length: 12 }
+        } else {
+            Self { words: [from, from_low, to, to_low, ports], length: 36 }
+        }
+    }
+}
+
+/// The program's maps as tables, for the packet of a context.
 struct Maps {
-    interface: u32,
+    context: *mut xdp_md,
 }
 
 impl Tables for Maps {
@@ -351,7 +507,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn policy(&self) -> Policy {
-        match POLICIES.get_ptr(policy_index(self.interface)) {
+        // SAFETY: the kernel calls the program with a valid context.
+        let interface = unsafe { (*self.context).ingress_ifindex };
+        match POLICIES.get_ptr(policy_index(interface)) {
             // SAFETY: as above.
             Some(policy) => unsafe { *policy },
             None => Policy::default(),
@@ -395,6 +553,55 @@ impl Tables for Maps {
             Family::V4 => ALLOW4.get(key.v4()).is_some(),
             Family::V6 => ALLOW6.get(key.v6()).is_some(),
             Family::None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn is_own(&self, address: Source) -> bool {
+        let words = address.words();
+        // SAFETY: the key is the octets of the words; nothing is read of the value.
+        unsafe { OWN.get_ptr(&*words.as_ptr().cast::<[u8; 16]>()).is_some() }
+    }
+
+    #[inline(always)]
+    fn socket(&self, flow: &Flow) -> Socket {
+        const TCP: u8 = 6;
+        const LISTEN: u32 = 10;
+        /// `BPF_F_CURRENT_NETNS`: the interface's own namespace.
+        const HERE: u64 = u64::MAX;
+        let mut tuple = SocketTuple::new(flow);
+        let (words, length) = ((&raw mut tuple.words).cast(), tuple.length);
+        let context = self.context.cast();
+        // SAFETY: the helpers read `length` octets of the tuple; a socket that is found stays until
+        // it is released.
+        unsafe {
+            let socket = if flow.protocol == TCP {
+                bpf_skc_lookup_tcp(context, words, length, HERE, 0)
+            } else {
+                bpf_sk_lookup_udp(context, words, length, HERE, 0)
+            };
+            if socket.is_null() {
+                return Socket::None;
+            }
+            let is_bound = flow.protocol == TCP && (*socket).state == LISTEN;
+            bpf_sk_release(socket.cast());
+            if is_bound { Socket::Bound } else { Socket::Connected }
+        }
+    }
+
+    #[inline(always)]
+    fn inspect<P: Packet + ?Sized>(&self, _: &P, policy: &Policy, link: Link) -> Reasons {
+        let Policy { drop, observe, .. } = *policy;
+        let found = inspect_packet(self.context, link.to_bits(), drop.bits(), observe.bits());
+        Reasons::from_bits(found)
+    }
+
+    #[inline(always)]
+    fn unawaited<P: Packet + ?Sized>(&self, _: &P, link: Link) -> Reasons {
+        if link.is_ip() {
+            Reasons::from_bits(find_unawaited(self.context, link.to_bits()))
+        } else {
+            Reasons::NONE
         }
     }
 

@@ -2,11 +2,15 @@
 
 use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
 
+use crate::awaited::{ASKING, unawaited};
+use crate::findings::Findings;
+use crate::inspect::inspect;
+use crate::ipv4::IPV4_LENGTH;
+use crate::ipv6::IPV6_LENGTH;
+use crate::link::{Link, Network, link};
+use crate::ordinary::{is_ordinary4, is_ordinary6};
 use crate::packet::{Packet, field};
-use crate::source::{
-    Family, IPV4_LENGTH, IPV6_LENGTH, PROTOCOL_TCP, Payload, Source, Transport, payload,
-    transport4, transport6,
-};
+use crate::source::{Family, Source};
 
 /// Which table of exact bans is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +19,26 @@ pub enum Exact {
     /// By the first 64 bits of an IPv6 address.
     Network6,
     V6,
+}
+
+/// Who speaks to whom, as a socket is looked up by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub protocol: u8,
+    pub source: Source,
+    pub destination: Source,
+    /// Source port and destination port, in network order.
+    pub ports: [u8; 4],
+}
+
+/// The host's socket that a packet would go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Socket {
+    None,
+    /// One that waits for anybody.
+    Bound,
+    /// One of exactly this flow; of UDP any.
+    Connected,
 }
 
 /// The tables that a packet is judged by, and the clock of their deadlines.
@@ -39,18 +63,44 @@ pub trait Tables {
     /// Whether the management allowlist holds `source`.
     fn allows(&self, source: Source) -> bool;
 
+    /// Whether this is one of the host's own addresses.
+    fn is_own(&self, address: Source) -> bool;
+
+    /// The socket that the flow's next packet goes to.
+    fn socket(&self, flow: &Flow) -> Socket;
+
     /// The moment at which the ban ends.
     fn until_ns(&self, hit: Self::Hit) -> u64;
 
     /// Counts one packet dropped by the ban.
     fn count_drop(&self, hit: Self::Hit);
+
+    /// The checks that object to a packet that is not ordinary.
+    #[inline(always)]
+    fn inspect<P: Packet + ?Sized>(&self, packet: &P, policy: &Policy, link: Link) -> Reasons
+    where
+        Self: Sized,
+    {
+        inspect(packet, self, link, Findings::new(policy))
+    }
+
+    /// The checks that object to a packet for which no socket waits.
+    #[inline(always)]
+    fn unawaited<P: Packet + ?Sized>(&self, packet: &P, link: Link) -> Reasons
+    where
+        Self: Sized,
+    {
+        unawaited(packet, self, link)
+    }
 }
 
 /// What becomes of a packet, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Why; [`Reason::Passed`] and [`Reason::Allowed`] pass, every other reason drops.
-    pub reason: Reason,
+    /// What became of it: empty if nothing but what was observed objected, else [`Reason::Allowed`]
+    /// alone, or the reasons that drop. A set, because the verifier would follow a single reason
+    /// through all that comes after for each of them.
+    pub acted: Reasons,
     /// The checks that objected in observe mode.
     pub observed: Reasons,
     /// Whom the packet names as its sender.
@@ -62,62 +112,78 @@ pub struct Verdict {
 impl Verdict {
     #[inline(always)]
     pub const fn drops(&self) -> bool {
-        !matches!(self.reason, Reason::Passed | Reason::Allowed)
+        !self.acted.without(Reason::Allowed).is_empty()
+    }
+
+    /// Why: of several that drop the one of the least number, else [`Reason::Passed`].
+    pub fn reason(&self) -> Reason {
+        self.acted.first().unwrap_or(Reason::Passed)
     }
 }
 
+/// The error is the set of those reasons that drop.
+type Judged = Result<(), Reasons>;
+
 /// What has been found of one packet so far.
 struct Inspection<H> {
-    config: Config,
     policy: Policy,
     observed: Reasons,
     source: Source,
     /// The ban that drops the packet.
     hit: Option<H>,
+    /// Those of [`FORGED`] that objected.
+    forged: Reasons,
 }
+
+/// The checks that object to the source itself: such a packet is not from whom it names, and so the
+/// allowlist, which vouches for a source, says nothing of it.
+const FORGED: Reasons =
+    Reasons::NONE.with(Reason::I9).with(Reason::I11).with(Reason::I15).with(Reason::V2);
 
 /// Judges a frame.
 ///
 /// The ban is looked up as soon as the fixed IP header is there, so that neither options, fragments
-/// nor extension headers evade it. The allowlist wins over everything, but only a packet that
-/// something objected to asks it.
+/// nor extension headers evade it. The allowlist wins over everything but a source that is forged on
+/// its face, but only a packet that something objected to asks it.
 #[inline(always)]
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
+    let policy = tables.policy();
     let mut inspection = Inspection {
-        config: tables.config(),
-        policy: tables.policy(),
-        observed: Reasons::NONE,
+        policy,
+        observed: Findings::new(&policy).found(),
         source: Source::NONE,
         hit: None,
+        forged: Findings::new(&policy).found(),
     };
-    let found = inspection.frame(packet, tables);
-    let Inspection { config, policy, observed, source, hit } = inspection;
+    // Not kept as the enum, whose payload is undefined where there is none: the compiler would carry
+    // it through the calls below, and the verifier refuse that.
+    let dropping = match inspection.frame(packet, tables) {
+        Ok(()) => Reasons::NONE,
+        Err(dropping) => dropping,
+    };
+    let Inspection { policy, observed, source, hit, forged } = inspection;
     let slot = policy.slot;
-    if found.is_ok() && observed.is_empty() {
-        return Verdict { reason: Reason::Passed, observed, source, slot };
+    if dropping.is_empty() && observed.is_empty() {
+        return Verdict { acted: Reasons::NONE, observed, source, slot };
     }
+    // Read anew, so that it need not be kept on the stack beneath what inspects the packet.
+    let config = tables.config();
     let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
-    if asks_allowlist && allows(tables, config, source) {
-        return Verdict { reason: Reason::Allowed, observed: Reasons::NONE, source, slot };
+    if asks_allowlist && forged.is_empty() && allows(tables, config, source) {
+        let acted = Reasons::NONE.with(Reason::Allowed);
+        return Verdict { acted, observed: Reasons::NONE, source, slot };
     }
-    let mut observed = observed;
-    let reason = match found {
-        Ok(()) => Reason::Passed,
-        // The clock is read only when something is about to be dropped while all is to pass.
-        Err(reason)
-            if config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns =>
-        {
-            observed = observed.with(reason);
-            Reason::Passed
-        }
-        Err(reason) => {
-            if let Some(hit) = hit {
-                tables.count_drop(hit);
-            }
-            reason
-        }
-    };
-    Verdict { reason, observed, source, slot }
+    if dropping.is_empty() {
+        return Verdict { acted: dropping, observed, source, slot };
+    }
+    // The clock is read only when something is about to be dropped while all is to pass.
+    if config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns {
+        return Verdict { acted: Reasons::NONE, observed: observed.or(dropping), source, slot };
+    }
+    if let Some(hit) = hit {
+        tables.count_drop(hit);
+    }
+    Verdict { acted: dropping, observed, source, slot }
 }
 
 #[inline(always)]
@@ -132,9 +198,9 @@ fn allows<T: Tables>(tables: &T, config: Config, source: Source) -> bool {
 impl<H: Copy> Inspection<H> {
     /// Records that `reason` objects; the error is that it drops.
     #[inline(always)]
-    fn object(&mut self, reason: Reason) -> Result<(), Reason> {
+    fn object(&mut self, reason: Reason) -> Judged {
         if self.policy.drop.holds(reason) {
-            return Err(reason);
+            return Err(Reasons::NONE.with(reason));
         }
         if self.policy.observe.holds(reason) {
             self.observed = self.observed.with(reason);
@@ -142,66 +208,87 @@ impl<H: Copy> Inspection<H> {
         Ok(())
     }
 
+    /// Judges the packet by all that the checks found: what drops is the reason of the least number,
+    /// and everything else was observed.
     #[inline(always)]
-    fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(
-        &mut self,
-        packet: &P,
-        tables: &T,
-    ) -> Result<(), Reason> {
-        match payload(packet) {
-            Ok(Payload::Ipv4 { offset }) => self.ipv4(packet, tables, offset),
-            Ok(Payload::Ipv6 { offset }) => self.ipv6(packet, tables, offset),
-            Ok(Payload::Other) => Ok(()),
-            Err(reason) => self.object(reason),
+    fn judge(&mut self, found: Reasons) -> Judged {
+        if found.is_empty() {
+            return Ok(());
         }
+        self.forged = found.and(FORGED);
+        self.observed = self.observed.or(found.and(self.policy.observe));
+        let dropping = found.and(self.policy.drop);
+        if dropping.is_empty() { Ok(()) } else { Err(dropping) }
     }
 
+    #[inline(always)]
+    fn frame<P: Packet + ?Sized, T: Tables<Hit = H>>(&mut self, packet: &P, tables: &T) -> Judged {
+        let mut findings = Findings::new(&self.policy);
+        let link = link(packet, &mut findings);
+        let config = tables.config();
+        let is_ordinary = match link.network {
+            Network::Ipv4 => self.ipv4(packet, tables, config, link, &mut findings)?,
+            Network::Ipv6 => self.ipv6(packet, tables, config, link, &mut findings)?,
+            Network::Other => true,
+        };
+        let mut found = findings.found();
+        if !is_ordinary {
+            found = found.or(tables.inspect(packet, &self.policy, link));
+        }
+        if findings.wants(ASKING) {
+            let enabled = self.policy.drop.or(self.policy.observe);
+            found = found.or(tables.unawaited(packet, link).and(enabled));
+        }
+        self.judge(found)
+    }
+
+    /// Whether the packet is an ordinary one; the error is that its source is banned.
     #[inline(always)]
     fn ipv4<P: Packet + ?Sized, T: Tables<Hit = H>>(
         &mut self,
         packet: &P,
         tables: &T,
-        offset: usize,
-    ) -> Result<(), Reason> {
-        let Some(header) = packet.read::<IPV4_LENGTH>(offset) else {
-            return self.object(Reason::I1);
+        config: Config,
+        link: Link,
+        findings: &mut Findings,
+    ) -> Result<bool, Reasons> {
+        let Some(header) = packet.read::<IPV4_LENGTH>(link.offset) else {
+            findings.note(Reason::I1);
+            return Ok(true);
         };
         let source = Source::v4(field(&header, 12));
         self.source = source;
-        self.ban(tables, source)?;
-        match transport4(&header, offset, packet.length()) {
-            Ok(transport) => self.transport(packet, transport),
-            Err(reason) => self.object(reason),
-        }
+        self.ban(tables, config, source)?;
+        Ok(is_ordinary4(packet, &header, link, &config, findings))
     }
 
+    /// The same of an IPv6 packet.
     #[inline(always)]
     fn ipv6<P: Packet + ?Sized, T: Tables<Hit = H>>(
         &mut self,
         packet: &P,
         tables: &T,
-        offset: usize,
-    ) -> Result<(), Reason> {
-        let Some(header) = packet.read::<IPV6_LENGTH>(offset) else {
-            return self.object(Reason::V1);
+        config: Config,
+        link: Link,
+        findings: &mut Findings,
+    ) -> Result<bool, Reasons> {
+        let Some(header) = packet.read::<IPV6_LENGTH>(link.offset) else {
+            findings.note(Reason::V1);
+            return Ok(true);
         };
         let source = Source::v6(field(&header, 8));
         self.source = source;
-        self.ban(tables, source)?;
-        match transport6(packet, &header, offset) {
-            Ok(transport) => self.transport(packet, transport),
-            Err(reason) => self.object(reason),
-        }
+        self.ban(tables, config, source)?;
+        Ok(is_ordinary6(packet, &header, link, &config, findings))
     }
 
     /// Exact before range; an entry past its deadline is none. Tables known to be empty are not
     /// asked, and the clock only for a ban that ends.
     #[inline(always)]
-    fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, source: Source) -> Result<(), Reason> {
-        let config = self.config;
+    fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, config: Config, source: Source) -> Judged {
         let exact = match source.family {
             Family::V4 if config.has(table::BAN4) => live(tables, tables.exact(Exact::V4, source)),
-            Family::V6 => self.exact6(tables, source),
+            Family::V6 => exact6(tables, config, source),
             _ => None,
         };
         if exact.is_some() {
@@ -222,80 +309,27 @@ impl<H: Copy> Inspection<H> {
     }
 
     #[inline(always)]
-    fn exact6<T: Tables<Hit = H>>(&self, tables: &T, source: Source) -> Option<H> {
-        if self.config.has(table::BAN6_NETWORK) {
-            let network = live(tables, tables.exact(Exact::Network6, source));
-            if network.is_some() {
-                return network;
-            }
-        }
-        if self.config.has(table::BAN6) {
-            return live(tables, tables.exact(Exact::V6, source));
-        }
-        None
-    }
-
-    #[inline(always)]
-    fn banned(&mut self, reason: Reason, hit: Option<H>) -> Result<(), Reason> {
+    fn banned(&mut self, reason: Reason, hit: Option<H>) -> Judged {
         let found = self.object(reason);
         if found.is_err() {
             self.hit = hit;
         }
         found
     }
+}
 
-    #[inline(always)]
-    fn transport<P: Packet + ?Sized>(
-        &mut self,
-        packet: &P,
-        transport: Option<Transport>,
-    ) -> Result<(), Reason> {
-        match transport {
-            Some(transport) if transport.protocol == PROTOCOL_TCP => self.tcp(packet, transport),
-            _ => Ok(()),
+#[inline(always)]
+fn exact6<T: Tables>(tables: &T, config: Config, source: Source) -> Option<T::Hit> {
+    if config.has(table::BAN6_NETWORK) {
+        let network = live(tables, tables.exact(Exact::Network6, source));
+        if network.is_some() {
+            return network;
         }
     }
-
-    #[inline(always)]
-    fn tcp<P: Packet + ?Sized>(&mut self, packet: &P, transport: Transport) -> Result<(), Reason> {
-        const TCP_LENGTH: usize = 20;
-        const FIN: u8 = 1;
-        const SYN: u8 = 1 << 1;
-        const RST: u8 = 1 << 2;
-        const ACK: u8 = 1 << 4;
-
-        let Transport { offset, end, is_fragment, is_far, .. } = transport;
-        let available = end.saturating_sub(offset);
-        let header = if available < TCP_LENGTH {
-            None
-        } else if is_far {
-            packet.read_far::<TCP_LENGTH>(offset)
-        } else {
-            packet.read::<TCP_LENGTH>(offset)
-        };
-        let Some(header) = header else {
-            // The rest of a first fragment's header may be in the next one.
-            return if is_fragment { Ok(()) } else { self.object(Reason::T1) };
-        };
-        let [words, flags] = field(&header, 12);
-        let header_length = usize::from(words >> 4) * 4;
-        if header_length < TCP_LENGTH || (header_length > available && !is_fragment) {
-            self.object(Reason::T1)?;
-        }
-        if field(&header, 0) == [0, 0] || field(&header, 2) == [0, 0] {
-            self.object(Reason::T2)?;
-        }
-        if flags & (ACK | SYN | RST) == 0 {
-            self.object(Reason::T3)?;
-        }
-        if flags & (SYN | FIN) == SYN | FIN {
-            self.object(Reason::T4)?;
-        }
-        if flags & (SYN | RST) == SYN | RST {
-            self.object(Reason::T5)?;
-        }
-        Ok(())
+    if config.has(table::BAN6) {
+        return live(tables, tables.exact(Exact::V6, source));
     }
+    None
 }
 
 /// The ban, if it has not ended.

@@ -5,6 +5,8 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod capability;
+mod checks;
 mod events;
 mod interface;
 mod log;
@@ -22,12 +24,14 @@ use std::time::Duration;
 use aya::programs::{ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
 use firewall_common::maps::{EVENTS, PINNED};
-use firewall_common::{Mode as CheckMode, Policy, Reasons};
+use firewall_common::{Mode as CheckMode, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
 use attach::{Attachments, Hands};
 pub use attach::{Event, InterfaceReport, Mode};
+pub use checks::CheckSetting;
+use checks::policy;
 pub use events::Events;
 pub use firewall_common::{Ban, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS};
 pub use interface::{InterfaceOptions, Pattern, PatternError};
@@ -74,7 +78,7 @@ pub struct Options {
     pub pin_dir: PathBuf,
     pub bans: BanMode,
     /// Checks that are not in their default mode. Bans are set by `bans`.
-    pub checks: Vec<(Reason, Check)>,
+    pub checks: Vec<CheckSetting>,
     /// Sources that nothing drops; at most 1,024 networks of each family.
     pub allow: Vec<IpNet>,
     /// What the program itself logs; nothing by default, at which it costs nothing.
@@ -105,6 +109,9 @@ pub enum KernelError {
     Refused { source: io::Error, log: String },
     #[error("the XDP program cannot be used")]
     Program { source: ProgramError },
+    /// Whatever failed, and what this process lacks for it.
+    #[error("without {missing}")]
+    Lacking { missing: String, source: Box<Self> },
     #[error("the XDP object has no map {map}")]
     NoMap { map: &'static str },
     #[error("map {map} does not {action}")]
@@ -130,8 +137,28 @@ pub enum KernelError {
 }
 
 impl KernelError {
+    /// The error, behind the capabilities that this process lacks, if it lacks any.
+    fn behind_what_is_lacking(self) -> Self {
+        let needed = capability::missing();
+        let is_anothers =
+            matches!(self, Self::InUse { .. } | Self::NewerLayout { .. } | Self::ForeignMap { .. });
+        if needed.is_empty() || is_anothers {
+            return self;
+        }
+        let missing: Vec<String> = needed.iter().map(ToString::to_string).collect();
+        let missing = missing.join(", ");
+        Self::Lacking { missing, source: Box::new(self) }
+    }
+
     /// Whether a capability is missing, as against a kernel or a machine that fails.
     pub fn is_not_permitted(&self) -> bool {
+        // The verifier says "permission denied" of a program that it finds unsound, too.
+        if let Self::Refused { log, .. } = self
+            && !log.is_empty()
+            && !log.contains("!root")
+        {
+            return false;
+        }
         let mut error: Option<&dyn Error> = Some(self);
         while let Some(current) = error {
             if let Some(error) = current.downcast_ref::<io::Error>()
@@ -185,7 +212,7 @@ impl Kernel {
     /// [`KernelError::InUse`] while another daemon has the same pins, and
     /// [`KernelError::NewerLayout`] where a newer version's are.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries)
+        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
     }
 
     /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
@@ -200,9 +227,9 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut self.program)?,
             tables: &mut self.tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
-        self.attachments.start(&mut hands)
+        self.attachments.start(&mut hands).map_err(KernelError::behind_what_is_lacking)
     }
 
     /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
@@ -216,7 +243,7 @@ impl Kernel {
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
         let mut program = load(pins.as_ref(), options.log, ring_octets)?;
-        let default = policy(options, Role::default());
+        let default = policy(options, Role::default(), None);
         let tables = Tables::open(&mut program, default, &options.allow)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
@@ -245,7 +272,7 @@ impl Kernel {
         let mut hands = Hands {
             program: xdp(&mut self.program)?,
             tables: &mut self.tables,
-            policy: &|role| policy(options, role),
+            policy: &|role, name| policy(options, role, Some(name)),
         };
         self.attachments.reconcile(&mut hands)
     }
@@ -384,16 +411,6 @@ pub struct Probe {
 /// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
-}
-
-/// How packets are judged that come in by an interface of this role.
-fn policy(options: &Options, role: Role) -> Policy {
-    let mut policy = Policy::new(role);
-    for &(reason, mode) in &options.checks {
-        policy = policy.with(reason, mode);
-    }
-    let bans = options.bans.check();
-    policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
 fn load(

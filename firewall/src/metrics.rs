@@ -255,14 +255,14 @@ impl Metrics {
             kernel_packets: counters(
                 r,
                 "firewall_xdp_packets_total",
-                "Packets by what the kernel program found, and whether it acted on it.",
-                &["reason", "action"],
+                "Packets by interface, family and what the kernel program found, and whether it acted on it.",
+                &["interface", "family", "reason", "action"],
             ),
             kernel_bytes: counters(
                 r,
                 "firewall_xdp_bytes_total",
                 "Octets of those packets.",
-                &["reason", "action"],
+                &["interface", "family", "reason", "action"],
             ),
             kernel_events: counters(
                 r,

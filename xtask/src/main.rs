@@ -23,9 +23,12 @@ enum Task {
     /// Bring the JSON-Schema-Test-Suite and run it through the real program
     Suite(xtask::suite::Options),
     /// Run every test, and name what cannot run here
-    Test,
+    Test(xtask::test::Options),
     /// Check the rules that neither compiler nor clippy knows
     Tidy,
+    /// The first process of a virtual machine of `test --kernels`
+    #[command(hide = true)]
+    KernelGuest { tests: Vec<String> },
     /// Build the XDP object that is committed beside the loader
     Ebpf(xtask::ebpf::Options),
 }
@@ -36,7 +39,10 @@ fn main() -> ExitCode {
         Task::Demo(options) => xtask::demo::run(options).map(|()| ExitCode::SUCCESS),
         Task::Fuzz(options) => xtask::fuzz::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Suite(options) => xtask::suite::run(options).map(|()| ExitCode::SUCCESS),
-        Task::Test => xtask::test::run().map(|()| ExitCode::SUCCESS),
+        Task::Test(options) => xtask::test::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::KernelGuest { tests } => {
+            xtask::kernels::guest::run(&tests).map(|never| match never {})
+        }
         Task::Tidy => xtask::tidy::run().map(|()| ExitCode::SUCCESS),
         Task::Ebpf(options) => xtask::ebpf::run(&options),
     };

@@ -1,5 +1,6 @@
 //! The project itself: where it is, and how its programs are built.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -33,20 +34,32 @@ pub(crate) fn build(name: &str, change: impl FnOnce(&mut Command)) -> Result<Pat
     // tests: they are compiled once for both.
     let mut command = cargo();
     command.args(["build", "--workspace", "--bin", name]);
-    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     change(&mut command);
+    let program = programs(&mut command)?.remove(name);
+    program.with_context(|| format!("cargo named no program called {name}"))
+}
+
+/// Builds a binary of integration tests, and with it the program that it tests; by their names.
+pub(crate) fn build_tests(tests: &str) -> Result<BTreeMap<String, PathBuf>> {
+    let mut command = cargo();
+    programs(command.args(["test", "--workspace", "--no-run", "--test", tests]))
+}
+
+/// Runs cargo; the programs that it names, by their names.
+fn programs(command: &mut Command) -> Result<BTreeMap<String, PathBuf>> {
+    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let mut child = command.spawn().context("starting cargo")?;
     let stdout = child.stdout.take().context("cargo has no standard output")?;
-    let mut program = None;
+    let mut programs = BTreeMap::new();
     for line in BufReader::new(stdout).lines() {
         let message: Value = serde_json::from_str(&line?).context("reading cargo's messages")?;
-        if message.pointer("/target/name").and_then(Value::as_str) == Some(name)
+        if let Some(name) = message.pointer("/target/name").and_then(Value::as_str)
             && let Some(executable) = message.get("executable").and_then(Value::as_str)
         {
-            program = Some(PathBuf::from(executable));
+            programs.insert(name.to_owned(), PathBuf::from(executable));
         }
     }
     let status = child.wait()?;
-    ensure!(status.success(), "cargo build ended with {status}");
-    program.with_context(|| format!("cargo named no program called {name}"))
+    ensure!(status.success(), "cargo ended with {status}");
+    Ok(programs)
 }

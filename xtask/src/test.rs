@@ -15,11 +15,8 @@ use nix::unistd::Pid;
 
 use crate::end::End;
 use crate::report::{Stopwatch, say};
-use crate::{project, skip, tidy};
-
-mod tally;
-
-use self::tally::Tally;
+use crate::tally::Tally;
+use crate::{kernels, project, skip, tidy};
 
 /// A group that takes longer hangs.
 const GROUP_PATIENCE: Duration = Duration::from_mins(20);
@@ -31,8 +28,22 @@ const LOG_LINES_SHOWN: usize = 300;
 /// dependency is compiled once, with the features that all of them ask for.
 const WORKSPACE: [&str; 2] = ["test", "--workspace"];
 
+/// Which tests.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// The packet path on kernels of other ages, in virtual machines, instead
+    #[arg(long)]
+    kernels: bool,
+    /// Write what the kernels made of the program into firewall/docs/kernels.md
+    #[arg(long, requires = "kernels")]
+    write: bool,
+}
+
 /// Runs all groups, whatever becomes of one, and fails if any failed.
-pub fn run() -> Result<()> {
+pub fn run(options: &Options) -> Result<()> {
+    if options.kernels {
+        return kernels::run(options.write);
+    }
     let time = Stopwatch::start();
     let mut run = Run::new()?;
     run.group("tidy", |_| tidy::check().map(|files| Done::of(format!("{files} files"))))?;

@@ -10,7 +10,7 @@ use aya::programs::Xdp;
 use aya::util::nr_cpus;
 use aya_obj::programs::XdpAttachType;
 use firewall::clock::Monotonic;
-use firewall::kernel::{Check, InterfaceOptions, Kernel, Options, Reason};
+use firewall::kernel::{Check, CheckSetting, InterfaceOptions, Kernel, Options, Reason};
 use ipnet::IpNet;
 use xtask::lab::NetNs;
 
@@ -136,10 +136,12 @@ impl Firewall {
 }
 
 /// Every check that there is, to drop: nothing is cheaper than it could be in use.
-pub(crate) fn every_check() -> Vec<(Reason, Check)> {
-    let checks =
-        Reason::ALL.iter().filter(|reason| !matches!(reason, Reason::Passed | Reason::Allowed));
-    checks.map(|reason| (*reason, Check::Drop)).collect()
+fn every_check() -> Vec<CheckSetting> {
+    let is_check = |reason: &&Reason| !matches!(reason, Reason::Passed | Reason::Allowed);
+    let checks = Reason::ALL.iter().filter(is_check);
+    checks
+        .map(|reason| CheckSetting { reason: *reason, mode: Check::Drop, interface: None })
+        .collect()
 }
 
 /// Each address by itself.

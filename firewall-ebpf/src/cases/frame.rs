@@ -43,19 +43,37 @@ pub(super) fn known(frame: &[u8]) -> usize {
 
 pub(super) struct Ipv4 {
     source: Ipv4Addr,
-    options: usize,
+    destination: Ipv4Addr,
+    options: Vec<u8>,
     fragment: u16,
+    ttl: u8,
     protocol: u8,
 }
 
 pub(super) fn ipv4(source: Ipv4Addr) -> Ipv4 {
-    Ipv4 { source, options: 0, fragment: 0, protocol: TCP }
+    let destination = Ipv4Addr::new(203, 0, 113, 80);
+    Ipv4 { source, destination, options: Vec::new(), fragment: 0, ttl: 64, protocol: TCP }
 }
 
 impl Ipv4 {
     /// Octets of options; no-operations, a multiple of four.
     pub(super) fn options(self, options: usize) -> Self {
+        Self { options: vec![1; options], ..self }
+    }
+
+    /// These options, then ends of the list up to a whole word.
+    pub(super) fn list(self, options: &[u8]) -> Self {
+        let mut options = options.to_vec();
+        options.resize(options.len().next_multiple_of(4), 0);
         Self { options, ..self }
+    }
+
+    pub(super) fn to(self, destination: Ipv4Addr) -> Self {
+        Self { destination, ..self }
+    }
+
+    pub(super) fn ttl(self, ttl: u8) -> Self {
+        Self { ttl, ..self }
     }
 
     /// Flags and fragment offset.
@@ -68,27 +86,49 @@ impl Ipv4 {
     }
 
     pub(super) fn build(&self, payload: &[u8]) -> Vec<u8> {
-        let words = u8::try_from(5 + self.options / 4).unwrap();
-        let total = u16::try_from(20 + self.options + payload.len()).unwrap();
+        let words = u8::try_from(5 + self.options.len() / 4).unwrap();
+        let total = u16::try_from(20 + self.options.len() + payload.len()).unwrap();
         let mut packet = vec![0x40 | words, 0];
         packet.extend(total.to_be_bytes());
         packet.extend([0, 0]);
         packet.extend(self.fragment.to_be_bytes());
-        packet.extend([64, self.protocol, 0, 0]);
+        packet.extend([self.ttl, self.protocol, 0, 0]);
         packet.extend(self.source.octets());
-        packet.extend([203, 0, 113, 80]);
-        packet.resize(20 + self.options, 1);
+        packet.extend(self.destination.octets());
+        packet.extend(&self.options);
+        let sum = sum(&packet).to_be_bytes();
+        packet[10..12].copy_from_slice(&sum);
         packet.extend(payload);
         packet
     }
 }
 
+/// The checksum that a header of zero there must have (RFC 1071), one word after the other.
+pub(super) fn sum(header: &[u8]) -> u16 {
+    let mut sum = 0_u16;
+    for word in header.as_chunks::<2>().0 {
+        let (added, carries) = sum.overflowing_add(u16::from_be_bytes(*word));
+        sum = added + u16::from(carries);
+    }
+    !sum
+}
+
 pub(super) fn ipv6(source: Ipv6Addr, next_header: u8, payload: &[u8]) -> Vec<u8> {
+    let destination = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80);
+    ipv6_to(source, destination, next_header, payload)
+}
+
+pub(super) fn ipv6_to(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    next_header: u8,
+    payload: &[u8],
+) -> Vec<u8> {
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend(u16::try_from(payload.len()).unwrap().to_be_bytes());
     packet.extend([next_header, 64]);
     packet.extend(source.octets());
-    packet.extend(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80).octets());
+    packet.extend(destination.octets());
     packet.extend(payload);
     packet
 }
@@ -121,6 +161,19 @@ pub(super) fn fragment6(next_header: u8, field: u16, payload: &[u8]) -> Vec<u8> 
 pub(super) fn tcp(flags: u8) -> Vec<u8> {
     let mut segment = tcp_ports(40_000, 443);
     segment[13] = flags;
+    if flags & ACK == 0 {
+        segment[8..12].fill(0);
+    }
+    segment
+}
+
+/// A segment with options, then ends of the list up to a whole word, and data.
+pub(super) fn tcp_options(flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
+    let mut segment = tcp(flags);
+    segment.extend(options);
+    segment.resize(segment.len().next_multiple_of(4), 0);
+    segment[12] = u8::try_from(segment.len() / 4).unwrap() << 4;
+    segment.extend(data);
     segment
 }
 
@@ -132,8 +185,14 @@ pub(super) fn tcp_ports(source: u16, destination: u16) -> Vec<u8> {
 }
 
 pub(super) fn udp(source: u16, destination: u16) -> Vec<u8> {
+    udp_data(source, destination, &[])
+}
+
+pub(super) fn udp_data(source: u16, destination: u16, data: &[u8]) -> Vec<u8> {
     let mut datagram = source.to_be_bytes().to_vec();
     datagram.extend(destination.to_be_bytes());
-    datagram.extend([0, 8, 0, 0]);
+    datagram.extend(u16::try_from(8 + data.len()).unwrap().to_be_bytes());
+    datagram.extend([0, 0]);
+    datagram.extend(data);
     datagram
 }

@@ -2,10 +2,14 @@
 
 use std::cell::Cell;
 
-use firewall_common::{Config, FOREVER, Policy, Reason, Reasons};
+use firewall_common::{Config, FOREVER, Mode, Policy, Reason, Reasons, Role};
 
-use super::{Exact, Tables, verdict};
+use super::{
+    Exact, Findings, Flow, Network, Socket, Tables, inspect, is_ordinary4, is_ordinary6, link,
+    verdict,
+};
 use crate::cases::{self, BANNED4, Case};
+use crate::packet::Packet as _;
 use crate::source::Source;
 
 fn reasons(list: &[Reason]) -> Reasons {
@@ -14,11 +18,16 @@ fn reasons(list: &[Reason]) -> Reasons {
 
 #[test]
 fn every_case_gets_its_verdict() {
+    let mut wrong = Vec::new();
     for case in cases::all() {
         let verdict = verdict(case.frame.as_slice(), &case.tables());
-        assert_eq!(verdict.reason, case.reason, "{}", case.name);
-        assert_eq!(verdict.observed, reasons(&case.observed), "{}", case.name);
+        if (verdict.reason(), verdict.observed) != (case.reason, reasons(&case.observed)) {
+            let observed = Reason::ALL.iter().filter(|reason| verdict.observed.holds(**reason));
+            let observed = observed.map(|reason| reason.id()).collect::<Vec<_>>();
+            wrong.push(format!("{}: {}, observed {observed:?}", case.name, verdict.reason().id()));
+        }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -30,6 +39,91 @@ fn every_reason_is_some_cases_verdict() {
     }
 }
 
+/// What is taken for ordinary is not inspected: it must be what no check would object to.
+#[test]
+fn what_is_ordinary_is_never_objected_to() {
+    let mut ordinary = 0;
+    for case in cases::all() {
+        let tables = case.tables();
+        let mut all = Policy::new(Role::Internet);
+        for &reason in Reason::ALL.iter().filter(|reason| reason.is_check()) {
+            // These look at what is ordinary: then nothing is.
+            if !matches!(reason, Reason::I3 | Reason::I13 | Reason::T14 | Reason::U3 | Reason::U4) {
+                all = all.with(reason, Mode::Drop);
+            }
+        }
+        for length in 0..=case.frame.len().min(200) {
+            let frame = &case.frame[..length];
+            let mut findings = Findings::new(&all);
+            let link = link(frame, &mut findings);
+            let is_ordinary = match link.network {
+                Network::Ipv4 => frame.read(link.offset).is_some_and(|header| {
+                    is_ordinary4(frame, &header, link, &tables.config, &findings)
+                }),
+                Network::Ipv6 => frame.read(link.offset).is_some_and(|header| {
+                    is_ordinary6(frame, &header, link, &tables.config, &findings)
+                }),
+                Network::Other => false,
+            };
+            if is_ordinary {
+                let found = inspect(frame, &tables, link, Findings::new(&all));
+                assert_eq!(found, Reasons::NONE, "{} cut to {length}", case.name);
+                ordinary += 1;
+            }
+        }
+    }
+    assert!(ordinary > 20, "{ordinary} ordinary frames are not enough to say so");
+}
+
+#[test]
+fn nothing_that_must_pass_is_objected_to() {
+    for case in cases::never() {
+        let verdict = verdict(case.frame.as_slice(), &case.tables());
+        assert_eq!(
+            (verdict.reason(), verdict.observed),
+            (Reason::Passed, Reasons::NONE),
+            "{}",
+            case.name
+        );
+    }
+}
+
+#[test]
+fn every_check_drops_observes_and_is_off() {
+    let mut dropped = Reasons::NONE;
+    for case in cases::all() {
+        let sound = case.tables();
+        let found = verdict(case.frame.as_slice(), &sound);
+        let reason = if found.drops() {
+            found.reason()
+        } else {
+            found.observed.first().unwrap_or(Reason::Passed)
+        };
+        if !reason.is_check() {
+            continue;
+        }
+        for mode in [Mode::Drop, Mode::Observe, Mode::Off] {
+            let mut tables = case.tables();
+            tables.policy = tables.policy.with(reason, mode);
+            let again = verdict(case.frame.as_slice(), &tables);
+            let observes = again.observed.holds(reason);
+            let drops = again.reason() == reason;
+            let name = case.name;
+            if again.drops() && !drops {
+                // Another check of a lesser number drops it.
+                continue;
+            }
+            assert_eq!((drops, observes), (mode == Mode::Drop, mode == Mode::Observe), "{name}");
+            if drops {
+                dropped = dropped.with(reason);
+            }
+        }
+    }
+    for &reason in Reason::ALL.iter().filter(|reason| reason.is_check()) {
+        assert!(dropped.holds(reason), "{} never drops", reason.id());
+    }
+}
+
 #[test]
 fn a_truncated_frame_is_judged_by_what_is_left() {
     for case in cases::all() {
@@ -37,9 +131,9 @@ fn a_truncated_frame_is_judged_by_what_is_left() {
         for length in 0..case.frame.len().min(200) {
             let verdict = verdict(&case.frame[..length], &tables);
             if length < 14 {
-                assert_eq!(verdict.reason, Reason::E1, "{} cut to {length}", case.name);
+                assert_eq!(verdict.reason(), Reason::E1, "{} cut to {length}", case.name);
             }
-            let is_banned = matches!(verdict.reason, Reason::Ban | Reason::BanRange);
+            let is_banned = matches!(verdict.reason(), Reason::Ban | Reason::BanRange);
             if matches!(case.reason, Reason::Ban | Reason::BanRange) {
                 assert_eq!(is_banned, length >= case.known, "{} cut to {length}", case.name);
             } else {
@@ -55,7 +149,7 @@ fn no_bypass_passes() {
         let tables = case.tables();
         for length in case.known..=case.frame.len() {
             let verdict = verdict(&case.frame[..length], &tables);
-            assert_eq!(verdict.reason, Reason::Ban, "{} cut to {length}", case.name);
+            assert_eq!(verdict.reason(), Reason::Ban, "{} cut to {length}", case.name);
         }
     }
 }
@@ -97,6 +191,16 @@ impl Tables for Asked<'_> {
     fn allows(&self, source: Source) -> bool {
         self.lookups.set(self.lookups.get() + 1);
         self.tables.allows(source)
+    }
+
+    fn is_own(&self, address: Source) -> bool {
+        self.lookups.set(self.lookups.get() + 1);
+        self.tables.is_own(address)
+    }
+
+    fn socket(&self, flow: &Flow) -> Socket {
+        self.lookups.set(self.lookups.get() + 1);
+        self.tables.socket(flow)
     }
 
     fn until_ns(&self, hit: u64) -> u64 {
@@ -141,7 +245,7 @@ fn a_ban_that_covers_nothing_allowed_does_not_ask_the_allowlist() {
     let mut tables = case.tables();
     tables.config.tables &= !firewall_common::table::ALLOWED_BAN;
     let asked = Asked { tables: &tables, lookups: 0.into(), clock: 0.into(), drops: 0.into() };
-    assert_eq!(verdict(case.frame.as_slice(), &asked).reason, Reason::Ban);
+    assert_eq!(verdict(case.frame.as_slice(), &asked).reason(), Reason::Ban);
     assert_eq!(asked.lookups.get(), 1);
 }
 
@@ -156,7 +260,7 @@ fn the_deadline_is_the_first_moment_that_passes() {
         let mut case = cases::bypasses().swap_remove(0);
         case.bans = vec![((BANNED4.into(), 32), until_ns)];
         let verdict = verdict(case.frame.as_slice(), &case.tables());
-        assert_eq!(verdict.reason, reason, "until {until_ns}");
+        assert_eq!(verdict.reason(), reason, "until {until_ns}");
     }
 }
 
@@ -169,7 +273,7 @@ fn until_its_deadline_everything_passes_and_is_counted_as_observed() {
         let passing = verdict(case.frame.as_slice(), &tables);
         assert!(!passing.drops(), "{}", case.name);
         let observed =
-            if judged.drops() { judged.observed.with(judged.reason) } else { judged.observed };
+            if judged.drops() { judged.observed.or(judged.acted) } else { judged.observed };
         assert_eq!(passing.observed, observed, "{}", case.name);
         // It is the first moment that drops again.
         tables.config.pass_until_mono_ns = tables.now_ns();

@@ -23,6 +23,7 @@ use tokio::net::{UnixListener, UnixStream};
 use crate::ban::is_too_wide;
 use crate::ban::keeper::PAGE_MAX;
 use crate::control::capture::{self, Wanted};
+use crate::control::checks;
 use crate::control::daemon::Control;
 use crate::control::{confirmation, panic_allow, status};
 use crate::feeds::FeedReport;
@@ -37,6 +38,8 @@ const CONNECTIONS: usize = 32;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A capture costs the kernel a little and is forgotten easily.
 const CAPTURE_SECONDS_MAX: u64 = 3600;
+/// A loop that is silent for longer is stuck.
+const LOOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the socket, readable and writable for user and group. A socket left by a process that is no
 /// more is replaced; one that answers is not.
@@ -192,8 +195,23 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
     let (head, body) = request.into_parts();
     let query = head.uri.query().unwrap_or_default();
     match (head.method.as_str(), head.uri.path()) {
+        ("GET", "/v1/health") => match control.watchdog.stuck(LOOP_PATIENCE).await {
+            None => Ok(json!({ "healthy": true })),
+            Some(reason) => Err(Failure(StatusCode::SERVICE_UNAVAILABLE, reason)),
+        },
         ("GET", "/v1/status") => Ok(status::status(control)),
         ("GET", "/v1/top") => Ok(status::top(control)),
+        ("GET", "/v1/checks") => Ok(checks::list(&control.enforcement.borrow())),
+        ("POST", "/v1/checks") => {
+            let body = Limited::new(body, REQUEST_OCTETS).collect().await;
+            let octets = body.map_err(|error| Failure::bad(error.to_string()))?.to_bytes();
+            let wanted: checks::NewMode =
+                serde_json::from_slice(&octets).map_err(|error| Failure::bad(error.to_string()))?;
+            let setting = wanted.setting().map_err(Failure::bad)?;
+            let set = control.enforcement.borrow_mut().set_check(setting);
+            set.map_err(|reason| Failure(StatusCode::CONFLICT, reason))?;
+            Ok(checks::list(&control.enforcement.borrow()))
+        }
         ("GET", "/v1/bans") => {
             let mut bans = Vec::new();
             let mut after = None;

@@ -15,7 +15,7 @@ use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::doctor::DoctorOptions;
 use crate::control::settings::KernelLog;
-use crate::control::{check, daemon, doctor, socket, top};
+use crate::control::{check, checks, daemon, doctor, socket, top};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -36,6 +36,8 @@ enum Command {
     /// Look at kernel, driver and interfaces; exit 0 if all is well, 1 with warnings, 2 if the
     /// kernel's half does not work
     Doctor(DoctorOptions),
+    /// Say whether the running firewall serves and each of its loops turns; exit 0 if so, else 2
+    Health(#[command(flatten)] Connection),
     /// Show what the running firewall does
     Status(#[command(flatten)] Connection),
     /// Read configuration and document anew; the old ones serve on if the new ones are not sound
@@ -73,6 +75,11 @@ enum Command {
     Ban {
         #[command(subcommand)]
         command: BanCommand,
+    },
+    /// List what the kernel program checks of packets, and change it while it runs
+    Checks {
+        #[command(subcommand)]
+        command: ChecksCommand,
     },
     /// Show whom nothing drops and nobody bans
     Allow {
@@ -154,6 +161,25 @@ enum BanCommand {
     },
     /// List the bans in force
     List(#[command(flatten)] Connection),
+}
+
+#[derive(Debug, Subcommand)]
+enum ChecksCommand {
+    /// List every check: its mode, what it counted, what it is based on, whom it may hit
+    List(#[command(flatten)] Connection),
+    /// Set the mode of a check from the next packet on, until the daemon ends or the configured modes
+    /// change: what is to stay belongs in the configuration
+    Set {
+        /// As `firewall checks list` names it
+        id: String,
+        /// drop, observe or off
+        mode: String,
+        /// Only for packets that come in by this interface, or by those of a pattern
+        #[arg(long, value_name = "NAME")]
+        interface: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -312,6 +338,10 @@ impl Cli {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
             Command::Doctor(options) => doctor::run(&options),
+            Command::Health(connection) => {
+                let health = connection.call(&Method::GET, "/v1/health", None)?;
+                connection.print(&health, |_| "every loop turns".to_owned())
+            }
             Command::Status(connection) => {
                 let status = connection.call(&Method::GET, "/v1/status", None)?;
                 connection.print(&status, socket::status_text)
@@ -335,6 +365,7 @@ impl Cli {
             Command::PanicAllow { duration, connection, .. } => panic_allow(duration, &connection),
             Command::Feed { command } => command.run(),
             Command::Ban { command } => command.run(),
+            Command::Checks { command } => command.run(),
             Command::Allow { command: AllowCommand::List(connection) } => {
                 let allowlist = connection.call(&Method::GET, "/v1/allow", None)?;
                 connection.print(&allowlist, socket::allowlist_text)
@@ -414,6 +445,25 @@ impl BanCommand {
             Self::List(connection) => {
                 let bans = connection.call(&Method::GET, "/v1/bans", None)?;
                 connection.print(&bans, socket::bans_text)
+            }
+        }
+    }
+}
+
+impl ChecksCommand {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::List(connection) => {
+                let checks = connection.call(&Method::GET, "/v1/checks", None)?;
+                connection.print(&checks, checks::list_text)
+            }
+            Self::Set { id, mode, interface, connection } => {
+                let wanted = json!({ "id": id, "mode": mode, "interface": interface });
+                let checks = connection.call(&Method::POST, "/v1/checks", Some(&wanted))?;
+                connection.print(&checks, |_| {
+                    let place = interface.as_ref().map(|name| format!(" on {name}"));
+                    format!("{id} is {mode}{}", place.unwrap_or_default())
+                })
             }
         }
     }

@@ -257,7 +257,18 @@ pub struct Kernel {
     pub interface: Vec<Interface>,
     pub pin_dir: PathBuf,
     pub log: KernelLog,
-    pub checks: BTreeMap<String, Mode>,
+    pub checks: BTreeMap<String, CheckMode>,
+}
+
+/// What a check does with the packets it objects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckMode {
+    /// `enforce` is an earlier word for it.
+    #[serde(alias = "enforce")]
+    Drop,
+    Observe,
+    Off,
 }
 
 impl Default for Kernel {
@@ -282,6 +293,8 @@ pub struct Interface {
     pub required: bool,
     #[serde(default)]
     pub beneath: bool,
+    #[serde(default)]
+    pub checks: BTreeMap<String, CheckMode>,
 }
 
 /// What an interface faces.

@@ -20,9 +20,11 @@ use crate::control::confirmation::{self, Unconfirmed};
 use crate::control::enforcement::Enforcement;
 use crate::control::generations::{Generation, Generations};
 use crate::control::kernel_plane::KernelPlane;
+use crate::control::notify::{self, Notifier, State};
 use crate::control::panic_allow::{self, PanicAllow};
 use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::settings::Settings;
+use crate::control::watchdog::{Pulses, Watchdog};
 use crate::control::worker::{self, WorkerParts};
 use crate::control::{admin, exposition, keeping};
 use crate::feeds::FeedsHandle;
@@ -54,6 +56,8 @@ pub struct Control {
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
+    pub watchdog: Rc<Watchdog>,
+    notifier: Rc<Notifier>,
     reloads: mpsc::Sender<Reload>,
 }
 
@@ -72,6 +76,13 @@ impl Control {
         let busy = || "too many reloads are waiting".to_owned();
         self.reloads.try_send(Reload { confirm_within, answer }).map_err(|_full| busy())?;
         result.await.map_err(|_stopped| busy())?
+    }
+
+    /// One line for whoever asks the service manager.
+    fn summary(&self) -> String {
+        let mode = self.enforcement.borrow().mode();
+        let generation = self.rulesets.load().generation;
+        format!("{mode}, generation {generation}, listening on {}", self.listening)
     }
 }
 
@@ -140,7 +151,9 @@ async fn serve(
     let (log, log_thread) = log.context("opening the access log")?.unzip();
     let audit = LogWriter::start(&settings.refused_responses, "audit-log");
     let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
-    let enforcement = Rc::new(RefCell::new(Enforcement::load(&settings)?));
+    let mut loaded = Enforcement::load(&settings)?;
+    loaded.serve(&[listening]);
+    let enforcement = Rc::new(RefCell::new(loaded));
     let plane = KernelPlane::new(&enforcement);
     let (mut keeper, handle) = keeping::start(&settings, plane.clone())?;
     let watched = Watched::new(files);
@@ -153,6 +166,8 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let (ended, mut endings) = mpsc::unbounded_channel();
 
+    let notifier = Rc::new(Notifier::from_environment());
+    let mut pulses = Pulses::default();
     let mut workers = Vec::new();
     for (listener, index) in listeners.into_iter().zip(0..) {
         let (bans, link) = keeper.worker();
@@ -169,6 +184,7 @@ async fn serve(
             settings: Arc::clone(&settings),
             stopping: stopping.clone(),
             ended: ended.clone(),
+            pulse: pulses.pulse(format!("worker-{index}")),
         })?);
     }
     drop((log, audit, ended));
@@ -177,6 +193,7 @@ async fn serve(
     let metrics_listening =
         metrics_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
     let panic_allow = PanicAllow::resume(settings.state_dir.as_deref(), &Moment::now());
+    let watchdog = Rc::new(Watchdog::new(pulses, handle.clone()));
     let control = Rc::new(Control {
         listening,
         metrics_listening,
@@ -190,6 +207,8 @@ async fn serve(
         shared,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
+        watchdog: Rc::clone(&watchdog),
+        notifier: Rc::clone(&notifier),
         reloads,
         settings,
     });
@@ -212,11 +231,17 @@ async fn serve(
     Enforcement::follow(&enforcement, &metrics, &mut tasks);
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 
+    if let Some(interval) = notify::watchdog_interval() {
+        tasks.spawn_local(watchdog.run(Rc::clone(&notifier), interval));
+    }
+
     let mode = enforcement.borrow().mode();
     tracing::info!(%listening, mode, workers = workers.len(), "ready");
+    notifier.tell(&State::Ready(&control.summary()));
     let told = until_told(&mut endings).await;
 
     tracing::info!("draining");
+    notifier.tell(&State::Stopping);
     stop.send_replace(true);
     // Ends when the last worker has.
     while endings.recv().await.is_some() {}
@@ -272,14 +297,22 @@ async fn reloading(
                 None
             }
         };
+        control.notifier.tell(&State::Reloading(Monotonic::now()));
         let confirm_within = order.as_ref().and_then(|order| order.confirm_within);
         let result = reload(&options, &control, &mut watched, confirm_within).await;
         let label = if result.is_ok() { "success" } else { "failure" };
         control.metrics.reloads.with_label_values(&[label]).inc();
         control.metrics.last_reload_successful.set(i64::from(result.is_ok()));
         match &result {
-            Ok(generation) => tracing::info!(generation, "reloaded"),
-            Err(reason) => tracing::error!(reason, "not reloaded; the old generation serves"),
+            Ok(generation) => {
+                tracing::info!(generation, "reloaded");
+                control.notifier.tell(&State::Ready(&control.summary()));
+            }
+            Err(reason) => {
+                tracing::error!(reason, "not reloaded; the old generation serves");
+                let status = format!("{}; not reloaded: {reason}", control.summary());
+                control.notifier.tell(&State::Ready(&status));
+            }
         }
         if let Some(order) = order {
             // Whoever asked may have gone away.
@@ -299,6 +332,7 @@ async fn reload(
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
+    control.enforcement.borrow_mut().configure_checks(&loaded.settings.kernel_checks)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }

@@ -108,7 +108,7 @@ pub fn allowlist(
 }
 
 /// The addresses of every interface in this network namespace.
-fn own_addresses() -> std::io::Result<Vec<IpAddr>> {
+pub fn own_addresses() -> std::io::Result<Vec<IpAddr>> {
     let interfaces = nix::ifaddrs::getifaddrs()?;
     let addresses = interfaces.filter_map(|interface| interface.address).filter_map(|address| {
         let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));

@@ -16,13 +16,13 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, Limits, Management,
+    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, Limits, Management,
     PrivateAddresses,
 };
 use crate::control::management::{Allowed, allowlist};
 use crate::feeds::origin::HttpOrigin;
 use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
-use crate::kernel::{InterfaceOptions, PatternError, Reason, Role};
+use crate::kernel::{Check, CheckSetting, InterfaceOptions, Pattern, PatternError, Reason, Role};
 use crate::log_lines::LogTarget;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
@@ -62,7 +62,7 @@ pub struct Settings {
     pub interfaces: Vec<InterfaceOptions>,
     pub pin_dir: PathBuf,
     pub kernel_log: KernelLog,
-    pub kernel_checks: Vec<(Reason, Mode)>,
+    pub kernel_checks: Vec<CheckSetting>,
     pub state_dir: Option<PathBuf>,
     pub admin_socket: PathBuf,
     pub metrics: Option<SocketAddr>,
@@ -148,7 +148,7 @@ impl Settings {
         let workers = file.listen.workers.unwrap_or_else(cpus);
         let mut problems = out_of_bounds(&file, workers);
         let mut or_problem = |problem: SettingsError| problems.push(problem);
-        let kernel_checks = checks(&file.kernel.checks).map_err(&mut or_problem).ok();
+        let kernel_checks = checks(&file.kernel).map_err(&mut or_problem).ok();
         let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
@@ -229,7 +229,6 @@ impl Settings {
             ("kernel.interfaces", self.interfaces != other.interfaces),
             ("kernel.pin_dir", self.pin_dir != other.pin_dir),
             ("kernel.log", self.kernel_log != other.kernel_log),
-            ("kernel.checks", self.kernel_checks != other.kernel_checks),
             ("state.dir", self.state_dir != other.state_dir),
             ("admin.socket", self.admin_socket != other.admin_socket),
             ("metrics.listen", self.metrics != other.metrics),
@@ -256,23 +255,45 @@ fn connection_limits(limits: &Limits) -> (usize, usize, usize, usize, usize, [Du
     )
 }
 
-/// The checks whose mode may be set: bans have a mode of their own.
-fn settable(reason: Reason) -> bool {
-    !matches!(reason, Reason::Passed | Reason::Allowed | Reason::Ban | Reason::BanRange)
-}
-
 fn known_checks() -> String {
-    let known = Reason::ALL.iter().filter(|reason| settable(**reason));
+    let known = Reason::ALL.iter().filter(|reason| reason.is_check());
     known.map(|reason| reason.id()).collect::<Vec<_>>().join(", ")
 }
 
-fn checks(written: &BTreeMap<String, Mode>) -> Result<Vec<(Reason, Mode)>, SettingsError> {
-    let check = |(name, mode): (&String, &Mode)| {
-        let known = Reason::ALL.iter().find(|reason| reason.id() == name && settable(**reason));
-        let unknown = || SettingsError::Check { found: name.clone() };
-        Ok((*known.ok_or_else(unknown)?, *mode))
+/// The check of this identifier.
+pub fn check_of(id: &str) -> Result<Reason, SettingsError> {
+    let known = Reason::ALL.iter().find(|reason| reason.id() == id && reason.is_check());
+    known.copied().ok_or_else(|| SettingsError::Check { found: id.to_owned() })
+}
+
+/// What the configuration's word means to the kernel.
+pub fn check_mode(mode: CheckMode) -> Check {
+    match mode {
+        CheckMode::Drop => Check::Drop,
+        CheckMode::Observe => Check::Observe,
+        CheckMode::Off => Check::Off,
+    }
+}
+
+/// The modes of checks: of all interfaces, then of those with a table of their own.
+fn checks(kernel: &Kernel) -> Result<Vec<CheckSetting>, SettingsError> {
+    let mut settings = Vec::new();
+    let mut add = |written: &BTreeMap<String, CheckMode>, interface: Option<Pattern>| {
+        for (id, mode) in written {
+            let (reason, mode) = (check_of(id)?, check_mode(*mode));
+            settings.push(CheckSetting { reason, mode, interface: interface.clone() });
+        }
+        Ok::<_, SettingsError>(())
     };
-    written.iter().map(check).collect()
+    add(&kernel.checks, None)?;
+    for interface in &kernel.interface {
+        let pattern = interface.name.parse();
+        add(
+            &interface.checks,
+            Some(pattern.map_err(|source| SettingsError::Interface { source })?),
+        )?;
+    }
+    Ok(settings)
 }
 
 /// The interfaces, those with a table of their own first.

@@ -12,7 +12,8 @@ use crate::control::confirmation;
 use crate::control::daemon::Control;
 use crate::control::settings::ban_mode_name;
 use crate::control::talkers::Talker;
-use crate::metrics::advance;
+use crate::kernel::{Counters, Reason};
+use crate::metrics::{Metrics, advance};
 
 fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
@@ -188,12 +189,28 @@ pub fn refresh(control: &Control) {
         advance(&metrics.keeper_errors.with_label_values(&[component]), read(counter));
     }
     let enforcement = control.enforcement.borrow();
-    for counted in enforcement.counters() {
-        for (action, count) in [("acted", counted.acted), ("observed", counted.observed)] {
-            let labels = [counted.reason, action];
-            advance(&metrics.kernel_packets.with_label_values(&labels), count.packets);
-            advance(&metrics.kernel_bytes.with_label_values(&labels), count.bytes);
-        }
+    if let Some(counters) = enforcement.counted_by_interface() {
+        refresh_packets(metrics, &counters);
     }
     advance(&metrics.kernel_events_lost, enforcement.events_lost());
+}
+
+/// Brings the counters of packets up to date: those of each interface, of all others together under
+/// none.
+fn refresh_packets(metrics: &Metrics, counters: &Counters) {
+    for interface in counters.interfaces() {
+        let name = interface.name.as_deref().unwrap_or_default();
+        for &reason in Reason::ALL {
+            for (family, is_ipv6) in [("ipv4", false), ("ipv6", true)] {
+                for (action, count) in [
+                    ("acted", interface.acted(reason, is_ipv6)),
+                    ("observed", interface.observed(reason, is_ipv6)),
+                ] {
+                    let labels = [name, family, reason.id(), action];
+                    advance(&metrics.kernel_packets.with_label_values(&labels), count.packets);
+                    advance(&metrics.kernel_bytes.with_label_values(&labels), count.bytes);
+                }
+            }
+        }
+    }
 }

@@ -21,6 +21,7 @@ use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::settings::Settings;
+use crate::control::watchdog::Pulse;
 use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
 use crate::listen::framing::HeadLimits;
@@ -51,6 +52,7 @@ pub struct WorkerParts {
     pub settings: Arc<Settings>,
     pub stopping: watch::Receiver<bool>,
     pub ended: mpsc::UnboundedSender<u16>,
+    pub pulse: Pulse,
 }
 
 /// Says that the worker is no more, however it ended.
@@ -118,8 +120,12 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         audit,
     }));
     let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
-    let tending =
-        spawn_local(tend(Rc::clone(&pipeline), Rc::clone(&connections), Arc::clone(&metrics)));
+    let tending = spawn_local(tend(
+        Rc::clone(&pipeline),
+        Rc::clone(&connections),
+        Arc::clone(&metrics),
+        parts.pulse,
+    ));
     let answering = Rc::clone(&pipeline);
     let answer = Rc::new(move |origin: Origin, request: Request<Incoming>| {
         let pipeline = Rc::clone(&answering);
@@ -183,12 +189,18 @@ async fn follow(mut link: WorkerLink, bans: Rc<RefCell<BanView>>, connections: R
 }
 
 /// What is done a few times a second.
-async fn tend(pipeline: Rc<Pipeline>, connections: Rc<Connections>, metrics: Arc<Metrics>) {
+async fn tend(
+    pipeline: Rc<Pipeline>,
+    connections: Rc<Connections>,
+    metrics: Arc<Metrics>,
+    pulse: Pulse,
+) {
     let open_before = Cell::new(0);
     let mut interval = tokio::time::interval(Pipeline::TENDING);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
+        pulse.beat();
         pipeline.tend();
         let open = i64::try_from(connections.open()).unwrap_or(i64::MAX);
         metrics.connections.add(open - open_before.replace(open));

@@ -92,8 +92,8 @@ pub(super) struct Attachments {
 pub(super) struct Hands<'a> {
     pub(super) program: &'a mut Xdp,
     pub(super) tables: &'a mut Tables,
-    /// How packets are judged that come in by an interface of a role.
-    pub(super) policy: &'a dyn Fn(Role) -> Policy,
+    /// How packets are judged that come in by an interface of a role and a name.
+    pub(super) policy: &'a dyn Fn(Role, &str) -> Policy,
 }
 
 impl Attachments {
@@ -224,11 +224,16 @@ impl Attachments {
         Ok(())
     }
 
+    /// The interfaces of which the program was told, by index, name and role.
+    pub(super) fn admitted(&self) -> impl Iterator<Item = (u32, &str, Role)> {
+        self.admitted.iter().map(|(index, (name, role))| (*index, name.as_str(), *role))
+    }
+
     /// Tells the program how to judge what comes in by `link`.
     fn admit(&mut self, hands: &mut Hands<'_>, link: &Link, role: Role) -> Result<(), KernelError> {
         let told = (link.name.clone(), role);
         if self.admitted.get(&link.index) != Some(&told) {
-            hands.tables.admit(link.index, &link.name, (hands.policy)(role))?;
+            hands.tables.admit(link.index, &link.name, (hands.policy)(role, &link.name))?;
             self.admitted.insert(link.index, told);
         }
         Ok(())

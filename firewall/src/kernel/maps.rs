@@ -3,6 +3,7 @@
 
 mod bans;
 mod counters;
+mod own;
 mod policies;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use ipnet::IpNet;
 use super::KernelError;
 use bans::{BanMaps, Table};
 pub use counters::{Count, Counters, InterfaceCounters};
+use own::OwnAddresses;
 use policies::Policies;
 
 /// Every table; the daemon is their only writer, the program adds to drops and counters.
@@ -29,6 +31,7 @@ pub(super) struct Tables {
     config: Array<MapData, Config>,
     current: Config,
     policies: Policies,
+    own: OwnAddresses,
     counters: PerCpuArray<MapData, Counter>,
     allow: Vec<IpNet>,
     /// Entries of each table, by its bit, and bans that meet the allowlist.
@@ -52,6 +55,7 @@ impl Tables {
             config: open(program, CONFIG)?,
             current: Config::new(),
             policies: Policies::open(program, default)?,
+            own: OwnAddresses::open(program)?,
             counters: open(program, COUNTERS)?,
             allow: allow.iter().map(IpNet::trunc).collect(),
             entries: BTreeMap::new(),
@@ -224,6 +228,23 @@ impl Tables {
             counters::clear(&mut self.counters, slot)?;
         }
         Ok(())
+    }
+
+    /// Judges by this what comes in by interfaces of which nothing was told.
+    pub(super) fn set_default_policy(&mut self, default: Policy) -> Result<(), KernelError> {
+        self.policies.set_default(default)
+    }
+
+    /// Tells the program what the proxy serves.
+    pub(super) fn serve(&mut self, ports: &[u16], quic: bool) -> Result<(), KernelError> {
+        self.current = self.current.serving(ports, quic);
+        self.publish()
+    }
+
+    /// Tells the program the host's own addresses.
+    pub(super) fn set_own(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
+        self.current.own = self.own.set(addresses)?;
+        self.publish()
     }
 
     /// Takes back what was told of an interface that is gone.

@@ -237,7 +237,7 @@ fn what_the_kernel_sees_comes_up() {
         .run(|| crate::kit::client::exchange(address, bodiless("GET /metrics")).text())
         .unwrap();
     for line in [
-        r#"firewall_xdp_packets_total{action="acted",reason="ban"}"#,
+        r#"firewall_xdp_packets_total{action="acted",family="ipv4",interface="public0",reason="ban"}"#,
         r#"firewall_ring_events_total{reason="ban"}"#,
         r#"firewall_xdp_attach_mode{interface="public0",mode="native"} 1"#,
         r#"firewall_bans{origin="automatic"} 1"#,

@@ -14,6 +14,8 @@ mod answers;
 mod contract;
 /// Security requirements: challenges, offences, order.
 mod credentials;
+/// Units and manifests: what they start exists, and their hardening holds.
+mod deploy;
 /// Lists that others keep.
 mod feeds;
 /// An upstream that lies, breaks off, stalls or says too much.
@@ -32,8 +34,12 @@ mod modes;
 mod operator;
 /// Parameters and fields, as the upstream gets them.
 mod parameters;
+/// Which privileges the kernel program takes, and what is said where one is missing.
+mod privileges;
 /// Hosts, base paths, segments, methods and preflights.
 mod routing;
+/// Under a service manager: readiness, reload, stop, and a watchdog that notices.
+mod service;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.
 mod smuggling;
 /// The JSON-Schema-Test-Suite through the whole path, in both directions.

@@ -8,7 +8,8 @@
 mod attach;
 mod ladder;
 mod layout;
-mod net;
+pub(crate) mod net;
+mod portable;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};

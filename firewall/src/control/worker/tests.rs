@@ -13,6 +13,7 @@ use crate::ban::keeper::{Held, Keeper, KeeperSettings, Plane};
 use crate::clock::Moment;
 use crate::control::cli::RunOptions;
 use crate::control::policy;
+use crate::control::watchdog::Pulses;
 use crate::listen::socket;
 
 /// Longer than anything here takes on a busy machine; never waited out.
@@ -118,6 +119,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
         settings,
         stopping,
         ended,
+        pulse: Pulses::default().pulse("worker-0".to_owned()),
     });
 
     let mut client = TcpStream::connect(address).unwrap();

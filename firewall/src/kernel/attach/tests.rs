@@ -108,7 +108,7 @@ impl Bench {
             let mut hands = Hands {
                 program: xdp(&mut kernel.program).unwrap(),
                 tables: &mut kernel.tables,
-                policy: &Policy::new,
+                policy: &|role, _| Policy::new(role),
             };
             let mut new = BTreeSet::new();
             let mut site =

@@ -61,6 +61,24 @@ impl Policies {
         Ok((kept.is_none() && slot != SLOT_OTHERS).then_some(slot))
     }
 
+    /// Judges by another default, but for what was admitted.
+    pub(super) fn set_default(&mut self, default: Policy) -> Result<(), KernelError> {
+        if default == self.default {
+            return Ok(());
+        }
+        self.default = default;
+        for index in 0..firewall_common::POLICIES {
+            if self.admitted.contains_key(&index) {
+                continue;
+            }
+            let slot = self.earlier.get(&index).copied().unwrap_or(SLOT_OTHERS);
+            self.map
+                .set(index, Policy { slot, ..default }, 0)
+                .map_err(|source| failed(POLICIES, "take a value", source))?;
+        }
+        Ok(())
+    }
+
     /// Judges by the default again, and frees the slot.
     pub(super) fn dismiss(&mut self, interface: u32) -> Result<(), KernelError> {
         let index = policy_index(interface);

@@ -1,6 +1,7 @@
 //! The real program, on ports of the kernel's choosing.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -24,6 +25,11 @@ pub(crate) struct Setup {
     pub(crate) management: String,
     pub(crate) kernel: String,
     pub(crate) log: String,
+    /// What comes before the program on its command line, and the user that it makes of it.
+    pub(crate) wrapper: Vec<String>,
+    pub(crate) owner: Option<u32>,
+    /// More of the program's options.
+    pub(crate) options: Vec<String>,
 }
 
 /// A running firewall.
@@ -33,6 +39,7 @@ pub(crate) struct Gateway {
     pub(crate) scratch: Scratch,
     pub(crate) address: SocketAddr,
     pub(crate) config: PathBuf,
+    setup: Setup,
 }
 
 impl Gateway {
@@ -55,21 +62,30 @@ impl Gateway {
             scratch.file(name, text);
         }
         let config = scratch.file("firewall.toml", &setup.text(upstream, &scratch));
-        Self::run(scratch, config, spawn)
+        if setup.owner.is_some() {
+            chown(scratch.path(), setup.owner, setup.owner).unwrap();
+        }
+        Self::run(setup.clone(), scratch, config, spawn)
     }
 
     #[track_caller]
-    fn run(scratch: Scratch, config: PathBuf, spawn: impl FnOnce(&mut Command) -> Child) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+    fn run(
+        setup: Setup,
+        scratch: Scratch,
+        config: PathBuf,
+        spawn: impl FnOnce(&mut Command) -> Child,
+    ) -> Self {
+        let mut command = setup.command(&scratch);
         let errors = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(scratch.path().join("errors"))
             .unwrap();
-        command.args(["run", "--config"]).arg(&config).stdin(Stdio::null()).stderr(errors);
+        command.args(["run", "--config"]).arg(&config).args(&setup.options);
+        command.stdin(Stdio::null()).stderr(errors);
         let child = spawn(&mut command);
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut gateway = Self { child, scratch, address, config };
+        let mut gateway = Self { child, scratch, address, config, setup };
         gateway.address = gateway.ready();
         gateway
     }
@@ -97,7 +113,7 @@ impl Gateway {
         meanwhile();
         let scratch = std::mem::replace(&mut self.scratch, Scratch::new());
         let config = self.config.clone();
-        Self::run(scratch, config, spawn)
+        Self::run(self.setup.clone(), scratch, config, spawn)
     }
 
     fn try_admin(
@@ -224,6 +240,19 @@ impl Setup {
         Self { spec: spec.to_owned(), ..Self::default() }
     }
 
+    /// The program, as whoever it is to be run by. Another user may not reach where it was built.
+    fn command(&self, scratch: &Scratch) -> Command {
+        let built = Path::new(env!("CARGO_BIN_EXE_firewall"));
+        let [wrapper, arguments @ ..] = self.wrapper.as_slice() else { return Command::new(built) };
+        let copy = scratch.path().join("firewall");
+        if !copy.exists() {
+            std::fs::copy(built, &copy).unwrap();
+        }
+        let mut command = Command::new(wrapper);
+        command.args(arguments).arg(copy);
+        command
+    }
+
     fn text(&self, upstream: &str, scratch: &Scratch) -> String {
         let directory = scratch.path().display();
         let Self { listen, api, limits, clients, bans, management, kernel, log, .. } = self;
@@ -231,12 +260,15 @@ impl Setup {
         let workers = if listen.contains("workers") { "" } else { "workers = 2" };
         // That a ban holds before its refusal goes out is no question of the machine's load here.
         let patience = "patience = \"10s\"";
-        let pins = pins(scratch);
-        let pins = pins.display();
+        let pins = if kernel.contains("pin_dir") {
+            String::new()
+        } else {
+            format!("pin_dir = \"{}\"", pins(scratch).display())
+        };
         format!(
             "[listen]\n{address}\n{workers}\n{listen}\n[limits]\n{limits}\n[[api]]\nname = \"test\"\n\
              spec = \"spec.yaml\"\nupstream = \"{upstream}\"\n{api}\n[clients]\n{clients}\n\
-             [bans]\n{patience}\n{bans}\n[management]\n{management}\n[kernel]\npin_dir = \"{pins}\"\n{kernel}\n\
+             [bans]\n{patience}\n{bans}\n[management]\n{management}\n[kernel]\n{pins}\n{kernel}\n\
              [state]\ndir = \"{directory}/state\"\n[admin]\nsocket = \"{directory}/admin.sock\"\n\
              [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"{directory}/access.log\"\n{log}\n"
         )

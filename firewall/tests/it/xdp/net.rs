@@ -50,11 +50,11 @@ impl Network {
 }
 
 /// A BPF file system, unmounted when dropped: what is pinned on it is gone then.
-pub(super) struct BpfFs(PathBuf);
+pub(crate) struct BpfFs(PathBuf);
 
 impl BpfFs {
     /// Whoever may make network namespaces may mount.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("firewall-it-{}-{number}", std::process::id());
@@ -64,7 +64,7 @@ impl BpfFs {
         Self(path)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -2,13 +2,13 @@
 
 /// The sum of the results of several test binaries.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Tally {
-    pub(super) passed: usize,
-    pub(super) failed: Vec<String>,
+pub(crate) struct Tally {
+    pub(crate) passed: usize,
+    pub(crate) failed: Vec<String>,
 }
 
 impl Tally {
-    pub(super) fn read(log: &str) -> Self {
+    pub(crate) fn read(log: &str) -> Self {
         let mut tally = Self::default();
         for line in log.lines() {
             if let Some(counts) = line.strip_prefix("test result: ") {
