@@ -135,9 +135,13 @@ impl Firewall {
     }
 }
 
-/// Every check that there is, to drop: nothing is cheaper than it could be in use.
+/// Every check that lets ordinary traffic pass, to drop: nothing is cheaper than it could be in use.
 fn every_check() -> Vec<CheckSetting> {
-    let is_check = |reason: &&Reason| !matches!(reason, Reason::Passed | Reason::Allowed);
+    // Those that are left out object to what is ordinary, where an operator does not want it.
+    let is_check = |reason: &&Reason| {
+        reason.is_check()
+            && !matches!(reason, Reason::I3 | Reason::I13 | Reason::T14 | Reason::U3 | Reason::U4)
+    };
     let checks = Reason::ALL.iter().filter(is_check);
     checks
         .map(|reason| CheckSetting { reason: *reason, mode: Check::Drop, interface: None })

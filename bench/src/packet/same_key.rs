@@ -62,7 +62,8 @@ pub(super) fn run(session: &mut Session, entries: usize) -> anyhow::Result<()> {
             let before = ours.dropped()?;
             let probe = ours.kernel.probe(&frame, runs)?;
             let dropped = ours.dropped()? - before;
-            sample(Peer::Firewall, nanoseconds(probe.duration), probe.is_dropped, dropped)?;
+            sample(Peer::Firewall, nanoseconds(probe.duration), probe.is_dropped, dropped)
+                .with_context(|| format!("{:?}", ours.reasons()))?;
             if let Some(other) = &mut other {
                 let before = other.dropped()?;
                 let (returned, duration) = test_run(&other.program, &frame, runs)?;
