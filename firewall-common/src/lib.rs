@@ -6,8 +6,11 @@
 #![cfg_attr(not(any(test, feature = "user")), no_std)]
 #![expect(clippy::inline_always, reason = "the verifier walks a call anew for each way to it")]
 
+pub mod lines;
 pub mod maps;
 mod reason;
+pub mod table4;
+pub mod table6;
 
 pub use reason::{Mode, Reason, Reasons, Role, UnknownReason};
 
@@ -19,11 +22,10 @@ pub const LAYOUT: u32 = 3;
 /// A ban with this deadline never ends.
 pub const FOREVER: u64 = u64::MAX;
 
-/// One ban: the value of every ban map.
+/// One ban, as a [`record`](lines::record) says it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[repr(C)]
 pub struct Ban {
-    /// The ban holds while the clock is before this; [`FOREVER`] does not end.
+    /// When it ends; [`FOREVER`] does not. The daemon lifts it then, the kernel reads no clock.
     pub until_mono_ns: u64,
     /// Packets that this ban has dropped; the kernel adds to it.
     pub drops: u64,
@@ -196,10 +198,10 @@ pub const SLOT_OTHERS: u32 = 0;
 /// cleared after the last was removed.
 pub mod table {
     pub const BAN4: u32 = 1;
-    pub const BAN6_NETWORK: u32 = 1 << 1;
     pub const BAN6: u32 = 1 << 2;
-    pub const RANGE4: u32 = 1 << 3;
-    pub const RANGE6: u32 = 1 << 4;
+    /// What the memory-mapped tables refused.
+    pub const SPILL4: u32 = 1 << 3;
+    pub const SPILL6: u32 = 1 << 4;
     pub const ALLOW4: u32 = 1 << 5;
     pub const ALLOW6: u32 = 1 << 6;
     /// Some ban covers an allowed address: only then does a ban that is hit ask the allowlist, which
@@ -260,8 +262,6 @@ pub const fn counter(slot: u32, reason: u32, is_ipv6: bool, observed: bool) -> u
 // The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Ban>() == 16);
-    assert!(offset_of!(Ban, drops) == 8);
     assert!(size_of::<Counter>() == 24);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
     assert!(size_of::<Config>() == 64);
@@ -280,11 +280,9 @@ const _: () = {
 #[cfg(feature = "user")]
 #[expect(unsafe_code, reason = "aya asks for the promise that these are plain bytes")]
 mod pod {
-    use super::{Ban, Config, Counter, Policy};
+    use super::{Config, Counter, Policy};
 
     // SAFETY: `repr(C)`, `Copy`, no padding (asserted above), every bit pattern is a value.
-    unsafe impl aya::Pod for Ban {}
-    // SAFETY: as above.
     unsafe impl aya::Pod for Counter {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Config {}

@@ -8,16 +8,27 @@ pub struct Map {
     pub entries: u32,
 }
 
-/// Banned IPv4 addresses, pre-allocated: about 90 B an entry.
-pub const BAN4: Map = Map { name: "BAN4", entries: 131_072 };
-/// Banned IPv6 /64 networks, by their first eight octets.
-pub const BAN6_NETWORK: Map = Map { name: "BAN6_NETWORK", entries: 65_536 };
-/// Banned single IPv6 addresses.
-pub const BAN6: Map = Map { name: "BAN6", entries: 16_384 };
-/// Banned IPv4 ranges of any other length: a trie, which is slow when large.
-pub const RANGE4: Map = Map { name: "RANGE4", entries: 4_096 };
-/// Banned IPv6 ranges of any other length.
-pub const RANGE6: Map = Map { name: "RANGE6", entries: 4_096 };
+/// The tables of bans: an array of arrays of [lines](crate::lines), by the numbers in [`bans`]. The
+/// inner ones are made by the daemon, as large as they need be, and replaced whole.
+pub const BANS: Map = Map { name: "BANS", entries: 3 };
+
+/// Which inner map of [`BANS`] holds what.
+pub mod bans {
+    pub const V4: u32 = 0;
+    pub const V6: u32 = 1;
+    /// One [`record`](crate::lines::record) for each ban, by its owner's number.
+    pub const RECORDS: u32 = 2;
+}
+
+/// `BPF_F_MMAPABLE`, and `BPF_F_INNER_MAP`, with which inner maps may differ in size.
+pub const LINES_FLAGS: u32 = 1 << 10 | 1 << 12;
+
+/// Banned IPv4 prefixes that the table has no room for, with their owner: a trie, which is slow.
+pub const SPILL4: Map = Map { name: "SPILL4", entries: 4_096 };
+/// The same for IPv6.
+pub const SPILL6: Map = Map { name: "SPILL6", entries: 4_096 };
+/// What each CPU has dropped for each list, by its number.
+pub const LIST_DROPS: Map = Map { name: "LIST_DROPS", entries: crate::lines::LISTS };
 /// IPv4 networks that nothing drops.
 pub const ALLOW4: Map = Map { name: "ALLOW4", entries: 1_024 };
 /// IPv6 networks that nothing drops.
@@ -37,4 +48,4 @@ pub const EVENTS: Map = Map { name: "EVENTS", entries: 1 << 18 };
 /// The maps that outlive the daemon when they can be pinned: what is banned, what was
 /// counted, and for which interface.
 /// The others are made anew and filled before the program that reads them is attached.
-pub const PINNED: [Map; 7] = [BAN4, BAN6_NETWORK, BAN6, RANGE4, RANGE6, POLICIES, COUNTERS];
+pub const PINNED: [Map; 6] = [BANS, SPILL4, SPILL6, LIST_DROPS, POLICIES, COUNTERS];

@@ -13,10 +13,10 @@ mod unconnected;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::vec::Vec;
 
-use firewall_common::{Ban, Config, FOREVER, Mode, Policy, Reason, Role, own_bit, table};
+use firewall_common::{Config, Mode, Policy, Reason, Role, own_bit, table};
 
 use crate::source::{Family, Source};
-use crate::verdict::{Exact, Flow, Socket, Tables};
+use crate::verdict::{Flow, Socket, Tables};
 use frame::{
     ACK, FIN, PSH, RST, SYN, TCP, URG, authentication, ethernet, extension, fragment6, ipv4, ipv6,
     tcp, udp, vlan,
@@ -30,9 +30,6 @@ pub const BANNED6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 2, 3, 4, 5, 6);
 /// The one port at which the proxy listens in every case.
 pub const SERVED: u16 = 443;
 
-const PAST: u64 = 1;
-const FUTURE: u64 = FOREVER - 1;
-
 /// A network: its address and the length of its prefix.
 pub type Prefix = (IpAddr, u8);
 
@@ -43,7 +40,7 @@ pub struct Case {
     pub frame: Vec<u8>,
     /// Octets up to the end of the fixed IP header, from where on the source is known.
     pub known: usize,
-    pub bans: Vec<(Prefix, u64)>,
+    pub bans: Vec<Prefix>,
     pub allow: Vec<Prefix>,
     pub modes: Vec<(Reason, Mode)>,
     pub role: Role,
@@ -95,8 +92,8 @@ impl Case {
         self
     }
 
-    fn ban(mut self, prefix: impl Into<IpAddr>, length: u8, until_ns: u64) -> Self {
-        self.bans.push(((prefix.into(), length), until_ns));
+    fn ban(mut self, prefix: impl Into<IpAddr>, length: u8) -> Self {
+        self.bans.push((prefix.into(), length));
         self
     }
 
@@ -127,16 +124,10 @@ impl Case {
         }
         let (allow, own) = (self.allow.clone(), self.own.clone());
         let mut tables = HostTables { config, policy, bans: Vec::new(), allow, own };
-        for &(prefix, until_mono_ns) in &self.bans {
-            tables.config.tables |= match prefix {
-                (IpAddr::V4(_), 32) => table::BAN4,
-                (IpAddr::V6(_), 64) => table::BAN6_NETWORK,
-                (IpAddr::V6(_), 128) => table::BAN6,
-                (IpAddr::V4(_), _) => table::RANGE4,
-                (IpAddr::V6(_), _) => table::RANGE6,
-            };
-            tables.bans.push((prefix, Ban { until_mono_ns, drops: 0 }));
+        for &(address, _) in &self.bans {
+            tables.config.tables |= if address.is_ipv4() { table::BAN4 } else { table::BAN6 };
         }
+        tables.bans.clone_from(&self.bans);
         for &(address, _) in &self.allow {
             tables.config.tables |= table::ALLOWED_BAN;
             tables.config.tables |= if address.is_ipv4() { table::ALLOW4 } else { table::ALLOW6 };
@@ -150,13 +141,13 @@ impl Case {
 pub struct HostTables {
     pub config: Config,
     pub policy: Policy,
-    bans: Vec<(Prefix, Ban)>,
+    bans: Vec<Prefix>,
     allow: Vec<Prefix>,
     own: Vec<IpAddr>,
 }
 
 impl Tables for HostTables {
-    type Hit = u64;
+    type Hit = Prefix;
 
     fn config(&self) -> Config {
         self.config
@@ -170,26 +161,20 @@ impl Tables for HostTables {
         1_000_000_000
     }
 
-    fn exact(&self, table: Exact, source: Source) -> Option<u64> {
-        let length = match table {
-            Exact::V4 => 32,
-            Exact::Network6 => 64,
-            Exact::V6 => 128,
-        };
-        let holds = |(address, bits): Prefix| bits == length && contains((address, bits), source);
-        self.bans.iter().find(|(prefix, _)| holds(*prefix)).map(|(_, ban)| ban.until_mono_ns)
+    fn ban(&self, source: Source) -> Option<Prefix> {
+        let holds = self.bans.iter().filter(|prefix| contains(**prefix, source));
+        holds.copied().max_by_key(|(_, bits)| *bits)
     }
 
-    fn range(&self, source: Source) -> Option<u64> {
-        let is_range = |(address, bits): Prefix| match address {
+    fn spilled(&self, _: Source) -> Option<Prefix> {
+        None
+    }
+
+    fn is_range(&self, (address, bits): Prefix) -> bool {
+        match address {
             IpAddr::V4(_) => bits != 32,
             IpAddr::V6(_) => bits != 64 && bits != 128,
-        };
-        self.bans
-            .iter()
-            .filter(|(prefix, _)| is_range(*prefix) && contains(*prefix, source))
-            .max_by_key(|((_, bits), _)| *bits)
-            .map(|(_, ban)| ban.until_mono_ns)
+        }
     }
 
     fn allows(&self, source: Source) -> bool {
@@ -205,11 +190,7 @@ impl Tables for HostTables {
         Socket::None
     }
 
-    fn until_ns(&self, hit: u64) -> u64 {
-        hit
-    }
-
-    fn count_drop(&self, _: u64) {}
+    fn count_drop(&self, _: Prefix) {}
 }
 
 fn source(address: IpAddr) -> Source {
@@ -445,38 +426,34 @@ fn bans() -> Vec<Case> {
     let neighbour6 = Ipv6Addr::new(0x2001, 0xdb8, 1, 3, 3, 4, 5, 6);
     let short6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0);
     vec![
-        from4("a banned address", BANNED4, Reason::Ban).ban(BANNED4, 32, FOREVER),
-        from4("a ban with an end", BANNED4, Reason::Ban).ban(BANNED4, 32, FUTURE),
-        from4("a ban that ended", BANNED4, Reason::Passed).ban(BANNED4, 32, PAST),
-        from4("the next address", Ipv4Addr::new(192, 0, 2, 8), Reason::Passed)
-            .ban(BANNED4, 32, FOREVER),
-        from4("a banned range", BANNED4, Reason::BanRange).ban(net4, 24, FUTURE),
+        from4("a banned address", BANNED4, Reason::Ban).ban(BANNED4, 32),
+        from4("the next address", Ipv4Addr::new(192, 0, 2, 8), Reason::Passed).ban(BANNED4, 32),
+        from4("a banned range", BANNED4, Reason::BanRange).ban(net4, 24),
         from4("the range's last address", Ipv4Addr::new(192, 0, 2, 255), Reason::BanRange)
-            .ban(net4, 24, FOREVER),
-        from4("behind the range", Ipv4Addr::new(192, 0, 3, 0), Reason::Passed)
-            .ban(net4, 24, FOREVER),
-        from4("a range that ended", BANNED4, Reason::Passed).ban(net4, 24, PAST),
-        from4("an ended ban in a live range", BANNED4, Reason::BanRange)
-            .ban(BANNED4, 32, PAST)
-            .ban(net4, 24, FOREVER),
-        from4("everything", CLEAN4, Reason::BanRange).ban(Ipv4Addr::UNSPECIFIED, 0, FOREVER),
-        from6("a banned /64", BANNED6, Reason::Ban).ban(net6, 64, FOREVER),
-        from6("a banned IPv6 address", BANNED6, Reason::Ban).ban(BANNED6, 128, FUTURE),
-        from6("the next IPv6 address", CLEAN6, Reason::Passed).ban(BANNED6, 128, FOREVER),
-        from6("the next /64", neighbour6, Reason::Passed).ban(net6, 64, FOREVER),
-        from6("a /64 that ended", BANNED6, Reason::Passed).ban(net6, 64, PAST),
-        from6("a live address in an ended /64", BANNED6, Reason::Ban)
-            .ban(net6, 64, PAST)
-            .ban(BANNED6, 128, FOREVER),
-        from6("a banned IPv6 range", BANNED6, Reason::BanRange).ban(short6, 32, FUTURE),
-        from6("an ended address in a live range", BANNED6, Reason::BanRange)
-            .ban(BANNED6, 128, PAST)
-            .ban(short6, 32, FOREVER),
-        from6("the other family's ban", BANNED6, Reason::Passed).ban(
-            Ipv4Addr::UNSPECIFIED,
-            0,
-            FOREVER,
-        ),
+            .ban(net4, 24),
+        from4("behind the range", Ipv4Addr::new(192, 0, 3, 0), Reason::Passed).ban(net4, 24),
+        from4("a banned address in a banned range", BANNED4, Reason::Ban)
+            .ban(BANNED4, 32)
+            .ban(net4, 24),
+        from4("half a /24", BANNED4, Reason::BanRange).ban(net4, 25),
+        from4("the other half of a /24", Ipv4Addr::new(192, 0, 2, 128), Reason::Passed)
+            .ban(net4, 25),
+        from4("a banned /16", BANNED4, Reason::BanRange).ban(Ipv4Addr::new(192, 0, 0, 0), 16),
+        from4("a banned /15", BANNED4, Reason::BanRange).ban(Ipv4Addr::new(192, 0, 0, 0), 15),
+        from4("everything", CLEAN4, Reason::BanRange).ban(Ipv4Addr::UNSPECIFIED, 0),
+        from6("a banned /64", BANNED6, Reason::Ban).ban(net6, 64),
+        from6("a banned IPv6 address", BANNED6, Reason::Ban).ban(BANNED6, 128),
+        from6("the next IPv6 address", CLEAN6, Reason::Passed).ban(BANNED6, 128),
+        from6("the next /64", neighbour6, Reason::Passed).ban(net6, 64),
+        from6("an address in a banned /64", BANNED6, Reason::Ban).ban(net6, 64).ban(BANNED6, 128),
+        from6("a banned IPv6 range", BANNED6, Reason::BanRange).ban(short6, 32),
+        from6("an address in a banned IPv6 range", BANNED6, Reason::Ban)
+            .ban(BANNED6, 128)
+            .ban(short6, 32),
+        from6("a banned /80", BANNED6, Reason::BanRange).ban(BANNED6, 80),
+        from6("a banned /12", BANNED6, Reason::BanRange).ban(short6, 12),
+        from6("every IPv6 address", BANNED6, Reason::BanRange).ban(Ipv6Addr::UNSPECIFIED, 0),
+        from6("the other family's ban", BANNED6, Reason::Passed).ban(Ipv4Addr::UNSPECIFIED, 0),
     ]
 }
 
@@ -490,22 +467,20 @@ fn allowlist() -> Vec<Case> {
     let other = Ipv4Addr::new(203, 0, 113, 0);
     vec![
         from4("an allowed address is banned", &tcp(ACK), Reason::Allowed)
-            .ban(BANNED4, 32, FOREVER)
+            .ban(BANNED4, 32)
             .allow(BANNED4, 32),
         from4("an allowed address in a banned range", &tcp(ACK), Reason::Allowed)
-            .ban(BANNED4, 8, FOREVER)
+            .ban(BANNED4, 8)
             .allow(BANNED4, 24),
         from4("an allowed address sends a scan", &tcp(0), Reason::Allowed).allow(BANNED4, 32),
         from4("an allowed address, nothing wrong", &tcp(ACK), Reason::Passed).allow(BANNED4, 32),
-        from4("another is allowed", &tcp(ACK), Reason::Ban)
-            .ban(BANNED4, 32, FOREVER)
-            .allow(other, 24),
+        from4("another is allowed", &tcp(ACK), Reason::Ban).ban(BANNED4, 32).allow(other, 24),
         from4("another is allowed, a scan", &tcp(0), Reason::T3).allow(other, 24),
         from4("what is allowed is not observed", &tcp(0), Reason::Allowed)
             .mode(Reason::T3, Mode::Observe)
             .allow(BANNED4, 32),
         from6("an allowed IPv6 address is banned", &tcp(ACK), Reason::Allowed)
-            .ban(BANNED6, 128, FOREVER)
+            .ban(BANNED6, 128)
             .allow(BANNED6, 48),
         from6("an allowed IPv6 address sends a scan", &tcp(0), Reason::Allowed).allow(BANNED6, 128),
         from6("the other family is allowed", &tcp(0), Reason::T3).allow(BANNED4, 0),
@@ -519,18 +494,16 @@ fn modes() -> Vec<Case> {
     let observe = Mode::Observe;
     vec![
         from4("a ban observed", &tcp(ACK), Reason::Passed)
-            .ban(BANNED4, 32, FOREVER)
+            .ban(BANNED4, 32)
             .mode(Reason::Ban, observe)
             .observes(Reason::Ban),
-        from4("a ban off", &tcp(ACK), Reason::Passed)
-            .ban(BANNED4, 32, FOREVER)
-            .mode(Reason::Ban, Mode::Off),
+        from4("a ban off", &tcp(ACK), Reason::Passed).ban(BANNED4, 32).mode(Reason::Ban, Mode::Off),
         from4("a range observed", &tcp(ACK), Reason::Passed)
-            .ban(BANNED4, 24, FOREVER)
+            .ban(BANNED4, 24)
             .mode(Reason::BanRange, observe)
             .observes(Reason::BanRange),
         from4("a ban observed, then a scan dropped", &tcp(0), Reason::T3)
-            .ban(BANNED4, 32, FOREVER)
+            .ban(BANNED4, 32)
             .mode(Reason::Ban, observe)
             .observes(Reason::Ban),
         from4("two checks observed", &tcp(SYN | FIN | RST), Reason::Passed)
@@ -552,8 +525,8 @@ fn modes() -> Vec<Case> {
 
 /// The ways around the small XDP firewalls: in none of these may a banned source pass.
 pub fn bypasses() -> Vec<Case> {
-    let ban4 = |name, frame| Case::new(name, frame, Reason::Ban).ban(BANNED4, 32, FOREVER);
-    let ban6 = |name, frame| Case::new(name, frame, Reason::Ban).ban(BANNED6, 64, FOREVER);
+    let ban4 = |name, frame| Case::new(name, frame, Reason::Ban).ban(BANNED4, 32);
+    let ban6 = |name, frame| Case::new(name, frame, Reason::Ban).ban(BANNED6, 64);
     let plain4 = ipv4(BANNED4).build(&tcp(ACK));
     let plain6 = ipv6(BANNED6, TCP, &tcp(ACK));
     let mut padded = ethernet(0x0800, &ipv4(BANNED4).protocol(17).build(&udp(9, 9)));

@@ -15,25 +15,28 @@ use core::ptr::NonNull;
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS},
     bindings::xdp_md,
+    btf_maps::{self, ArrayOfMaps},
     helpers::{
         bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
         bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
     },
-    macros::{map, xdp},
+    macros::{btf_map, map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
     programs::XdpContext,
 };
 use aya_log_ebpf::debug;
+use firewall_common::lines::{Found, LINE_WORDS, LISTS, Lines, record};
 use firewall_common::{
-    Ban, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
-    maps, policy_index,
+    COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS, counter,
+    maps, policy_index, table4,
+    table6::{self, Prefix},
 };
 use firewall_ebpf::findings::Findings;
 use firewall_ebpf::link::{ETHERNET_LENGTH, Link};
 use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
-use firewall_ebpf::verdict::{Exact, Flow, Socket, Tables, verdict};
+use firewall_ebpf::verdict::{Flow, Socket, Tables, verdict};
 use firewall_ebpf::{awaited, chain, checksum, inspect, options};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
@@ -41,17 +44,17 @@ use firewall_ebpf::{awaited, chain, checksum, inspect, options};
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
+/// An inner map of [`BANS`]: the number of lines is the daemon's choice.
+type LineArray = btf_maps::Array<[u64; LINE_WORDS as usize], 1, { maps::LINES_FLAGS as usize }>;
+
+#[btf_map]
+static BANS: ArrayOfMaps<LineArray, { maps::BANS.entries as usize }> = ArrayOfMaps::new();
 #[map]
-static BAN4: HashMap<[u8; 4], Ban> = HashMap::with_max_entries(maps::BAN4.entries, 0);
+static SPILL4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(maps::SPILL4.entries, 0);
 #[map]
-static BAN6_NETWORK: HashMap<[u8; 8], Ban> =
-    HashMap::with_max_entries(maps::BAN6_NETWORK.entries, 0);
+static SPILL6: LpmTrie<[u8; 16], u64> = LpmTrie::with_max_entries(maps::SPILL6.entries, 0);
 #[map]
-static BAN6: HashMap<[u8; 16], Ban> = HashMap::with_max_entries(maps::BAN6.entries, 0);
-#[map]
-static RANGE4: LpmTrie<[u8; 4], Ban> = LpmTrie::with_max_entries(maps::RANGE4.entries, 0);
-#[map]
-static RANGE6: LpmTrie<[u8; 16], Ban> = LpmTrie::with_max_entries(maps::RANGE6.entries, 0);
+static LIST_DROPS: PerCpuArray<u64> = PerCpuArray::with_max_entries(maps::LIST_DROPS.entries, 0);
 #[map]
 static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(maps::ALLOW4.entries, 0);
 #[map]
@@ -493,7 +496,7 @@ struct Maps {
 }
 
 impl Tables for Maps {
-    type Hit = NonNull<Ban>;
+    type Hit = Found;
 
     #[inline(always)]
     fn config(&self) -> Config {
@@ -522,28 +525,30 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn exact(&self, table: Exact, source: Source) -> Option<Self::Hit> {
-        let words = source.words();
-        // Keys are passed where they stand: a copy need not begin at a word's boundary.
-        // SAFETY: the octets of a key are the first of the words.
-        let ban = unsafe {
-            match table {
-                Exact::V4 => BAN4.get_ptr_mut(&*words.as_ptr().cast::<[u8; 4]>()),
-                Exact::Network6 => BAN6_NETWORK.get_ptr_mut(&*words.as_ptr().cast::<[u8; 8]>()),
-                Exact::V6 => BAN6.get_ptr_mut(&*words.as_ptr().cast::<[u8; 16]>()),
-            }
+    fn ban(&self, source: Source) -> Option<Found> {
+        let [high, low] = source.words().map(u64::to_be);
+        let found = match source.family {
+            Family::V4 => Found::from_bits(ban4((high >> 32) as u32)),
+            Family::V6 => Found::from_bits(ban6(high, low)),
+            Family::None => Found::NONE,
         };
-        NonNull::new(ban?)
+        if found.is_banned() { Some(found) } else { None }
     }
 
     #[inline(always)]
-    fn range(&self, source: Source) -> Option<Self::Hit> {
+    fn spilled(&self, source: Source) -> Option<Found> {
         let key = RangeKey::new(source);
-        match source.family {
-            Family::V4 => RANGE4.get(key.v4()).map(NonNull::from),
-            Family::V6 => RANGE6.get(key.v6()).map(NonNull::from),
+        let found = match source.family {
+            Family::V4 => SPILL4.get(key.v4()),
+            Family::V6 => SPILL6.get(key.v6()),
             Family::None => None,
-        }
+        };
+        found.map(|bits| Found::from_bits(*bits as u32))
+    }
+
+    #[inline(always)]
+    fn is_range(&self, hit: Found) -> bool {
+        hit.is_range()
     }
 
     #[inline(always)]
@@ -605,24 +610,117 @@ impl Tables for Maps {
         }
     }
 
-    #[inline(always)]
-    fn until_ns(&self, hit: Self::Hit) -> u64 {
-        // SAFETY: a map's value stays valid while the program runs.
-        unsafe { (*hit.as_ptr()).until_mono_ns }
-    }
-
-    #[inline(always)]
-    fn count_drop(&self, hit: Self::Hit) {
+    fn count_drop(&self, hit: Found) {
+        let owner = hit.owner();
+        if owner < LISTS {
+            if let Some(drops) = LIST_DROPS.get_ptr_mut(owner) {
+                // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
+                unsafe { *drops += 1 };
+            }
+            return;
+        }
+        let Some(records) = LineMap::of(maps::bans::RECORDS) else {
+            return;
+        };
+        let Some(head) = records.line(0) else {
+            return;
+        };
+        let (mask, shift) =
+            (records.word(head, record::DROPS_MASK), records.word(head, record::DROPS_SHIFT));
+        let (line, word) = record::drops(owner, mask, shift);
+        let Some(drops) = records.line(line) else {
+            return;
+        };
         // The target has no compare-and-swap, for which reason `AtomicU64` cannot add.
-        // SAFETY: as above, and the field is aligned to eight octets within the value.
+        // SAFETY: a map's value stays valid while the program runs, and words are aligned.
         unsafe {
             asm!(
                 "lock *(u64 *)({drops} + 0) += {one}",
-                drops = in(reg) &raw mut (*hit.as_ptr()).drops,
+                drops = in(reg) drops.as_ptr().cast::<u64>().add(word as usize),
                 one = in(reg) 1_u64,
                 options(nostack),
             );
         }
+    }
+}
+
+/// One table of bans.
+#[derive(Clone, Copy)]
+struct LineMap<'a>(&'a LineArray);
+
+impl LineMap<'static> {
+    #[inline(always)]
+    fn of(index: u32) -> Option<Self> {
+        BANS.get(index).map(Self)
+    }
+}
+
+impl Lines for LineMap<'_> {
+    type Line = NonNull<[u64; LINE_WORDS as usize]>;
+
+    #[inline(always)]
+    fn line(&self, index: u32) -> Option<Self::Line> {
+        NonNull::new(self.0.get_ptr_mut(index)?)
+    }
+
+    #[inline(always)]
+    fn word(&self, line: Self::Line, index: u32) -> u64 {
+        // The daemon writes while this is read: the compiler must neither repeat nor reorder.
+        // SAFETY: a map's value stays valid while the program runs, and the index lies within it.
+        unsafe {
+            line.as_ptr().cast::<u64>().add((index & (LINE_WORDS - 1)) as usize).read_volatile()
+        }
+    }
+
+    #[inline(always)]
+    fn prefix6(&self, prefix: Prefix, hash: u64, seed: u64) -> Option<Found> {
+        let Prefix { high, low, length } = prefix;
+        match prefix6(high, low, length, hash, seed) {
+            REPLACED => None,
+            bits => Some(Found::from_bits(bits)),
+        }
+    }
+}
+
+/// The IPv4 ban that holds an address, as [`Found::bits`]. Exported like [`settle`]: the verifier
+/// walks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ban4(address: u32) -> u32 {
+    match LineMap::of(maps::bans::V4) {
+        Some(lines) => table4::lookup(&lines, address).bits(),
+        None => Found::NONE.bits(),
+    }
+}
+
+/// The same for IPv6.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn ban6(high: u64, low: u64) -> u32 {
+    // The second time, the table was replaced during the first: that takes it milliseconds.
+    for _ in 0..2 {
+        let Some(lines) = LineMap::of(maps::bans::V6) else {
+            break;
+        };
+        if let Some(found) = table6::lookup(&lines, high, low) {
+            return found.bits();
+        }
+    }
+    Found::NONE.bits()
+}
+
+/// What a function says in place of [`Found::bits`] if the table was replaced.
+const REPLACED: u32 = 1;
+
+/// The IPv6 ban of exactly a prefix.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn prefix6(high: u64, low: u64, length: u32, hash: u64, seed: u64) -> u32 {
+    let found = LineMap::of(maps::bans::V6)
+        .and_then(|lines| table6::find(&lines, Prefix { high, low, length }, hash, seed));
+    match found {
+        Some(found) => found.bits(),
+        None => REPLACED,
     }
 }
 

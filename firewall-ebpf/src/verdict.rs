@@ -1,6 +1,6 @@
 //! From a frame and the tables to a verdict: the order of the packet path.
 
-use firewall_common::{Config, FOREVER, Policy, Reason, Reasons, table};
+use firewall_common::{Config, Policy, Reason, Reasons, table};
 
 use crate::awaited::{ASKING, unawaited};
 use crate::findings::Findings;
@@ -11,15 +11,6 @@ use crate::link::{Link, Network, link};
 use crate::ordinary::{is_ordinary4, is_ordinary6};
 use crate::packet::{Packet, field};
 use crate::source::{Family, Source};
-
-/// Which table of exact bans is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exact {
-    V4,
-    /// By the first 64 bits of an IPv6 address.
-    Network6,
-    V6,
-}
 
 /// Who speaks to whom, as a socket is looked up by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +45,14 @@ pub trait Tables {
     /// The time in nanoseconds on `CLOCK_MONOTONIC`, as of the last tick.
     fn now_ns(&self) -> u64;
 
-    /// The ban of exactly this source, or of its /64.
-    fn exact(&self, table: Exact, source: Source) -> Option<Self::Hit>;
+    /// The ban of the longest prefix that holds `source`.
+    fn ban(&self, source: Source) -> Option<Self::Hit>;
 
-    /// The ban of the longest range that holds `source`.
-    fn range(&self, source: Source) -> Option<Self::Hit>;
+    /// The same in what the tables had no room for.
+    fn spilled(&self, source: Source) -> Option<Self::Hit>;
+
+    /// Whether the ban is of more than an address or an IPv6 /64.
+    fn is_range(&self, hit: Self::Hit) -> bool;
 
     /// Whether the management allowlist holds `source`.
     fn allows(&self, source: Source) -> bool;
@@ -68,9 +62,6 @@ pub trait Tables {
 
     /// The socket that the flow's next packet goes to.
     fn socket(&self, flow: &Flow) -> Socket;
-
-    /// The moment at which the ban ends.
-    fn until_ns(&self, hit: Self::Hit) -> u64;
 
     /// Counts one packet dropped by the ban.
     fn count_drop(&self, hit: Self::Hit);
@@ -282,62 +273,34 @@ impl<H: Copy> Inspection<H> {
         Ok(is_ordinary6(packet, &header, link, &config, findings))
     }
 
-    /// Exact before range; an entry past its deadline is none. Tables known to be empty are not
-    /// asked, and the clock only for a ban that ends.
+    /// A ban that is found holds: the daemon lifts those that end. Tables known to be empty are not
+    /// asked.
     #[inline(always)]
     fn ban<T: Tables<Hit = H>>(&mut self, tables: &T, config: Config, source: Source) -> Judged {
-        let exact = match source.family {
-            Family::V4 if config.has(table::BAN4) => live(tables, tables.exact(Exact::V4, source)),
-            Family::V6 => exact6(tables, config, source),
-            _ => None,
+        let (table, spill) = match source.family {
+            Family::V4 => (table::BAN4, table::SPILL4),
+            Family::V6 => (table::BAN6, table::SPILL6),
+            Family::None => return Ok(()),
         };
-        if exact.is_some() {
-            return self.banned(Reason::Ban, exact);
+        let mut hit = if config.has(table) { tables.ban(source) } else { None };
+        if hit.is_none() && config.has(spill) {
+            hit = tables.spilled(source);
         }
-        let ranges = match source.family {
-            Family::V4 => table::RANGE4,
-            Family::V6 => table::RANGE6,
-            Family::None => 0,
-        };
-        if config.has(ranges) {
-            let range = live(tables, tables.range(source));
-            if range.is_some() {
-                return self.banned(Reason::BanRange, range);
-            }
+        match hit {
+            Some(hit) if tables.is_range(hit) => self.banned(Reason::BanRange, hit),
+            Some(hit) => self.banned(Reason::Ban, hit),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     #[inline(always)]
-    fn banned(&mut self, reason: Reason, hit: Option<H>) -> Judged {
+    fn banned(&mut self, reason: Reason, hit: H) -> Judged {
         let found = self.object(reason);
         if found.is_err() {
-            self.hit = hit;
+            self.hit = Some(hit);
         }
         found
     }
-}
-
-#[inline(always)]
-fn exact6<T: Tables>(tables: &T, config: Config, source: Source) -> Option<T::Hit> {
-    if config.has(table::BAN6_NETWORK) {
-        let network = live(tables, tables.exact(Exact::Network6, source));
-        if network.is_some() {
-            return network;
-        }
-    }
-    if config.has(table::BAN6) {
-        return live(tables, tables.exact(Exact::V6, source));
-    }
-    None
-}
-
-/// The ban, if it has not ended.
-#[inline(always)]
-fn live<T: Tables>(tables: &T, hit: Option<T::Hit>) -> Option<T::Hit> {
-    let hit = hit?;
-    let until_ns = tables.until_ns(hit);
-    if until_ns == FOREVER || tables.now_ns() < until_ns { Some(hit) } else { None }
 }
 
 #[cfg(test)]

@@ -18,10 +18,13 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray, ProgramArray},
     programs::XdpContext,
 };
+use firewall_common::lines::Found;
 
-/// Keys in one element of [`KEYS`].
+use crate::table::{ban4, ban6};
+
+/// Keys in one element of the maps of keys.
 const KEYS_PER_PAGE: u32 = 1024;
-/// Elements of [`KEYS`].
+/// Elements of those maps.
 const PAGES: u32 = 1024;
 
 const ETHERNET_LENGTH: usize = 14;
@@ -187,6 +190,27 @@ fn hash(context: XdpContext) -> u32 {
         Some(Source::V6(source)) => judge(HASH6.get_ptr(&source).is_some()),
         None => XDP_PASS,
     }
+}
+
+/// Drops what the firewall's tables hold.
+#[xdp(frags)]
+fn table(context: XdpContext) -> u32 {
+    let found = match source(&context) {
+        Some(Source::V4(source)) => ban4(u32::from_be_bytes(source)),
+        Some(Source::V6(source)) => {
+            let [high, low] = [half(&source, 0), half(&source, 8)];
+            ban6(high, low)
+        }
+        None => return XDP_PASS,
+    };
+    judge(Found::from_bits(found).is_banned())
+}
+
+/// Eight octets of an address as a number.
+#[inline(always)]
+fn half(source: &[u8; 16], offset: usize) -> u64 {
+    // SAFETY: the offset is 0 or 8.
+    u64::from_be(unsafe { source.as_ptr().add(offset).cast::<u64>().read_unaligned() })
 }
 
 /// Drops everything that is IP: a filter without a table.

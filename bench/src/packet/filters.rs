@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues};
-use aya::programs::Xdp;
+use aya::programs::{Xdp, loaded_programs};
 use aya::util::nr_cpus;
 use aya_obj::programs::XdpAttachType;
 use firewall::clock::Monotonic;
-use firewall::kernel::{Check, CheckSetting, InterfaceOptions, Kernel, Options, Reason};
+use firewall::kernel::{Check, CheckSetting, InterfaceOptions, Kernel, ListId, Options, Reason};
 use ipnet::IpNet;
 use xtask::lab::NetNs;
 
@@ -55,7 +55,7 @@ pub(crate) fn set_up<'a>(
         Peer::Lpm => Box::new(probe(Table::Lpm, lane, addresses)?),
         Peer::Hash => Box::new(probe(Table::Hash, lane, addresses)?),
         Peer::Parse => Box::new(probe(Table::None, lane, addresses)?),
-        Peer::Generator => anyhow::bail!("the generator by itself is no filter"),
+        Peer::Table | Peer::Generator => anyhow::bail!("{} is no filter by itself", peer.name()),
     }))
 }
 
@@ -79,6 +79,9 @@ impl Kept {
     }
 }
 
+/// Bans that are made one by one here: more of them come as lists.
+const BANS_MAX: usize = 100_000;
+
 impl Firewall {
     /// Attached to a lane's end, or to nothing. The inner error is why it cannot hold the bans.
     pub(crate) fn ban(
@@ -86,6 +89,9 @@ impl Firewall {
         lane: Option<&Lane>,
         networks: &[IpNet],
     ) -> anyhow::Result<Result<Self, String>> {
+        if kept == Kept::Bans && networks.len() > BANS_MAX {
+            return Ok(Err(format!("more than {BANS_MAX} come as a list")));
+        }
         let interface = INTERFACE.parse()?;
         let options = Options {
             interfaces: lane.map(|_| InterfaceOptions::of(interface)).into_iter().collect(),
@@ -109,7 +115,12 @@ impl Firewall {
             );
         }
         if kept == Kept::List {
-            return Ok(Err("has no lists yet".to_owned()));
+            let list = ListId::new(1).context("there is no list 1")?;
+            let report = kernel.replace_list(list, networks)?;
+            if report.refused > 0 {
+                return Ok(Err(format!("{} have no room", report.refused)));
+            }
+            return Ok(Ok(Self { kernel }));
         }
         for network in networks {
             if let Err(error) = kernel.ban(*network, Monotonic::NEVER) {
@@ -124,6 +135,20 @@ impl Firewall {
         let counters = self.kernel.counters()?;
         let packets = |reason: &Reason| (*reason, counters.acted(*reason).packets);
         Ok(Reason::ALL.iter().map(packets).filter(|(_, packets)| *packets > 0).collect())
+    }
+
+    /// Pins the map of this name that its program reads.
+    pub(crate) fn pin(&mut self, name: &str, path: &Path) -> anyhow::Result<()> {
+        let id = self.kernel.program_id()?;
+        let program = loaded_programs().filter_map(Result::ok).find(|program| program.id() == id);
+        let maps = program.context("the firewall's program is not loaded")?.map_ids()?;
+        for id in maps.unwrap_or_default() {
+            let map = MapData::from_id(id)?;
+            if map.info()?.name_as_str() == Some(name) {
+                return Ok(map.pin(path)?);
+            }
+        }
+        anyhow::bail!("the firewall's program has no map {name}")
     }
 
     pub(crate) fn banned_packets(&self) -> anyhow::Result<u64> {
@@ -166,10 +191,10 @@ impl Filter for Probes {
 }
 
 fn probe(table: Table, lane: &Lane, addresses: &[Ipv4Addr]) -> anyhow::Result<Probes> {
-    let mut probes = Probes::load(addresses.len(), 0)?;
+    let mut probes = Probes::load(addresses.len(), 0, None)?;
     let addresses = addresses.iter().copied().map(IpAddr::V4);
     match table {
-        Table::None => {}
+        Table::None | Table::Ours => {}
         Table::Lpm => probes.fill_lpm(addresses.map(IpNet::from))?,
         Table::Hash => probes.fill_hash(addresses)?,
     }

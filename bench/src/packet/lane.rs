@@ -56,7 +56,7 @@ pub(crate) struct Burst {
 impl Source {
     pub(crate) fn new(cpu: usize) -> anyhow::Result<Self> {
         let mut source =
-            Self { namespace: NetNs::new()?, generator: Probes::load(0, 0)?, cpu, lanes: 0 };
+            Self { namespace: NetNs::new()?, generator: Probes::load(0, 0, None)?, cpu, lanes: 0 };
         let spare = source.lane()?;
         source.generator.keep_generator(spare.namespace, INTERFACE)?;
         Ok(source)

@@ -14,7 +14,7 @@ pub(super) fn run(session: &mut Session) -> anyhow::Result<()> {
     let singles = Singles::random(65_536, &mut session.order);
     session.source.generator.set_keys(&Keys::V4(singles.hits(KEYS, &mut session.order)))?;
     let lane = session.source.lane()?;
-    let mut probes = Probes::load(singles.addresses.len(), 0)?;
+    let mut probes = Probes::load(singles.addresses.len(), 0, None)?;
     probes.fill_hash(singles.addresses.iter().copied().map(IpAddr::V4))?;
     probes.attach(Table::Hash, &lane.namespace, INTERFACE)?;
     let frames = session.plan.frames;

@@ -24,6 +24,9 @@ pub(crate) enum Peer {
     NftInput,
     #[serde(rename = "iptables + ipset")]
     Ipset,
+    /// Reads the source and looks it up in the firewall's tables, as those below do in the kernel's.
+    #[serde(rename = "XDP + our tables")]
+    Table,
     #[serde(rename = "XDP + LPM_TRIE")]
     Lpm,
     #[serde(rename = "XDP + HASH")]
@@ -37,13 +40,14 @@ pub(crate) enum Peer {
 }
 
 impl Peer {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Firewall,
         Self::FirewallList,
         Self::XdpFilter,
         Self::NftNetdev,
         Self::NftInput,
         Self::Ipset,
+        Self::Table,
         Self::Lpm,
         Self::Hash,
         Self::Parse,
@@ -59,6 +63,7 @@ impl Peer {
             Self::NftNetdev => "nft netdev set",
             Self::NftInput => "nft inet input set",
             Self::Ipset => "iptables + ipset",
+            Self::Table => "XDP + our tables",
             Self::Lpm => "XDP + LPM_TRIE",
             Self::Hash => "XDP + HASH",
             Self::Parse => "XDP, parse and drop",
@@ -199,6 +204,8 @@ pub(crate) struct Ratio {
     pub(crate) value: Option<f64>,
     /// What it is made of, with the spread over the rounds.
     parts: Vec<(String, Option<Spread>)>,
+    /// What else is worth knowing.
+    beside: Vec<(String, Option<Spread>)>,
 }
 
 impl Ratio {
@@ -209,6 +216,10 @@ impl Ratio {
         })
     }
 
+    fn beside(self, beside: Vec<(String, Option<Spread>)>) -> Self {
+        Self { beside, ..self }
+    }
+
     fn new(name: &'static str, bar: Bar, parts: Vec<(String, Option<Spread>)>) -> Self {
         let medians: Option<Vec<f64>> =
             parts.iter().map(|(_, spread)| Some((*spread)?.median)).collect();
@@ -216,7 +227,7 @@ impl Ratio {
             Bar::AtMost(_) => medians.into_iter().reduce(f64::max),
             Bar::AtLeast(_) => medians.into_iter().reduce(f64::min),
         };
-        Self { name, bar, value: medians.and_then(worst), parts }
+        Self { name, bar, value: medians.and_then(worst), parts, beside: Vec::new() }
     }
 }
 
@@ -233,9 +244,13 @@ impl Outcome {
             let name = format!("{} entries", thousands(entries));
             (name, self.ratio(Part::SameKey, case, entries, [Peer::Firewall, Peer::XdpFilter]))
         };
-        let structure = |part, case, name: &str, peer| {
-            (name.to_owned(), self.ratio(part, case, MILLION, [Peer::FirewallList, peer]))
+        let tables = |part, name: &str, ours, theirs| {
+            let of = |case, found: &str| {
+                (format!("{found}{name}"), self.ratio(part, case, MILLION, [ours, theirs]))
+            };
+            vec![of(Banned, "hit"), of(Clean, "miss")]
         };
+        let whole = " of the whole program";
         let nft = |peer: Peer| {
             let peers = [peer, Peer::NftNetdev];
             (peer.name().to_owned(), self.ratio(Part::Live, Banned, 65_536, peers))
@@ -254,19 +269,21 @@ impl Outcome {
             Ratio::new(
                 "ranges_1m_vs_lpm_trie",
                 AtMost(0.1),
-                vec![
-                    structure(Part::Ranges, Banned, "hit", Peer::Lpm),
-                    structure(Part::Ranges, Clean, "miss", Peer::Lpm),
-                ],
+                tables(Part::Ranges, "", Peer::Table, Peer::Lpm),
+            )
+            .beside(
+                [
+                    tables(Part::Ranges, whole, Peer::FirewallList, Peer::Lpm),
+                    tables(Part::Ranges6, ", IPv6", Peer::Table, Peer::Lpm),
+                ]
+                .concat(),
             ),
             Ratio::new(
                 "singles_1m_vs_hash",
                 AtMost(0.45),
-                vec![
-                    structure(Part::Singles, Banned, "hit", Peer::Hash),
-                    structure(Part::Singles, Clean, "miss", Peer::Hash),
-                ],
-            ),
+                tables(Part::Singles, "", Peer::Table, Peer::Hash),
+            )
+            .beside(tables(Part::Singles, whole, Peer::FirewallList, Peer::Hash)),
             Ratio::new(
                 "singles_64k_vs_nft",
                 AtMost(0.45),
@@ -441,7 +458,7 @@ impl Outcome {
 }
 
 fn detail(ratio: &Ratio) -> serde_json::Value {
-    let parts = ratio.parts.iter().map(|(name, spread)| {
+    let parts = ratio.parts.iter().chain(&ratio.beside).map(|(name, spread)| {
         let spread = spread.map(|Spread { median, min, max }| {
             serde_json::json!({ "median": median, "lowest": min, "highest": max })
         });
@@ -469,7 +486,7 @@ fn line(ratio: &Ratio) -> String {
         }
         None => format!("{:<22} –      {bar}  NOT MEASURED", ratio.name),
     };
-    let parts = ratio.parts.iter().filter_map(|(name, spread)| {
+    let parts = ratio.parts.iter().chain(&ratio.beside).filter_map(|(name, spread)| {
         let Spread { median, min, max } = (*spread)?;
         Some(format!("{name} {median:.3} ({min:.3}–{max:.3})"))
     });

@@ -1,6 +1,7 @@
 //! The bench's own XDP programs: the generator, and filters made of nothing but a kernel table.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -14,6 +15,9 @@ use xtask::lab::NetNs;
 use super::sources::{KEYS, Keys};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("bench.bpf.o");
+
+/// The firewall's map of tables.
+pub(crate) const BANS: &str = "BANS";
 
 /// Keys in one element of the map of keys.
 const KEYS_PER_PAGE: usize = 1024;
@@ -33,6 +37,8 @@ pub(crate) enum Table {
     None,
     Lpm,
     Hash,
+    /// The firewall's own.
+    Ours,
 }
 
 impl Table {
@@ -41,6 +47,7 @@ impl Table {
             Self::None => "parse",
             Self::Lpm => "lpm",
             Self::Hash => "hash",
+            Self::Ours => "table",
         }
     }
 }
@@ -58,9 +65,17 @@ pub(crate) struct Probes {
 
 impl Probes {
     /// Loads the object, with tables for so many entries of IPv4 and of IPv6.
-    pub(crate) fn load(entries4: usize, entries6: usize) -> anyhow::Result<Self> {
+    /// The firewall's tables are those that are pinned at `bans`, or empty.
+    pub(crate) fn load(
+        entries4: usize,
+        entries6: usize,
+        bans: Option<&Path>,
+    ) -> anyhow::Result<Self> {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
+        if let Some(path) = bans {
+            loader.map_pin_path(BANS, path);
+        }
         for (tables, entries) in [(["LPM4", "HASH4"], entries4), (["LPM6", "HASH6"], entries6)] {
             let entries = u32::try_from(entries.max(1))?;
             for table in tables {

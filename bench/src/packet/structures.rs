@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -9,7 +10,7 @@ use super::Session;
 use super::filters::{Firewall, Kept, networks};
 use super::frame::{acknowledgement, acknowledgement6};
 use super::outcome::{Case, Part, Peer, Sample};
-use super::probes::{DROP, PASS, Probes, Table};
+use super::probes::{BANS, DROP, PASS, Probes, Table};
 use super::same_key::nanoseconds;
 use super::sources::{KEYS, Keys, Ranges, Ranges6, Singles};
 
@@ -63,14 +64,6 @@ fn measure(
     bans: &Bans,
     tables: &[Peer],
 ) -> anyhow::Result<()> {
-    let is_v6 = matches!(bans.hits, Keys::V6(_));
-    let mut probes = if is_v6 { Probes::load(0, entries)? } else { Probes::load(entries, 0)? };
-    if tables.contains(&Peer::Lpm) {
-        probes.fill_lpm(bans.networks.iter().copied())?;
-    }
-    if tables.contains(&Peer::Hash) {
-        probes.fill_hash(bans.networks.iter().map(IpNet::addr))?;
-    }
     let mut peers = vec![Peer::Parse];
     peers.extend(tables);
     let mut ours = BTreeMap::new();
@@ -85,6 +78,23 @@ fn measure(
                 session.remark(format!("{}: not {entries} {kind}: {reason}", peer.name()));
             }
         }
+    }
+    // Our table by itself is the one that the whole program reads.
+    let pin = Path::new("/sys/fs/bpf/bench-bans");
+    let shared = ours.get_mut(&Peer::FirewallList).map(|firewall| firewall.pin(BANS, pin));
+    let shared = shared.transpose()?.map(|()| pin);
+    peers.extend(shared.map(|_| Peer::Table));
+    let is_v6 = matches!(bans.hits, Keys::V6(_));
+    let (entries4, entries6) = if is_v6 { (0, entries) } else { (entries, 0) };
+    let mut probes = Probes::load(entries4, entries6, shared)?;
+    if shared.is_some() {
+        std::fs::remove_file(pin)?;
+    }
+    if tables.contains(&Peer::Lpm) {
+        probes.fill_lpm(bans.networks.iter().copied())?;
+    }
+    if tables.contains(&Peer::Hash) {
+        probes.fill_hash(bans.networks.iter().map(IpNet::addr))?;
     }
     let frame = if is_v6 {
         acknowledgement6(Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2))
@@ -102,6 +112,7 @@ fn measure(
                     (_, Some(ours)) => probes.aim_at_id(ours.kernel.program_id()?)?,
                     (Peer::Lpm, None) => probes.aim(Table::Lpm)?,
                     (Peer::Hash, None) => probes.aim(Table::Hash)?,
+                    (Peer::Table, None) => probes.aim(Table::Ours)?,
                     (_, None) => probes.aim(Table::None)?,
                 }
                 let (duration, returned) = probes.draw(&frame, runs)?;

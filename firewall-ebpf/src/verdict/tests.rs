@@ -2,13 +2,12 @@
 
 use std::cell::Cell;
 
-use firewall_common::{Config, FOREVER, Mode, Policy, Reason, Reasons, Role};
+use firewall_common::{Config, Mode, Policy, Reason, Reasons, Role};
 
 use super::{
-    Exact, Findings, Flow, Network, Socket, Tables, inspect, is_ordinary4, is_ordinary6, link,
-    verdict,
+    Findings, Flow, Network, Socket, Tables, inspect, is_ordinary4, is_ordinary6, link, verdict,
 };
-use crate::cases::{self, BANNED4, Case};
+use crate::cases::{self, BANNED4, Case, Prefix};
 use crate::packet::Packet as _;
 use crate::source::Source;
 
@@ -163,7 +162,7 @@ struct Asked<'a> {
 }
 
 impl Tables for Asked<'_> {
-    type Hit = u64;
+    type Hit = Prefix;
 
     fn config(&self) -> Config {
         self.tables.config()
@@ -178,14 +177,18 @@ impl Tables for Asked<'_> {
         self.tables.now_ns()
     }
 
-    fn exact(&self, table: Exact, source: Source) -> Option<u64> {
+    fn ban(&self, source: Source) -> Option<Prefix> {
         self.lookups.set(self.lookups.get() + 1);
-        self.tables.exact(table, source)
+        self.tables.ban(source)
     }
 
-    fn range(&self, source: Source) -> Option<u64> {
+    fn spilled(&self, source: Source) -> Option<Prefix> {
         self.lookups.set(self.lookups.get() + 1);
-        self.tables.range(source)
+        self.tables.spilled(source)
+    }
+
+    fn is_range(&self, hit: Prefix) -> bool {
+        self.tables.is_range(hit)
     }
 
     fn allows(&self, source: Source) -> bool {
@@ -203,11 +206,7 @@ impl Tables for Asked<'_> {
         self.tables.socket(flow)
     }
 
-    fn until_ns(&self, hit: u64) -> u64 {
-        hit
-    }
-
-    fn count_drop(&self, _: u64) {
+    fn count_drop(&self, _: Prefix) {
         self.drops.set(self.drops.get() + 1);
     }
 }
@@ -230,9 +229,7 @@ fn a_packet_asks_no_more_than_it_must() {
     check_cost("a clean packet", 0, 0, 0);
     check_cost("the next address", 1, 0, 0);
     check_cost("a banned address", 1, 0, 1);
-    check_cost("a ban with an end", 1, 1, 1);
-    check_cost("a ban that ended", 1, 1, 0);
-    check_cost("an ended ban in a live range", 2, 1, 1);
+    check_cost("a banned address in a banned range", 1, 0, 1);
     check_cost("an allowed address, nothing wrong", 0, 0, 0);
     check_cost("an allowed address is banned", 2, 0, 0);
     check_cost("a ban observed", 1, 0, 0);
@@ -247,21 +244,6 @@ fn a_ban_that_covers_nothing_allowed_does_not_ask_the_allowlist() {
     let asked = Asked { tables: &tables, lookups: 0.into(), clock: 0.into(), drops: 0.into() };
     assert_eq!(verdict(case.frame.as_slice(), &asked).reason(), Reason::Ban);
     assert_eq!(asked.lookups.get(), 1);
-}
-
-#[test]
-fn the_deadline_is_the_first_moment_that_passes() {
-    for (until_ns, reason) in [
-        (999_999_999, Reason::Passed),
-        (1_000_000_000, Reason::Passed),
-        (1_000_000_001, Reason::Ban),
-        (FOREVER, Reason::Ban),
-    ] {
-        let mut case = cases::bypasses().swap_remove(0);
-        case.bans = vec![((BANNED4.into(), 32), until_ns)];
-        let verdict = verdict(case.frame.as_slice(), &case.tables());
-        assert_eq!(verdict.reason(), reason, "until {until_ns}");
-    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ use crate::violation::Offence;
 pub struct Capacity {
     /// Bans of every kind; the kernel's tables are sized by the same number.
     pub bans: usize,
-    /// Among them, those of ranges: the kernel's trie is small.
+    /// Among them, those of ranges: one may take as many entries of the kernel's table as 128 addresses.
     pub ranges: usize,
     /// Sources with a score or with steps on the ladder.
     pub offenders: usize,
@@ -36,7 +36,7 @@ pub struct Capacity {
 
 impl Default for Capacity {
     fn default() -> Self {
-        Self { bans: 262_144, ranges: 4_096, offenders: 262_144 }
+        Self { bans: 262_144, ranges: 16_384, offenders: 262_144 }
     }
 }
 

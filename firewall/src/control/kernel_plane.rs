@@ -1,10 +1,9 @@
-//! The kernel's ban table, as its two writers see it: the keeper of the bans and that of the feeds.
+//! The kernel's tables of bans, as their two writers see them: the keeper of the bans and that of the
+//! feeds.
 //!
-//! Both share one table, so that an address costs one look-up. An entry that a feed alone wants has a
-//! deadline that no ban has; a ban of the same target lies over it, and leaves it when it ends.
+//! A feed is a list of its own, so that a ban of what it lists comes and goes without it.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use ipnet::IpNet;
@@ -13,31 +12,19 @@ use crate::ban::keeper::{Held, Plane};
 use crate::clock::Monotonic;
 use crate::control::enforcement::Enforcement;
 use crate::feeds::FeedPlane;
-use crate::kernel::{self, Kernel, KernelError};
-
-/// The deadline of what a feed lists: it never comes, and is none that a ban has.
-const LISTED: Monotonic = Monotonic::from_ns(Monotonic::NEVER.ns() - 1);
-
-/// Who wants what in the table.
-#[derive(Debug, Default)]
-struct Wanted {
-    /// Each listed target, with the lists that it is on as bits.
-    listed: BTreeMap<IpNet, u32>,
-    banned: BTreeSet<IpNet>,
-}
+use crate::kernel::{self, Kernel, KernelError, ListId};
 
 /// The kernel's ban table.
 #[derive(Clone)]
 pub struct KernelPlane {
     enforcement: Rc<RefCell<Enforcement>>,
-    wanted: Rc<RefCell<Wanted>>,
 }
 
 impl KernelPlane {
     /// The way to the table; none without kernel program.
     pub fn new(enforcement: &Rc<RefCell<Enforcement>>) -> Option<Self> {
         let kernel = enforcement.borrow();
-        kernel.kernel().map(|_| Self { enforcement: Rc::clone(enforcement), wanted: Rc::default() })
+        kernel.kernel().map(|_| Self { enforcement: Rc::clone(enforcement) })
     }
 
     /// Only made where there is a kernel, which stays; without one a write is a no-op.
@@ -53,72 +40,41 @@ impl Plane for KernelPlane {
     type Error = KernelError;
 
     fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
-        self.with(|kernel| kernel.ban(target, until))?;
-        self.wanted.borrow_mut().banned.insert(target);
-        Ok(())
+        self.with(|kernel| kernel.ban(target, until))
     }
 
     fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        let is_listed = self.wanted.borrow().listed.contains_key(&target);
-        let was_there = if is_listed {
-            let was_banned = self.wanted.borrow().banned.contains(&target);
-            self.with(|kernel| kernel.ban(target, LISTED))?;
-            was_banned
-        } else {
-            self.with(|kernel| kernel.unban(target))?
-        };
-        self.wanted.borrow_mut().banned.remove(&target);
-        Ok(was_there)
+        self.with(|kernel| kernel.unban(target))
     }
 
     fn drops(&self, target: IpNet) -> Result<Option<u64>, KernelError> {
         self.with(|kernel| kernel.drops(target))
     }
 
-    /// The bans. What feeds of an earlier process listed is let go: they list it anew.
     fn held(&self) -> Result<Vec<Held>, KernelError> {
-        let entries = self.with(|kernel| kernel.bans())?;
+        let bans = self.with(|kernel| kernel.bans())?;
         let held = |(target, ban): (IpNet, kernel::Ban)| {
             let until = Monotonic::from_ns(ban.until_mono_ns);
             Held { target, until, drops: ban.drops }
         };
-        let (listed, banned): (Vec<Held>, Vec<Held>) =
-            entries.into_iter().map(held).partition(|held| held.until == LISTED);
-        for held in listed {
-            self.with(|kernel| kernel.unban(held.target))?;
-        }
-        self.wanted.borrow_mut().banned.extend(banned.iter().map(|held| held.target));
-        Ok(banned)
+        Ok(bans.into_iter().map(held).collect())
     }
 }
 
 impl FeedPlane for KernelPlane {
     type Error = KernelError;
 
+    /// Feeds count from 0, the kernel's lists from 1.
     fn replace(&mut self, list: u8, prefixes: &[IpNet]) -> Result<(), KernelError> {
-        let bit = 1_u32 << (list % 32);
-        let wanted = &mut *self.wanted.borrow_mut();
-        let present: BTreeSet<IpNet> = prefixes.iter().copied().collect();
-        let on_list = wanted.listed.iter().filter(|(_, lists)| **lists & bit != 0);
-        let gone: Vec<IpNet> =
-            on_list.map(|(target, _)| *target).filter(|target| !present.contains(target)).collect();
-        for target in gone {
-            let lists = wanted.listed.get(&target).copied().unwrap_or(0) & !bit;
-            if lists != 0 {
-                wanted.listed.insert(target, lists);
-                continue;
-            }
-            if !wanted.banned.contains(&target) {
-                self.with(|kernel| kernel.unban(target))?;
-            }
-            wanted.listed.remove(&target);
-        }
-        for target in present {
-            let lists = wanted.listed.get(&target).copied().unwrap_or(0);
-            if lists == 0 && !wanted.banned.contains(&target) {
-                self.with(|kernel| kernel.ban(target, LISTED))?;
-            }
-            wanted.listed.insert(target, lists | bit);
+        let Some(list) = list.checked_add(1).and_then(ListId::new) else { return Ok(()) };
+        let report = self.with(|kernel| kernel.replace_list(list, prefixes))?;
+        if report.refused > 0 {
+            let (list, refused) = (list.number(), report.refused);
+            tracing::warn!(
+                list,
+                refused,
+                "prefixes of too many lengths: the proxy alone refuses them"
+            );
         }
         Ok(())
     }

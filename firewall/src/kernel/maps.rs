@@ -6,40 +6,39 @@ mod counters;
 mod own;
 mod policies;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
 use firewall_common::maps::{
-    ALLOW4, ALLOW6, BAN4, BAN6_NETWORK, CONFIG, COUNTERS, Map as Declared, POLICIES, RANGE4, RANGE6,
+    ALLOW4, ALLOW6, BANS, CONFIG, COUNTERS, LIST_DROPS, Map as Declared, POLICIES, SPILL4, SPILL6,
 };
 use firewall_common::{Ban, Config, Counter, Policy, Reasons, table};
 use ipnet::IpNet;
 
 use super::KernelError;
-use bans::{BanMaps, Table};
+use bans::BanTables;
+pub use bans::{ListId, ListReport};
 pub use counters::{Count, Counters, InterfaceCounters};
 use own::OwnAddresses;
 use policies::Policies;
 
 /// Every table; the daemon is their only writer, the program adds to drops and counters.
 pub(super) struct Tables {
-    bans: BanMaps,
+    bans: BanTables,
     config: Array<MapData, Config>,
     current: Config,
     policies: Policies,
     own: OwnAddresses,
     counters: PerCpuArray<MapData, Counter>,
     allow: Vec<IpNet>,
-    /// Entries of each table, by its bit, and bans that meet the allowlist.
-    entries: BTreeMap<u32, usize>,
-    /// The deadlines of the ranges as they were asked for. What the trie holds of a range is the
-    /// latest deadline of all ranges around it: the trie finds the innermost alone, which must not
-    /// hide an outer one that lasts longer.
-    ranges: BTreeMap<IpNet, u64>,
+    /// Bans that meet the allowlist.
+    allowed_bans: usize,
+    /// Lists that do.
+    allowed_lists: BTreeSet<ListId>,
 }
 
 impl Tables {
@@ -49,26 +48,24 @@ impl Tables {
         program: &mut Ebpf,
         default: Policy,
         allow: &[IpNet],
+        pins: Option<PathBuf>,
     ) -> Result<Self, KernelError> {
         let mut tables = Self {
-            bans: BanMaps::open(program)?,
+            bans: BanTables::open(program, pins)?,
             config: open(program, CONFIG)?,
             current: Config::new(),
             policies: Policies::open(program, default)?,
             own: OwnAddresses::open(program)?,
             counters: open(program, COUNTERS)?,
             allow: allow.iter().map(IpNet::trunc).collect(),
-            entries: BTreeMap::new(),
-            ranges: BTreeMap::new(),
+            allowed_bans: 0,
+            allowed_lists: BTreeSet::new(),
         };
         tables.fill_allowlist(program)?;
-        for (target, ban) in tables.bans.all()? {
-            tables.count(target, 1);
-            if Table::of(target).is_range() {
-                tables.ranges.insert(target, ban.until_mono_ns);
-            }
-        }
-        tables.publish()?;
+        tables.allowed_bans = tables.bans.targets().filter(|ban| tables.meets_allowed(ban)).count();
+        // Which of them an earlier daemon's lists meet is not known until they are replaced.
+        tables.allowed_lists = tables.bans.lists().collect();
+        tables.write_config(tables.bits())?;
         Ok(tables)
     }
 
@@ -94,111 +91,91 @@ impl Tables {
     }
 
     pub(super) fn ban(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {
-        let earlier = self.entry(target)?;
-        if earlier.is_none() {
-            // The program must look into the table before there is something to find in it.
-            self.count(target, 1);
+        let is_new = self.bans.get(target).is_none();
+        let meets = is_new && self.meets_allowed(&target);
+        if meets {
+            // The program must ask the allowlist before there is a ban to ask it for.
+            self.allowed_bans += 1;
             self.publish()?;
         }
-        let drops = earlier.map_or(0, |ban| ban.drops);
-        let is_range = Table::of(target).is_range();
-        let mut until_mono_ns = until_ns;
-        if is_range {
-            self.ranges.insert(target, until_ns);
-            until_mono_ns = self.effective_ns(target);
+        let written = self.bans.put(target, until_ns);
+        if meets && written.is_err() {
+            self.allowed_bans -= 1;
         }
-        let written = self.bans.put(target, Ban { until_mono_ns, drops });
-        if written.is_err() && earlier.is_none() {
-            self.ranges.remove(&target);
-            self.count(target, -1);
-            self.publish()?;
-        }
-        written?;
-        if is_range { self.rewrite_within(target) } else { Ok(()) }
+        self.publish()?;
+        written
     }
 
     pub(super) fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
         if !self.bans.remove(target)? {
             return Ok(false);
         }
-        self.count(target, -1);
-        if self.ranges.remove(&target).is_some() {
-            self.rewrite_within(target)?;
-        }
+        self.allowed_bans -= usize::from(self.meets_allowed(&target));
         self.publish()?;
         Ok(true)
     }
 
-    /// The latest deadline of the ranges around and of `target`.
-    fn effective_ns(&self, target: IpNet) -> u64 {
-        let around = self.ranges.iter().filter(|(range, _)| range.contains(&target));
-        around.map(|(_, until_ns)| *until_ns).max().unwrap_or(0)
-    }
-
-    /// Writes the ranges within `outer` anew, whose deadline has changed.
-    fn rewrite_within(&mut self, outer: IpNet) -> Result<(), KernelError> {
-        let within: Vec<IpNet> =
-            self.ranges.keys().filter(|range| outer.contains(*range)).copied().collect();
-        for target in within {
-            let until_mono_ns = self.effective_ns(target);
-            let Some(ban) = self.entry(target)? else {
-                continue;
-            };
-            if ban.until_mono_ns != until_mono_ns {
-                self.bans.put(target, Ban { until_mono_ns, ..ban })?;
-            }
+    /// Replaces a list at once.
+    pub(super) fn replace_list(
+        &mut self,
+        list: ListId,
+        prefixes: &[IpNet],
+    ) -> Result<ListReport, KernelError> {
+        let met = self.allowed_lists.contains(&list);
+        let meets = prefixes.iter().any(|prefix| self.meets_allowed(prefix));
+        if meets {
+            self.allowed_lists.insert(list);
+            self.publish()?;
         }
-        Ok(())
-    }
-
-    pub(super) fn ban_of(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
-        Ok(self.entry(target)?.map(|ban| self.as_asked(target, ban)))
-    }
-
-    /// The entry of exactly `target`. A trie's lookup would give a range around it instead.
-    fn entry(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
-        if Table::of(target).is_range() && !self.ranges.contains_key(&target) {
-            return Ok(None);
+        let replaced = self.bans.replace_list(list, prefixes);
+        let meets = if replaced.is_ok() { meets } else { met };
+        if !meets {
+            self.allowed_lists.remove(&list);
         }
+        self.publish()?;
+        replaced
+    }
+
+    pub(super) fn list_drops(&self, list: ListId) -> Result<u64, KernelError> {
+        self.bans.list_drops(list)
+    }
+
+    pub(super) fn ban_of(&self, target: IpNet) -> Option<Ban> {
         self.bans.get(target)
     }
 
-    pub(super) fn bans(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
-        let mut bans = self.bans.all()?;
-        for (target, ban) in &mut bans {
-            *ban = self.as_asked(*target, *ban);
-        }
-        Ok(bans)
+    pub(super) fn bans(&self) -> impl Iterator<Item = (IpNet, Ban)> {
+        self.bans.all()
     }
 
-    fn as_asked(&self, target: IpNet, ban: Ban) -> Ban {
-        let until_mono_ns = self.ranges.get(&target).copied().unwrap_or(ban.until_mono_ns);
-        Ban { until_mono_ns, ..ban }
+    pub(super) fn ban_octets(&self) -> usize {
+        self.bans.octets()
     }
 
-    fn count(&mut self, target: IpNet, change: isize) {
-        let meets = |allowed: &IpNet| allowed.contains(&target) || target.contains(allowed);
-        let mut bits = vec![Table::of(target).bit()];
-        if self.allow.iter().any(meets) {
-            bits.push(table::ALLOWED_BAN);
-        }
-        for bit in bits {
-            let entries = self.entries.entry(bit).or_default();
-            *entries = entries.saturating_add_signed(change);
-        }
+    fn meets_allowed(&self, target: &IpNet) -> bool {
+        self.allow.iter().any(|allowed| allowed.contains(target) || target.contains(allowed))
     }
 
     /// Lets everything pass until then.
     pub(super) fn pass_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
         self.current.pass_until_mono_ns = until_ns;
-        self.publish()
+        self.write_config(self.bits())
     }
 
-    /// Tells the program which tables hold something.
-    fn publish(&mut self) -> Result<(), KernelError> {
+    /// The bits of what holds something.
+    fn bits(&self) -> u32 {
         let allowlist = self.current.tables & (table::ALLOW4 | table::ALLOW6);
-        let full = self.entries.iter().filter(|(_, entries)| **entries > 0);
-        let tables = full.fold(allowlist, |tables, (bit, _)| tables | bit);
+        let meets = self.allowed_bans > 0 || !self.allowed_lists.is_empty();
+        allowlist | self.bans.bits() | if meets { table::ALLOWED_BAN } else { 0 }
+    }
+
+    /// Tells the program which tables hold something, where that has changed.
+    fn publish(&mut self) -> Result<(), KernelError> {
+        let bits = self.bits();
+        if bits == self.current.tables { Ok(()) } else { self.write_config(bits) }
+    }
+
+    fn write_config(&mut self, tables: u32) -> Result<(), KernelError> {
         let config = Config { tables, ..self.current };
         self.config.set(0, config, 0).map_err(|source| failed(CONFIG, "take a value", source))?;
         self.current = config;
@@ -278,19 +255,13 @@ pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), Kernel
     }
     let failed = |source| failed(declared, "tell its kind", source);
     let info = MapInfo::from_pin(path).map_err(failed)?;
-    let (kind, key_size) = match declared.name {
-        name if name == RANGE4.name => (MapType::LpmTrie, 8),
-        name if name == RANGE6.name => (MapType::LpmTrie, 20),
-        name if name == COUNTERS.name => (MapType::PerCpuArray, 4),
-        name if name == POLICIES.name => (MapType::Array, 4),
-        name if name == BAN4.name => (MapType::Hash, 4),
-        name if name == BAN6_NETWORK.name => (MapType::Hash, 8),
-        _ => (MapType::Hash, 16),
-    };
-    let value_size = match declared {
-        COUNTERS => size_of::<Counter>(),
-        POLICIES => size_of::<Policy>(),
-        _ => size_of::<Ban>(),
+    let (kind, key_size, value_size) = match declared {
+        BANS => (MapType::ArrayOfMaps, 4, 4),
+        SPILL4 => (MapType::LpmTrie, 8, 8),
+        SPILL6 => (MapType::LpmTrie, 20, 8),
+        LIST_DROPS => (MapType::PerCpuArray, 4, 8),
+        POLICIES => (MapType::Array, 4, size_of::<Policy>()),
+        _ => (MapType::PerCpuArray, 4, size_of::<Counter>()),
     };
     let is_ours = info.map_type().map_err(failed)? == kind
         && info.key_size() == key_size

@@ -104,6 +104,11 @@ impl Pins {
         &self.directory
     }
 
+    /// The directory of this layout's maps.
+    pub(super) fn maps(&self) -> PathBuf {
+        maps_directory(&self.directory)
+    }
+
     pub(super) fn map(&self, name: &str) -> PathBuf {
         maps_directory(&self.directory).join(name)
     }

@@ -48,7 +48,7 @@ pub(super) const OBJECTS: [Object; 2] = [
         record: "bench/src/packet/bench.bpf.digest",
         package: "bench-ebpf",
         binary: "bench-xdp",
-        folders: &["bench/ebpf"],
+        folders: &["bench/ebpf", "firewall-common"],
     },
 ];
 

@@ -40,7 +40,7 @@ fn everything() -> Outcome {
     let mut samples = Vec::new();
     let mut pair = |part, case, entries, peer, ours, theirs| {
         for (round, slower) in [(0, 1.0), (1, 2.0)] {
-            for peer in [Peer::Firewall, Peer::FirewallList] {
+            for peer in [Peer::Firewall, Peer::FirewallList, Peer::Table] {
                 samples.push(sample(part, peer, case, entries, round, ours * slower));
             }
             samples.push(sample(part, peer, case, entries, round, theirs * slower));
@@ -118,8 +118,8 @@ fn file_holds_ratios_by_name_samples_and_commands() {
     assert_eq!(json["ratios_detail"]["ranges_1m_vs_lpm_trie"]["of"]["hit"]["median"], 0.05);
     assert_eq!(json["ratios_detail"]["ranges_1m_vs_lpm_trie"]["holds"], true);
     assert_eq!(json["ratios_detail"]["clean_vs_xdp_filter"]["bar"], "<= 1.3");
-    assert_eq!(json["samples"].as_array().map(Vec::len), Some(54));
-    assert_eq!(json["samples"][2]["peer"], "xdp-filter -f all");
+    assert_eq!(json["samples"].as_array().map(Vec::len), Some(72));
+    assert_eq!(json["samples"][3]["peer"], "xdp-filter -f all");
     assert_eq!(json["goodput"][0]["fate"]["ring_full"], 2);
     assert_eq!(json["commands"][0], "nft -f -");
 }

@@ -1,179 +1,449 @@
-//! The five maps of bans, told apart by the target's prefix length.
+//! The tables of bans as one: what is banned, and where it is written.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
 
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{HashMap, MapData, MapError};
-use firewall_common::maps::{BAN4, BAN6, BAN6_NETWORK, Map as Declared, RANGE4, RANGE6};
+use aya::maps::{Map, MapData, PerCpuArray};
+use firewall_common::lines::Found;
+use firewall_common::maps::{BANS, LIST_DROPS, SPILL4, SPILL6, bans as inner};
 use firewall_common::{Ban, table};
 use ipnet::IpNet;
 
-use super::{failed, open, write_error};
+use super::{failed, open, take, write_error};
 use crate::kernel::KernelError;
+use crate::kernel::table::{Bans4, Bans6, Crowded, Outer, Records, Region, Seed, interval};
 
-/// The table that holds the bans of a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Table {
-    Ban4(Ipv4Addr),
-    Network6(Ipv6Addr),
-    Ban6(Ipv6Addr),
-    Range4(Ipv4Addr, u8),
-    Range6(Ipv6Addr, u8),
-}
+/// The number of a list of prefixes: 1 to 255.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ListId(u8);
 
-impl Table {
-    pub(super) fn of(target: IpNet) -> Self {
-        match (target.addr(), target.prefix_len()) {
-            (IpAddr::V4(address), 32) => Self::Ban4(address),
-            (IpAddr::V4(address), length) => Self::Range4(address, length),
-            (IpAddr::V6(address), 64) => Self::Network6(address),
-            (IpAddr::V6(address), 128) => Self::Ban6(address),
-            (IpAddr::V6(address), length) => Self::Range6(address, length),
-        }
+impl ListId {
+    /// None for 0, which is nobody's.
+    pub const fn new(number: u8) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
     }
 
-    const fn declared(self) -> Declared {
-        match self {
-            Self::Ban4(_) => BAN4,
-            Self::Network6(_) => BAN6_NETWORK,
-            Self::Ban6(_) => BAN6,
-            Self::Range4(..) => RANGE4,
-            Self::Range6(..) => RANGE6,
-        }
-    }
-
-    pub(super) const fn bit(self) -> u32 {
-        match self {
-            Self::Ban4(_) => table::BAN4,
-            Self::Network6(_) => table::BAN6_NETWORK,
-            Self::Ban6(_) => table::BAN6,
-            Self::Range4(..) => table::RANGE4,
-            Self::Range6(..) => table::RANGE6,
-        }
-    }
-
-    pub(super) const fn is_range(self) -> bool {
-        matches!(self, Self::Range4(..) | Self::Range6(..))
+    pub const fn number(self) -> u8 {
+        self.0
     }
 }
 
-/// The five maps of bans.
-pub(super) struct BanMaps {
-    ban4: HashMap<MapData, [u8; 4], Ban>,
-    ban6_network: HashMap<MapData, [u8; 8], Ban>,
-    ban6: HashMap<MapData, [u8; 16], Ban>,
-    range4: LpmTrie<MapData, [u8; 4], Ban>,
-    range6: LpmTrie<MapData, [u8; 16], Ban>,
+/// What became of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct ListReport {
+    /// Prefixes that are enforced.
+    pub prefixes: usize,
+    /// IPv6 prefixes that are not, because more lengths are in use than a lookup tries.
+    pub refused: usize,
 }
 
-impl BanMaps {
-    pub(super) fn open(program: &mut Ebpf) -> Result<Self, KernelError> {
+/// How often a table is made before it is given up: with another hash, and every second time larger.
+const ATTEMPTS: u32 = 6;
+
+/// Everything that is banned, and the tables that tell the program so.
+pub(super) struct BanTables {
+    outer: Outer,
+    bans: BTreeMap<IpNet, u32>,
+    records: Records,
+    record_lines: Region,
+    v4: Bans4,
+    v4_lines: Region,
+    v6: Bans6,
+    v6_lines: Region,
+    /// Bans that are in no table but in the tries.
+    spilled: BTreeSet<IpNet>,
+    spill4: LpmTrie<MapData, [u8; 4], u64>,
+    spill6: LpmTrie<MapData, [u8; 16], u64>,
+    list_drops: PerCpuArray<MapData, u64>,
+}
+
+impl BanTables {
+    /// Takes over what is there, makes the tables anew with another hash, and puts them into the
+    /// place of the earlier ones. What was banned is banned throughout.
+    pub(super) fn open(program: &mut Ebpf, pins: Option<PathBuf>) -> Result<Self, KernelError> {
+        let outer = match take(program, BANS.name)? {
+            Map::ArrayOfMaps(map) => Outer::new(map, pins),
+            _ => return Err(KernelError::NoMap { map: BANS.name }),
+        };
+        let (mut v4, mut v6) = (Bans4::new(), Bans6::new());
+        let record_lines = outer.adopt(inner::RECORDS)?;
+        let (records, bans) = match &record_lines {
+            Some(lines) => Records::adopt(lines.memory()),
+            None => (Records::new(), BTreeMap::new()),
+        };
+        if let Some(lines) = outer.adopt(inner::V4)? {
+            for (list, intervals) in Bans4::adopted_lists(lines.memory()) {
+                v4.list(list, intervals);
+            }
+        }
+        if let Some(lines) = outer.adopt(inner::V6)? {
+            for (list, prefixes) in Bans6::adopted_lists(lines.memory()) {
+                v6.list(list, prefixes);
+            }
+        }
+        let record_lines = if let Some(lines) = record_lines {
+            lines
+        } else {
+            let lines = Region::create(Records::LINES_MIN)?;
+            Records::prepare(lines.memory());
+            outer.put(inner::RECORDS, &lines)?;
+            lines
+        };
+        let mut spill4 = open(program, SPILL4)?;
+        let mut spill6 = open(program, SPILL6)?;
+        let mut spilled = BTreeSet::new();
+        for (&target, &owner) in &bans {
+            if note(&mut v4, &mut v6, target, owner).is_err() {
+                spill(&mut spill4, &mut spill6, target, Some(owner))?;
+                spilled.insert(target);
+            }
+        }
+        let v4_lines = build4(&mut v4)?;
+        outer.put(inner::V4, &v4_lines)?;
+        let v6_lines = build6(&mut v6)?;
+        outer.put(inner::V6, &v6_lines)?;
+        let list_drops = open(program, LIST_DROPS)?;
         Ok(Self {
-            ban4: open(program, BAN4)?,
-            ban6_network: open(program, BAN6_NETWORK)?,
-            ban6: open(program, BAN6)?,
-            range4: open(program, RANGE4)?,
-            range6: open(program, RANGE6)?,
+            outer,
+            bans,
+            records,
+            record_lines,
+            v4,
+            v4_lines,
+            v6,
+            v6_lines,
+            spilled,
+            spill4,
+            spill6,
+            list_drops,
         })
     }
 
-    /// The entry of `target`; for a range that has none, the entry of the range around it.
-    pub(super) fn get(&self, target: IpNet) -> Result<Option<Ban>, KernelError> {
-        let table = Table::of(target);
-        let found = match table {
-            Table::Ban4(address) => self.ban4.get(&address.octets(), 0),
-            Table::Network6(address) => self.ban6_network.get(&network(address), 0),
-            Table::Ban6(address) => self.ban6.get(&address.octets(), 0),
-            Table::Range4(address, length) => {
-                self.range4.get(&Key::new(u32::from(length), address.octets()), 0)
-            }
-            Table::Range6(address, length) => {
-                self.range6.get(&Key::new(u32::from(length), address.octets()), 0)
-            }
-        };
-        absent_is_none(table.declared(), found)
+    /// The bits of [`table`] for what holds something.
+    pub(super) fn bits(&self) -> u32 {
+        let spilled = |is_v4| self.spilled.iter().any(|target| target.addr().is_ipv4() == is_v4);
+        [
+            (!self.v4.is_empty(), table::BAN4),
+            (!self.v6.is_empty(), table::BAN6),
+            (spilled(true), table::SPILL4),
+            (spilled(false), table::SPILL6),
+        ]
+        .into_iter()
+        .fold(0, |bits, (holds, bit)| if holds { bits | bit } else { bits })
     }
 
-    pub(super) fn put(&mut self, target: IpNet, ban: Ban) -> Result<(), KernelError> {
-        let table = Table::of(target);
-        let written = match table {
-            Table::Ban4(address) => self.ban4.insert(address.octets(), ban, 0),
-            Table::Network6(address) => self.ban6_network.insert(network(address), ban, 0),
-            Table::Ban6(address) => self.ban6.insert(address.octets(), ban, 0),
-            Table::Range4(address, length) => {
-                self.range4.insert(&Key::new(u32::from(length), address.octets()), ban, 0)
-            }
-            Table::Range6(address, length) => {
-                self.range6.insert(&Key::new(u32::from(length), address.octets()), ban, 0)
-            }
-        };
-        written.map_err(|source| write_error(table.declared(), target, source))
+    pub(super) fn get(&self, target: IpNet) -> Option<Ban> {
+        let line = *self.bans.get(&target)?;
+        Some(Records::ban(self.record_lines.memory(), line))
     }
 
-    /// Whether there was an entry of exactly `target`.
+    pub(super) fn all(&self) -> impl Iterator<Item = (IpNet, Ban)> {
+        let memory = self.record_lines.memory();
+        self.bans.iter().map(move |(target, line)| (*target, Records::ban(memory, *line)))
+    }
+
+    pub(super) fn targets(&self) -> impl Iterator<Item = IpNet> {
+        self.bans.keys().copied()
+    }
+
+    pub(super) fn lists(&self) -> impl Iterator<Item = ListId> {
+        (1..=u8::MAX).filter(|list| self.v4.has_list(*list) || self.v6.has_list(*list)).map(ListId)
+    }
+
+    /// Bans a target, or moves the end of its ban: stores, and no system call unless a table grows.
+    pub(super) fn put(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {
+        if let Some(&line) = self.bans.get(&target) {
+            Records::extend(self.record_lines.memory(), line, until_ns);
+            return Ok(());
+        }
+        let added = self.records.add(self.record_lines.memory(), target, until_ns);
+        let line = if let Some(line) = added {
+            line
+        } else {
+            self.grow_records(target)?;
+            let added = self.records.add(self.record_lines.memory(), target, until_ns);
+            added.ok_or_else(|| full(self.record_lines.lines(), target))?
+        };
+        self.bans.insert(target, line);
+        let written = match self.write(target, line) {
+            Ok(()) => Ok(()),
+            Err(NotWritten::Crowded) => {
+                self.erase(target);
+                let written = spill(&mut self.spill4, &mut self.spill6, target, Some(line));
+                if written.is_ok() {
+                    self.spilled.insert(target);
+                }
+                written
+            }
+            Err(NotWritten::Kernel(error)) => Err(error),
+        };
+        if written.is_err() {
+            self.bans.remove(&target);
+            self.erase(target);
+            Records::end(self.record_lines.memory(), line);
+            self.records.free(line);
+        }
+        written
+    }
+
+    /// Whether there was a ban of exactly `target`.
     pub(super) fn remove(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        let table = Table::of(target);
-        let removed = match table {
-            Table::Ban4(address) => self.ban4.remove(&address.octets()),
-            Table::Network6(address) => self.ban6_network.remove(&network(address)),
-            Table::Ban6(address) => self.ban6.remove(&address.octets()),
-            Table::Range4(address, length) => {
-                self.range4.remove(&Key::new(u32::from(length), address.octets()))
-            }
-            Table::Range6(address, length) => {
-                self.range6.remove(&Key::new(u32::from(length), address.octets()))
-            }
+        let Some(line) = self.bans.remove(&target) else {
+            return Ok(false);
         };
-        Ok(absent_is_none(table.declared(), removed)?.is_some())
+        // First of all, so that a daemon that comes after this one does not take it up again.
+        Records::end(self.record_lines.memory(), line);
+        if self.spilled.remove(&target) {
+            spill(&mut self.spill4, &mut self.spill6, target, None)?;
+        } else {
+            self.erase(target);
+        }
+        self.records.free(line);
+        Ok(true)
     }
 
-    pub(super) fn all(&self) -> Result<Vec<(IpNet, Ban)>, KernelError> {
-        let mut bans = Vec::new();
-        for entry in &self.ban4 {
-            let (octets, ban) = entry.map_err(|source| failed(BAN4, "read", source))?;
-            bans.push((IpNet::from(IpAddr::from(octets)), ban));
+    /// Replaces a list at once: a packet meets the earlier one or this one, and what neither changes
+    /// is not noticed by any.
+    pub(super) fn replace_list(
+        &mut self,
+        list: ListId,
+        prefixes: &[IpNet],
+    ) -> Result<ListReport, KernelError> {
+        let (mut of_v4, mut of_v6) = (Vec::new(), Vec::new());
+        for prefix in prefixes {
+            match prefix {
+                IpNet::V4(net) => of_v4.push(interval(net.addr().to_bits(), net.prefix_len())),
+                IpNet::V6(net) => of_v6.push((net.trunc().addr().to_bits(), net.prefix_len())),
+            }
         }
-        for entry in &self.ban6_network {
-            let (octets, ban) = entry.map_err(|source| failed(BAN6_NETWORK, "read", source))?;
-            let address = Ipv6Addr::from(u128::from(u64::from_be_bytes(octets)) << 64);
-            bans.push((IpNet::new_assert(address.into(), 64), ban));
+        let is_v4_kept = of_v4.is_empty() && !self.v4.has_list(list.0);
+        let is_v6_kept = of_v6.is_empty() && !self.v6.has_list(list.0);
+        let earlier4 = self.v4.list(list.0, of_v4);
+        let (earlier6, refused) = self.v6.list(list.0, of_v6);
+        let replaced = (|| {
+            // Both are made before either is put in place, so that neither is alone if one fails.
+            let v4 = if is_v4_kept { None } else { Some(build4(&mut self.v4)?) };
+            let v6 = if is_v6_kept { None } else { Some(build6(&mut self.v6)?) };
+            if let Some(lines) = v4 {
+                self.outer.put(inner::V4, &lines)?;
+                self.v4_lines = lines;
+            }
+            if let Some(lines) = v6 {
+                self.outer.put(inner::V6, &lines)?;
+                self.v6_lines = lines;
+            }
+            Ok(ListReport { prefixes: prefixes.len() - refused, refused })
+        })();
+        if replaced.is_err() {
+            self.v4.list(list.0, earlier4);
+            self.v6.list(list.0, earlier6);
+            self.v4.count_entries(self.v4_lines.memory());
+            self.v6.count_entries(self.v6_lines.memory());
         }
-        for entry in &self.ban6 {
-            let (octets, ban) = entry.map_err(|source| failed(BAN6, "read", source))?;
-            bans.push((IpNet::from(IpAddr::from(octets)), ban));
+        replaced
+    }
+
+    /// Packets dropped for a list, on every CPU.
+    pub(super) fn list_drops(&self, list: ListId) -> Result<u64, KernelError> {
+        let cpus = self.list_drops.get(&list.0.into(), 0);
+        let cpus = cpus.map_err(|source| failed(LIST_DROPS, "read", source))?;
+        Ok(cpus.iter().fold(0, |sum, drops| sum.wrapping_add(*drops)))
+    }
+
+    /// Octets of the tables.
+    pub(super) fn octets(&self) -> usize {
+        [&self.record_lines, &self.v4_lines, &self.v6_lines]
+            .into_iter()
+            .map(|region| region.memory().octets())
+            .sum()
+    }
+
+    fn write(&mut self, target: IpNet, owner: u32) -> Result<(), NotWritten> {
+        note(&mut self.v4, &mut self.v6, target, owner)?;
+        let length = target.prefix_len();
+        match target.addr() {
+            IpAddr::V4(address) => {
+                let memory = self.v4_lines.memory();
+                let written = self.v4.write(memory, address.to_bits(), length);
+                if written.is_err() || self.v4.is_crowded(memory.lines()) {
+                    self.rebuild4()?;
+                }
+            }
+            IpAddr::V6(address) => {
+                let memory = self.v6_lines.memory();
+                let written = self.v6.write(memory, address.to_bits(), length);
+                if written.is_err() || self.v6.is_crowded(memory.lines()) {
+                    self.rebuild6()?;
+                }
+            }
         }
-        for entry in &self.range4 {
-            let (key, ban) = entry.map_err(|source| failed(RANGE4, "read", source))?;
-            bans.extend(range(key.data().into(), key.prefix_len()).map(|range| (range, ban)));
+        Ok(())
+    }
+
+    /// Makes the IPv4 table anew and puts it into the earlier one's place; if it cannot, that stays.
+    fn rebuild4(&mut self) -> Result<(), KernelError> {
+        let built = build4(&mut self.v4);
+        let put = built.and_then(|lines| self.outer.put(inner::V4, &lines).map(|()| lines));
+        let replaced = put.map(|lines| self.v4_lines = lines);
+        if replaced.is_err() {
+            self.v4.count_entries(self.v4_lines.memory());
         }
-        for entry in &self.range6 {
-            let (key, ban) = entry.map_err(|source| failed(RANGE6, "read", source))?;
-            bans.extend(range(key.data().into(), key.prefix_len()).map(|range| (range, ban)));
+        replaced
+    }
+
+    fn rebuild6(&mut self) -> Result<(), KernelError> {
+        let built = build6(&mut self.v6);
+        let put = built.and_then(|lines| self.outer.put(inner::V6, &lines).map(|()| lines));
+        let replaced = put.map(|lines| self.v6_lines = lines);
+        if replaced.is_err() {
+            self.v6.count_entries(self.v6_lines.memory());
         }
-        Ok(bans)
+        replaced
+    }
+
+    fn erase(&mut self, target: IpNet) {
+        let length = target.prefix_len();
+        match target.addr() {
+            IpAddr::V4(address) => {
+                self.v4.forget(address.to_bits(), length);
+                self.v4.erase(self.v4_lines.memory(), address.to_bits(), length);
+            }
+            IpAddr::V6(address) => {
+                self.v6.forget(address.to_bits(), length);
+                self.v6.erase(self.v6_lines.memory(), address.to_bits(), length);
+            }
+        }
+    }
+
+    /// Doubles the records. What the kernel counts meanwhile is not lost.
+    fn grow_records(&mut self, target: IpNet) -> Result<(), KernelError> {
+        let lines = self.record_lines.lines();
+        if lines >= Records::LINES_MAX {
+            return Err(full(lines, target));
+        }
+        let larger = Region::create(Records::doubled(lines))?;
+        let (from, to) = (self.record_lines.memory(), larger.memory());
+        Records::prepare(to);
+        let copied = Records::copy(from, to);
+        self.outer.put(inner::RECORDS, &larger)?;
+        Records::settle(from, &copied, to);
+        self.record_lines = larger;
+        Ok(())
     }
 }
 
-fn network(address: Ipv6Addr) -> [u8; 8] {
-    address.octets().first_chunk().copied().unwrap_or_default()
+/// Why a ban is in no table.
+enum NotWritten {
+    Crowded,
+    Kernel(KernelError),
 }
 
-fn range(address: IpAddr, length: u32) -> Option<IpNet> {
-    IpNet::new(address, u8::try_from(length).ok()?).ok()
-}
-
-fn absent_is_none<V>(
-    declared: Declared,
-    found: Result<V, MapError>,
-) -> Result<Option<V>, KernelError> {
-    const ENOENT: i32 = 2;
-    match found {
-        Ok(value) => Ok(Some(value)),
-        Err(MapError::KeyNotFound) => Ok(None),
-        Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(ENOENT) => {
-            Ok(None)
-        }
-        Err(source) => Err(failed(declared, "read", source)),
+impl From<Crowded> for NotWritten {
+    fn from(Crowded: Crowded) -> Self {
+        Self::Crowded
     }
 }
+
+impl From<KernelError> for NotWritten {
+    fn from(error: KernelError) -> Self {
+        // What has no memory for a larger table may still have room in a trie.
+        match error {
+            KernelError::Memory { .. } => Self::Crowded,
+            other => Self::Kernel(other),
+        }
+    }
+}
+
+fn note(v4: &mut Bans4, v6: &mut Bans6, target: IpNet, owner: u32) -> Result<(), Crowded> {
+    let length = target.prefix_len();
+    match target.addr() {
+        IpAddr::V4(address) => {
+            v4.note(address.to_bits(), length, owner);
+            Ok(())
+        }
+        IpAddr::V6(address) => v6.note(address.to_bits(), length, owner),
+    }
+}
+
+fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
+    for attempt in 0..ATTEMPTS {
+        let Some(lines) = bans.lines(attempt / 2) else { break };
+        let region = Region::create(lines)?;
+        if bans.build(region.memory(), seed()?) == Ok(()) {
+            return Ok(region);
+        }
+    }
+    Err(too_large())
+}
+
+fn build6(bans: &mut Bans6) -> Result<Region, KernelError> {
+    for attempt in 0..ATTEMPTS {
+        let Some(lines) = bans.lines(attempt / 2) else { break };
+        let region = Region::create(lines)?;
+        if bans.build(region.memory(), seed()?) == Ok(()) {
+            return Ok(region);
+        }
+    }
+    Err(too_large())
+}
+
+/// Numbers that nobody can guess.
+fn seed() -> Result<Seed, KernelError> {
+    let failed = |source| KernelError::Memory { action: "be seeded", source };
+    let mut octets = [[0; 8]; 2];
+    let mut random = File::open("/dev/urandom").map_err(failed)?;
+    random.read_exact(octets.as_flattened_mut()).map_err(failed)?;
+    let [one, two] = octets.map(u64::from_ne_bytes);
+    Ok(Seed(one, two))
+}
+
+/// Enters a ban into the trie of its family, or takes it out.
+fn spill(
+    spill4: &mut LpmTrie<MapData, [u8; 4], u64>,
+    spill6: &mut LpmTrie<MapData, [u8; 16], u64>,
+    target: IpNet,
+    owner: Option<u32>,
+) -> Result<(), KernelError> {
+    let length = target.prefix_len();
+    let is_range = !matches!((target, length), (IpNet::V4(_), 32) | (IpNet::V6(_), 64 | 128));
+    let found = owner.map(|owner| u64::from(Found::new(owner, is_range).bits()));
+    let (declared, written) = match target.addr() {
+        IpAddr::V4(address) => {
+            let key = Key::new(length.into(), address.octets());
+            let written = match found {
+                Some(found) => spill4.insert(&key, found, 0),
+                None => spill4.remove(&key),
+            };
+            (SPILL4, written)
+        }
+        IpAddr::V6(address) => {
+            let key = Key::new(length.into(), address.octets());
+            let written = match found {
+                Some(found) => spill6.insert(&key, found, 0),
+                None => spill6.remove(&key),
+            };
+            (SPILL6, written)
+        }
+    };
+    written.map_err(|source| write_error(declared, target, source))
+}
+
+fn full(entries: u32, target: IpNet) -> KernelError {
+    KernelError::Full { map: BANS.name, entries, target }
+}
+
+fn too_large() -> KernelError {
+    let source = std::io::Error::new(
+        std::io::ErrorKind::OutOfMemory,
+        "what is banned does not fit into the largest table",
+    );
+    KernelError::Memory { action: "grow", source }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! The memory of the tables of bans: arrays of lines that the kernel's program and the daemon share,
+//! written by plain stores, grown by putting a larger one in its place.
+#![expect(unsafe_code, reason = "memory that a system call maps has no other door")]
+
+mod memory;
+mod records;
+#[cfg(test)]
+mod tests;
+mod v4;
+mod v6;
+
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+
+use aya::maps::MapData;
+use firewall_common::lines::LINE_WORDS;
+use firewall_common::maps::{BANS, LINES_FLAGS};
+use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+use super::KernelError;
+use super::syscall::{create_array, inner_id, set_inner};
+use memory::Line;
+pub(super) use memory::{Crowded, Memory, Seed};
+pub(super) use records::Records;
+pub(super) use v4::{Bans4, interval};
+pub(super) use v6::Bans6;
+
+/// Octets of a line.
+const LINE_OCTETS: u32 = LINE_WORDS * 8;
+
+/// An inner map, in this process's memory as well.
+#[derive(Debug)]
+pub(super) struct Region {
+    map: MapData,
+    start: NonNull<Line>,
+    lines: u32,
+}
+
+impl Region {
+    /// Makes a map of `lines` lines, all zero.
+    pub(super) fn create(lines: u32) -> Result<Self, KernelError> {
+        let fd = create_array(b"firewall_lines", LINE_OCTETS, lines, LINES_FLAGS)
+            .map_err(|source| memory_error("make", source))?;
+        Self::map(MapData::from_fd(fd).map_err(|source| failed("be opened", source))?)
+    }
+
+    fn map(map: MapData) -> Result<Self, KernelError> {
+        let info = map.info().map_err(|source| failed("tell its kind", source))?;
+        let lines = info.max_entries();
+        if info.value_size() != LINE_OCTETS || info.map_flags() != LINES_FLAGS {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "it is another kind of map");
+            return Err(memory_error("map", source));
+        }
+        let length = octets(lines);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at an address of the kernel's choice meets no other memory.
+        let start = unsafe {
+            mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, map.fd().as_fd(), 0)
+        };
+        let start = start.map_err(|error| memory_error("map", error.into()))?;
+        let start = NonNull::new(start.cast())
+            .ok_or_else(|| memory_error("map", io::ErrorKind::OutOfMemory.into()))?;
+        Ok(Self { map, start, lines })
+    }
+
+    /// The words, which the kernel reads, and in records writes, while this process does.
+    pub(super) fn memory(&self) -> Memory<'_> {
+        // SAFETY: the mapping is of this many lines, starts at a page, and lives as long as `self`;
+        // atomics are what both sides access it by.
+        Memory::new(unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.lines as usize) })
+    }
+
+    pub(super) const fn lines(&self) -> u32 {
+        self.lines
+    }
+}
+
+// The memory is shared with the kernel whichever thread asks, and is only accessed by atomics.
+// SAFETY: nothing in the mapping is bound to the thread that made it.
+unsafe impl Send for Region {}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: it is this mapping, and borrows of its memory have ended.
+        let unmapped = unsafe { munmap(self.start.as_ptr().cast(), octets(self.lines)) };
+        debug_assert_eq!(unmapped, Ok(()));
+    }
+}
+
+const fn octets(lines: u32) -> usize {
+    lines as usize * LINE_OCTETS as usize
+}
+
+/// The array of maps that the program finds the tables by.
+#[derive(Debug)]
+pub(super) struct Outer {
+    map: MapData,
+    /// Where what it holds is pinned.
+    pins: Option<PathBuf>,
+}
+
+impl Outer {
+    pub(super) fn new(map: MapData, pins: Option<PathBuf>) -> Self {
+        Self { map, pins }
+    }
+
+    /// What an earlier daemon left at `index`.
+    ///
+    /// The pins tell, because only a process with every privilege may open a map by its number.
+    pub(super) fn adopt(&self, index: u32) -> Result<Option<Region>, KernelError> {
+        let id = inner_id(self.map.fd().as_fd(), index);
+        let Some(id) = id.map_err(|source| memory_error("tell what it holds", source))? else {
+            return Ok(None);
+        };
+        for path in [self.pin(index), self.new_pin(index)].into_iter().flatten() {
+            if !path.exists() {
+                continue;
+            }
+            let map = MapData::from_pin(&path).map_err(|source| failed("be opened", source))?;
+            if map.info().map_err(|source| failed("tell its kind", source))?.id() == id {
+                return Region::map(map).map(Some);
+            }
+        }
+        let map = MapData::from_id(id).map_err(|source| failed("be opened", source))?;
+        Region::map(map).map(Some)
+    }
+
+    /// Puts `region` at `index` for the packets to come, and returns when none sees the earlier one
+    /// any more: about 10 ms.
+    pub(super) fn put(&self, index: u32, region: &Region) -> Result<(), KernelError> {
+        // The pin comes first and is renamed last: at every moment one of both names leads to what
+        // the program reads.
+        let pins = self.new_pin(index).zip(self.pin(index));
+        if let Some((new, _)) = &pins {
+            remove_if_there(new)?;
+            region.map.pin(new).map_err(|source| pin_error(new, source))?;
+        }
+        set_inner(self.map.fd().as_fd(), index, region.map.fd().as_fd())
+            .map_err(|source| memory_error("be replaced", source))?;
+        if let Some((new, pin)) = &pins {
+            fs::rename(new, pin).map_err(|source| KernelError::Pin {
+                path: pin.clone(),
+                action: "renamed",
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn pin(&self, index: u32) -> Option<PathBuf> {
+        self.pins.as_ref().map(|pins| pins.join(format!("{}-{index}", BANS.name)))
+    }
+
+    fn new_pin(&self, index: u32) -> Option<PathBuf> {
+        self.pins.as_ref().map(|pins| pins.join(format!("{}-{index}-new", BANS.name)))
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), KernelError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(KernelError::Pin { path: path.to_owned(), action: "removed", source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn pin_error(path: &Path, source: aya::pin::PinError) -> KernelError {
+    KernelError::Pin { path: path.to_owned(), action: "pinned", source: io::Error::other(source) }
+}
+
+fn memory_error(action: &'static str, source: io::Error) -> KernelError {
+    KernelError::Memory { action, source }
+}
+
+fn failed(action: &'static str, source: aya::maps::MapError) -> KernelError {
+    KernelError::Map { map: BANS.name, action, source }
+}
