@@ -194,23 +194,27 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
             structures::ranges6(&mut session, *entries)?;
         }
     }
-    if does(Step::Loss) {
+    let follows = session.commands.find("ethtool", "ethtool");
+    if let Err(reason) = &follows {
+        missing.push(Missing { name: "lost frames, HTTP under a flood", reason: reason.clone() });
+    }
+    if does(Step::Loss) && follows.is_ok() {
         eprintln!("lost frames");
         loss::run(&mut session)?;
     }
-    let goodput = match &options.firewall {
-        Some(program) if does(Step::Flood) => {
+    let mut goodput = Vec::new();
+    match &options.firewall {
+        Some(program) if does(Step::Flood) && follows.is_ok() => {
             eprintln!("HTTP under a flood");
             let program = program.canonicalize().with_context(|| program.display().to_string())?;
-            goodput::run(&mut session, &program)?
+            goodput = goodput::run(&mut session, &program)?;
         }
-        Some(_) => Vec::new(),
+        Some(_) => {}
         None => {
             let reason = "no --firewall given: no HTTP under a flood".to_owned();
             missing.push(Missing { name: "firewall's program", reason });
-            Vec::new()
         }
-    };
+    }
     let outcome = Outcome {
         machine: machine(placement)?,
         seed,

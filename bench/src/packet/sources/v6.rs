@@ -61,7 +61,7 @@ impl Ranges6 {
     }
 }
 
-/// A /32 of the global unicast addresses, 2000::/3, apart from 2001::/16, which holds special ones.
+/// A /32 of the global unicast addresses, `2000::/3`, apart from `2001::/16`, which holds special ones.
 fn allocation(order: &mut Order) -> u128 {
     loop {
         let network = bits(order) >> 99 | 0x2000_0000;
