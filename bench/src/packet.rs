@@ -28,7 +28,7 @@ use crate::pin::{self, Placement};
 use crate::report::Missing;
 use commands::Commands;
 use lane::Source;
-use outcome::{Loss, Outcome, Peer, Sample};
+use outcome::{Goodput, Loss, Outcome, Peer, Sample};
 
 /// Compare the packet path with xdp-filter, nftables, ipset and the kernel's own tables
 #[derive(Debug, clap::Args)]
@@ -173,48 +173,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         losses: Vec::new(),
         placement,
     };
-    let does = |step| options.only.is_empty() || options.only.contains(&step);
-    for entries in session.plan.same_key_sizes {
-        if does(Step::SameKey) {
-            eprintln!("one packet again and again, {entries} entries");
-            same_key::run(&mut session, *entries)?;
-        }
-    }
-    for entries in session.plan.live_sizes {
-        if does(Step::Live) {
-            eprintln!("live packets, {entries} entries");
-            live::run(&mut session, *entries)?;
-        }
-    }
-    for entries in session.plan.structure_sizes {
-        if does(Step::Tables) {
-            eprintln!("random sources, {entries} entries");
-            structures::singles(&mut session, *entries)?;
-            structures::ranges(&mut session, *entries)?;
-            structures::ranges6(&mut session, *entries)?;
-        }
-    }
-    let follows = session.commands.find("ethtool", "ethtool");
-    if let Err(reason) = &follows {
-        missing.push(Missing { name: "lost frames, HTTP under a flood", reason: reason.clone() });
-    }
-    if does(Step::Loss) && follows.is_ok() {
-        eprintln!("lost frames");
-        loss::run(&mut session)?;
-    }
-    let mut goodput = Vec::new();
-    match &options.firewall {
-        Some(program) if does(Step::Flood) && follows.is_ok() => {
-            eprintln!("HTTP under a flood");
-            let program = program.canonicalize().with_context(|| program.display().to_string())?;
-            goodput = goodput::run(&mut session, &program)?;
-        }
-        Some(_) => {}
-        None => {
-            let reason = "no --firewall given: no HTTP under a flood".to_owned();
-            missing.push(Missing { name: "firewall's program", reason });
-        }
-    }
+    let goodput = measure(&mut session, options, &mut missing)?;
     let outcome = Outcome {
         machine: machine(placement)?,
         seed,
@@ -232,6 +191,56 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         fs::write(path, outcome.json()?).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Every part that was asked for, one after the other.
+fn measure(
+    session: &mut Session,
+    options: &Options,
+    missing: &mut Vec<Missing>,
+) -> anyhow::Result<Vec<Goodput>> {
+    let does = |step| options.only.is_empty() || options.only.contains(&step);
+    for entries in session.plan.same_key_sizes {
+        if does(Step::SameKey) {
+            eprintln!("one packet again and again, {entries} entries");
+            same_key::run(session, *entries)?;
+        }
+    }
+    for entries in session.plan.live_sizes {
+        if does(Step::Live) {
+            eprintln!("live packets, {entries} entries");
+            live::run(session, *entries)?;
+        }
+    }
+    for entries in session.plan.structure_sizes {
+        if does(Step::Tables) {
+            eprintln!("random sources, {entries} entries");
+            structures::singles(session, *entries)?;
+            structures::ranges(session, *entries)?;
+            structures::ranges6(session, *entries)?;
+        }
+    }
+    let follows = session.commands.find("ethtool", "ethtool");
+    if let Err(reason) = &follows {
+        missing.push(Missing { name: "lost frames, HTTP under a flood", reason: reason.clone() });
+    }
+    if does(Step::Loss) && follows.is_ok() {
+        eprintln!("lost frames");
+        loss::run(session)?;
+    }
+    match &options.firewall {
+        Some(program) if does(Step::Flood) && follows.is_ok() => {
+            eprintln!("HTTP under a flood");
+            let program = program.canonicalize().with_context(|| program.display().to_string())?;
+            return goodput::run(session, &program);
+        }
+        Some(_) => {}
+        None => {
+            let reason = "no --firewall given: no HTTP under a flood".to_owned();
+            missing.push(Missing { name: "firewall's program", reason });
+        }
+    }
+    Ok(Vec::new())
 }
 
 /// Leaves the mounts that others see, and mounts a BPF file system where `xdp-filter` looks for one:

@@ -1,9 +1,13 @@
 //! What a run found: raw samples, the table of figures, and the ratios that are held against bars.
 
+mod ratio;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
+
+use ratio::MILLION;
 
 use super::lane::Priority;
 use crate::report::{Machine, Missing, aligned};
@@ -188,136 +192,7 @@ pub(crate) struct Outcome {
     pub(crate) loss: Vec<Loss>,
 }
 
-/// How a ratio is judged.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Bar {
-    AtMost(f64),
-    AtLeast(f64),
-}
-
-/// A ratio that the project holds itself to.
-#[derive(Debug)]
-pub(crate) struct Ratio {
-    pub(crate) name: &'static str,
-    bar: Bar,
-    /// The figure that counts: the worst of `parts`; none if one could not be measured.
-    pub(crate) value: Option<f64>,
-    /// What it is made of, with the spread over the rounds.
-    parts: Vec<(String, Option<Spread>)>,
-    /// What else is worth knowing.
-    beside: Vec<(String, Option<Spread>)>,
-}
-
-impl Ratio {
-    pub(crate) fn holds(&self) -> bool {
-        self.value.is_some_and(|value| match self.bar {
-            Bar::AtMost(bar) => value <= bar,
-            Bar::AtLeast(bar) => value >= bar,
-        })
-    }
-
-    fn beside(self, beside: Vec<(String, Option<Spread>)>) -> Self {
-        Self { beside, ..self }
-    }
-
-    fn new(name: &'static str, bar: Bar, parts: Vec<(String, Option<Spread>)>) -> Self {
-        let medians: Option<Vec<f64>> =
-            parts.iter().map(|(_, spread)| Some((*spread)?.median)).collect();
-        let worst = |medians: Vec<f64>| match bar {
-            Bar::AtMost(_) => medians.into_iter().reduce(f64::max),
-            Bar::AtLeast(_) => medians.into_iter().reduce(f64::min),
-        };
-        Self { name, bar, value: medians.and_then(worst), parts, beside: Vec::new() }
-    }
-}
-
-const MILLION: usize = 1_000_000;
-
 impl Outcome {
-    /// The ratios of the run, each taken within its rounds. A single ban has an end and a count of its
-    /// own, as has an entry of `xdp-filter`; an entry of a list has neither, as in nft's sets, in a
-    /// trie and in a hash. So like is compared with like.
-    pub(crate) fn ratios(&self) -> Vec<Ratio> {
-        use Bar::{AtLeast, AtMost};
-        use Case::{Banned, Clean};
-        let same_key = |case, entries| {
-            let name = format!("{} entries", thousands(entries));
-            (name, self.ratio(Part::SameKey, case, entries, [Peer::Firewall, Peer::XdpFilter]))
-        };
-        let tables = |part, name: &str, ours, theirs| {
-            let of = |case, found: &str| {
-                (format!("{found}{name}"), self.ratio(part, case, MILLION, [ours, theirs]))
-            };
-            vec![of(Banned, "hit"), of(Clean, "miss")]
-        };
-        let whole = " of the whole program";
-        let nft = |peer: Peer| {
-            let peers = [peer, Peer::NftNetdev];
-            (peer.name().to_owned(), self.ratio(Part::Live, Banned, 65_536, peers))
-        };
-        vec![
-            Ratio::new(
-                "banned_vs_xdp_filter",
-                AtMost(1.0),
-                vec![same_key(Banned, 1), same_key(Banned, 10_000)],
-            ),
-            Ratio::new(
-                "clean_vs_xdp_filter",
-                AtMost(1.3),
-                vec![same_key(Clean, 1), same_key(Clean, 10_000)],
-            ),
-            Ratio::new(
-                "ranges_1m_vs_lpm_trie",
-                AtMost(0.1),
-                tables(Part::Ranges, "", Peer::Table, Peer::Lpm),
-            )
-            .beside(
-                [
-                    tables(Part::Ranges, whole, Peer::FirewallList, Peer::Lpm),
-                    tables(Part::Ranges6, ", IPv6", Peer::Table, Peer::Lpm),
-                ]
-                .concat(),
-            ),
-            Ratio::new(
-                "singles_1m_vs_hash",
-                AtMost(0.45),
-                tables(Part::Singles, "", Peer::Table, Peer::Hash),
-            )
-            .beside(tables(Part::Singles, whole, Peer::FirewallList, Peer::Hash)),
-            Ratio::new(
-                "singles_64k_vs_nft",
-                AtMost(0.45),
-                vec![nft(Peer::FirewallList), nft(Peer::Firewall)],
-            ),
-            Ratio::new(
-                "flood_goodput",
-                AtLeast(0.8),
-                vec![("requests/s".into(), self.under_flood())],
-            ),
-        ]
-    }
-
-    /// The first peer's figures by the second one's.
-    fn ratio(&self, part: Part, case: Case, entries: usize, peers: [Peer; 2]) -> Option<Spread> {
-        let [ours, theirs] = peers.map(|peer| self.figures(part, case, entries, peer));
-        Spread::of_ratios(&ours, &theirs)
-    }
-
-    fn figures(&self, part: Part, case: Case, entries: usize, peer: Peer) -> Vec<f64> {
-        let is_asked = |sample: &&Sample| {
-            (sample.part, sample.case, sample.entries, sample.peer) == (part, case, entries, peer)
-        };
-        self.samples.iter().filter(is_asked).map(|sample| sample.ns).collect()
-    }
-
-    fn under_flood(&self) -> Option<Spread> {
-        let of = |flood| -> Vec<f64> {
-            let here = self.goodput.iter().filter(|goodput| goodput.flood == flood);
-            here.map(|goodput| goodput.requests_per_second).collect()
-        };
-        Spread::of_ratios(&of(Flood::Banned), &of(Flood::None))
-    }
-
     /// The file: every sample, and the ratios by name.
     pub(crate) fn json(&self) -> serde_json::Result<String> {
         let mut value = serde_json::to_value(self)?;
@@ -325,7 +200,7 @@ impl Outcome {
         if let Some(file) = value.as_object_mut() {
             let by_name = ratios.iter().map(|ratio| (ratio.name.to_owned(), ratio.value.into()));
             file.insert("ratios".into(), serde_json::Value::Object(by_name.collect()));
-            let detail = ratios.iter().map(|ratio| (ratio.name.to_owned(), detail(ratio)));
+            let detail = ratios.iter().map(|ratio| (ratio.name.to_owned(), ratio.detail()));
             file.insert("ratios_detail".into(), serde_json::Value::Object(detail.collect()));
         }
         serde_json::to_string_pretty(&value)
@@ -341,7 +216,7 @@ impl Outcome {
         self.push_loss(&mut text);
         text.push('\n');
         for ratio in self.ratios() {
-            push(&mut text, &line(&ratio));
+            push(&mut text, &ratio.line());
         }
         text.push('\n');
         for (name, version) in &self.versions {
@@ -455,47 +330,6 @@ impl Outcome {
         push(text, "Where a flood's frames end that never reach the program");
         text.push_str(&aligned(&header.map(str::to_owned), &rows));
     }
-}
-
-fn detail(ratio: &Ratio) -> serde_json::Value {
-    let parts = ratio.parts.iter().chain(&ratio.beside).map(|(name, spread)| {
-        let spread = spread.map(|Spread { median, min, max }| {
-            serde_json::json!({ "median": median, "lowest": min, "highest": max })
-        });
-        (name.clone(), spread.into())
-    });
-    serde_json::json!({
-        "bar": match ratio.bar {
-            Bar::AtMost(bar) => format!("<= {bar}"),
-            Bar::AtLeast(bar) => format!(">= {bar}"),
-        },
-        "holds": ratio.holds(),
-        "of": serde_json::Value::Object(parts.collect()),
-    })
-}
-
-fn line(ratio: &Ratio) -> String {
-    let bar = match ratio.bar {
-        Bar::AtMost(bar) => format!("≤ {bar}"),
-        Bar::AtLeast(bar) => format!("≥ {bar}"),
-    };
-    let mut line = match ratio.value {
-        Some(value) => {
-            let verdict = if ratio.holds() { "holds" } else { "MISSED" };
-            format!("{:<22} {value:.3}  {bar}  {verdict}", ratio.name)
-        }
-        None => format!("{:<22} –      {bar}  NOT MEASURED", ratio.name),
-    };
-    let parts = ratio.parts.iter().chain(&ratio.beside).filter_map(|(name, spread)| {
-        let Spread { median, min, max } = (*spread)?;
-        Some(format!("{name} {median:.3} ({min:.3}–{max:.3})"))
-    });
-    let parts: Vec<String> = parts.collect();
-    if !parts.is_empty() {
-        line.push_str("   ");
-        line.push_str(&parts.join(", "));
-    }
-    line
 }
 
 fn thousands(entries: usize) -> String {

@@ -58,45 +58,64 @@ pub(super) fn ranges6(session: &mut Session, entries: usize) -> anyhow::Result<(
     measure(session, entries, &bans, &[Peer::Lpm])
 }
 
+/// The programs that are measured, with the same bans.
+struct Setup {
+    probes: Probes,
+    ours: BTreeMap<Peer, Firewall>,
+    peers: Vec<Peer>,
+}
+
+impl Setup {
+    fn new(
+        session: &mut Session,
+        entries: usize,
+        bans: &Bans,
+        tables: &[Peer],
+    ) -> anyhow::Result<Self> {
+        let mut peers = vec![Peer::Parse];
+        peers.extend(tables);
+        let mut ours = BTreeMap::new();
+        for peer in [Peer::Firewall, Peer::FirewallList] {
+            match Firewall::ban(Kept::by(peer), None, &bans.networks)? {
+                Ok(firewall) => {
+                    ours.insert(peer, firewall);
+                    peers.push(peer);
+                }
+                Err(reason) => {
+                    let kind = format!("{:?}", bans.part).to_lowercase();
+                    session.remark(format!("{}: not {entries} {kind}: {reason}", peer.name()));
+                }
+            }
+        }
+        // Our table by itself is the one that the whole program reads.
+        let pin = Path::new("/sys/fs/bpf/bench-bans");
+        let shared = ours.get_mut(&Peer::FirewallList).map(|firewall| firewall.pin(BANS, pin));
+        let shared = shared.transpose()?.map(|()| pin);
+        peers.extend(shared.map(|_| Peer::Table));
+        let is_v6 = matches!(bans.hits, Keys::V6(_));
+        let (entries4, entries6) = if is_v6 { (0, entries) } else { (entries, 0) };
+        let mut probes = Probes::load(entries4, entries6, shared)?;
+        if shared.is_some() {
+            std::fs::remove_file(pin)?;
+        }
+        if tables.contains(&Peer::Lpm) {
+            probes.fill_lpm(bans.networks.iter().copied())?;
+        }
+        if tables.contains(&Peer::Hash) {
+            probes.fill_hash(bans.networks.iter().map(IpNet::addr))?;
+        }
+        Ok(Self { probes, ours, peers })
+    }
+}
+
 fn measure(
     session: &mut Session,
     entries: usize,
     bans: &Bans,
     tables: &[Peer],
 ) -> anyhow::Result<()> {
-    let mut peers = vec![Peer::Parse];
-    peers.extend(tables);
-    let mut ours = BTreeMap::new();
-    for peer in [Peer::Firewall, Peer::FirewallList] {
-        match Firewall::ban(Kept::by(peer), None, &bans.networks)? {
-            Ok(firewall) => {
-                ours.insert(peer, firewall);
-                peers.push(peer);
-            }
-            Err(reason) => {
-                let kind = format!("{:?}", bans.part).to_lowercase();
-                session.remark(format!("{}: not {entries} {kind}: {reason}", peer.name()));
-            }
-        }
-    }
-    // Our table by itself is the one that the whole program reads.
-    let pin = Path::new("/sys/fs/bpf/bench-bans");
-    let shared = ours.get_mut(&Peer::FirewallList).map(|firewall| firewall.pin(BANS, pin));
-    let shared = shared.transpose()?.map(|()| pin);
-    peers.extend(shared.map(|_| Peer::Table));
-    let is_v6 = matches!(bans.hits, Keys::V6(_));
-    let (entries4, entries6) = if is_v6 { (0, entries) } else { (entries, 0) };
-    let mut probes = Probes::load(entries4, entries6, shared)?;
-    if shared.is_some() {
-        std::fs::remove_file(pin)?;
-    }
-    if tables.contains(&Peer::Lpm) {
-        probes.fill_lpm(bans.networks.iter().copied())?;
-    }
-    if tables.contains(&Peer::Hash) {
-        probes.fill_hash(bans.networks.iter().map(IpNet::addr))?;
-    }
-    let frame = if is_v6 {
+    let Setup { mut probes, mut ours, peers } = Setup::new(session, entries, bans, tables)?;
+    let frame = if matches!(bans.hits, Keys::V6(_)) {
         acknowledgement6(Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2))
     } else {
         acknowledgement(Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(10, 78, 0, 2))

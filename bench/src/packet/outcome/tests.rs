@@ -95,7 +95,7 @@ fn ratio_without_one_of_its_parts_is_not_measured() {
         let ratios = outcome.ratios();
         let ratio = ratios.iter().find(|ratio| ratio.name == name).expect(name);
         assert!(ratio.value.is_none() && !ratio.holds(), "{ratio:?}");
-        assert!(line(ratio).contains("NOT MEASURED"), "{}", line(ratio));
+        assert!(ratio.line().contains("NOT MEASURED"), "{}", ratio.line());
     }
 }
 
