@@ -14,7 +14,7 @@ pub mod table4;
 pub mod table6;
 
 pub use budget::{BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Tally, WAYS};
-pub use reason::{Mode, Reason, Reasons, Role, UnknownReason};
+pub use reason::{Evidence, Mode, Reason, Reasons, Role, UnknownReason};
 
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
 /// beneath it, so that a daemon never reads another version's bytes: raise it with every change of
@@ -98,16 +98,10 @@ impl Config {
     /// Whether the proxy listens at this port.
     #[inline(always)]
     pub const fn serves(&self, port: u16) -> bool {
-        let [a, b, c, d, e, f, g, h] = self.ports;
-        let is_listed = a == port
-            || b == port
-            || c == port
-            || d == port
-            || e == port
-            || f == port
-            || g == port
-            || h == port;
-        is_listed && port != 0
+        let [p0, p1, p2, p3, p4, p5, p6, p7] = self.ports;
+        let low = p0 == port || p1 == port || p2 == port || p3 == port;
+        let high = p4 == port || p5 == port || p6 == port || p7 == port;
+        (low || high) && port != 0
     }
 
     /// Whether QUIC is answered at the ports.

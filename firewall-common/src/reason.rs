@@ -19,6 +19,15 @@ pub enum Role {
     Lan,
 }
 
+/// What a finding proves of the source that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Evidence {
+    /// Nothing: anybody can send such a packet in anybody's name.
+    Spoofable,
+    /// That it receives what it is sent: it completed a handshake, or made a request.
+    Routable,
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $id:literal, $mode:ident;)*) => {
         /// Why a packet got its verdict. Each has a counter, an identifier, and a mode.
@@ -208,6 +217,12 @@ impl Reason {
             (Role::Internet, Self::I14) => Mode::Observe,
             (Role::Internet | Role::Lan, reason) => reason.common_mode(),
         }
+    }
+
+    /// What a packet proves that gets this reason: nothing. Each is found in a single packet, before
+    /// anything was sent to its source.
+    pub const fn evidence(self) -> Evidence {
+        Evidence::Spoofable
     }
 
     /// Whether this is a check of packets, whose mode may be set; bans have a mode of their own,

@@ -96,7 +96,7 @@ fn flow<P: Packet + ?Sized>(
 }
 
 /// Whether a service of this port answers more than it is asked: chargen, DNS, TFTP, portmap, NTP,
-/// NetBIOS, SNMP, CLDAP, RIP, SSDP, ARMS, WS-Discovery, mDNS, CoAP, ubiquiti, memcached.
+/// NETBIOS, SNMP, CLDAP, RIP, SSDP, ARMS, WS-Discovery, multicast DNS, CoAP, ubiquiti, memcached.
 #[inline(always)]
 fn amplifies(port: u16) -> bool {
     matches!(

@@ -131,7 +131,7 @@ fn judge(fragment: u16, length: usize) -> u64 {
         if position == 0 {
             bits |= found::FRAGMENT;
         }
-        if length % 8 != 0 {
+        if !length.is_multiple_of(8) {
             bits |= found::UNEVEN;
         }
     }

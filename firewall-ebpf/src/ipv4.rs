@@ -118,9 +118,8 @@ pub(crate) const fn special4(source: u32) -> Reasons {
         169 if source >> 16 == 0xa9fe => LOCAL,
         172 if source >> 20 == 0xac1 => LOCAL,
         192 => match source >> 8 {
-            0xc0_0000 => LOCAL,
+            0xc0_0000 | 0xc0_a800..=0xc0_a8ff => LOCAL,
             0xc0_0002 => DOCUMENTATION,
-            0xc0_a800..=0xc0_a8ff => LOCAL,
             _ => NONE,
         },
         198 => match source >> 8 {
@@ -141,7 +140,7 @@ fn speaks_unnamed<P: Packet + ?Sized>(
     datagram: &Datagram,
     findings: &Findings,
 ) -> bool {
-    const CLIENT_TO_SERVER: u32 = 68 << 16 | 67;
+    const CLIENT_TO_SERVER: u32 = 0x0044_0043;
     match datagram.protocol {
         IGMP => true,
         UDP => {
@@ -175,7 +174,7 @@ fn fragment4(fragment: u16, mut datagram: Datagram, findings: &mut Findings) -> 
     if position + length > DATAGRAM_MAX - IPV4_LENGTH {
         findings.note(Reason::F3);
     }
-    if has_more && length % 8 != 0 {
+    if has_more && !length.is_multiple_of(8) {
         findings.note(Reason::F4);
     }
     if position != 0 {

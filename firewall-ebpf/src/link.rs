@@ -50,7 +50,8 @@ impl Link {
     pub const fn to_bits(self) -> u32 {
         let family = if matches!(self.network, Network::Ipv6) { Self::IPV6 } else { 0 };
         let group = if self.is_group { Self::GROUP } else { 0 };
-        (self.offset & 0xff) as u32 | family | group
+        let [offset, ..] = self.offset.to_le_bytes();
+        offset as u32 | family | group
     }
 
     /// What [`Link::to_bits`] gave.
@@ -105,7 +106,7 @@ pub(crate) fn link<P: Packet + ?Sized>(packet: &P, findings: &mut Findings) -> L
 /// Where the header behind so many octets of tags begins.
 #[inline(always)]
 const fn tagged(octets: u64) -> usize {
-    ETHERNET_LENGTH + (octets & 12) as usize
+    ETHERNET_LENGTH + (octets & 0b1100) as usize
 }
 
 #[inline(always)]

@@ -4,6 +4,7 @@
 //! [`keeper`] is the task around it: the only writer of the kernel's table, of the state file
 //! ([`store`]) and of every worker's [`view`].
 
+pub mod evidence;
 pub mod exempt;
 pub mod feed_set;
 pub mod keeper;
@@ -17,6 +18,7 @@ pub mod shared;
 mod simulation;
 pub mod standing;
 pub mod store;
+pub mod suspicion;
 pub mod threshold;
 pub mod view;
 

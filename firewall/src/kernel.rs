@@ -40,7 +40,7 @@ pub use checks::CheckSetting;
 use checks::policy;
 pub use events::Events;
 pub use firewall_common::{
-    Ban, Budget, Budgeted, DropEvent, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
+    Ban, Budget, Budgeted, DropEvent, Evidence, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
 };
 pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
@@ -450,6 +450,12 @@ impl Kernel {
         let program = xdp(&mut self.program)?;
         let result = program.test_run(options).map_err(|source| KernelError::Program { source })?;
         Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })
+    }
+
+    /// The loaded program's number in this kernel, by which tools and other programs find it.
+    pub fn program_id(&mut self) -> Result<u32, KernelError> {
+        let info = xdp(&mut self.program)?.info();
+        Ok(info.map_err(|source| KernelError::Program { source })?.id())
     }
 
     /// Instructions that the verifier walked; none on a kernel that does not tell.

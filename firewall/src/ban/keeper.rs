@@ -42,7 +42,10 @@ use super::store::{BanRow, Batch, Loaded, RecordRow, Store};
 use super::threshold::Threshold;
 use super::view::BanView;
 use crate::address::ClientAddr;
+use crate::ban::evidence::may_ban;
+use crate::ban::suspicion::Suspicion;
 use crate::clock::{Moment, Monotonic};
+use crate::kernel::Evidence;
 
 /// How often the keeper looks after what nobody asks for.
 const TICK: Duration = Duration::from_secs(1);
@@ -112,6 +115,9 @@ pub struct KeeperSettings {
     /// How long a refusal waits at most for the ban that it may cause.
     pub patience: Duration,
     pub standing: StandingRules,
+    /// What evidence may ban: [`may_ban`](crate::ban::evidence::may_ban), but in the test that shows
+    /// what it keeps from happening.
+    pub may_ban: fn(Evidence) -> bool,
 }
 
 impl Default for KeeperSettings {
@@ -123,6 +129,7 @@ impl Default for KeeperSettings {
             capacity: Capacity::default(),
             patience: OFFENCE_PATIENCE,
             standing: StandingRules::default(),
+            may_ban,
         }
     }
 }
@@ -141,6 +148,7 @@ pub struct Keeper<P> {
     orders: mpsc::Receiver<Order>,
     lane: Lane,
     stats: Arc<KeeperStats>,
+    suspicion: Arc<Suspicion>,
     /// The last ban that was compared with the kernel's table.
     cursor: Option<IpNet>,
     /// The clocks when deadlines were last right.
@@ -157,7 +165,8 @@ impl<P: Plane> Keeper<P> {
         plane: Option<P>,
         at: Moment,
     ) -> (Self, KeeperHandle) {
-        let KeeperSettings { mode, threshold, exempt, capacity, patience, standing } = settings;
+        let KeeperSettings { mode, threshold, exempt, capacity, patience, may_ban, standing } =
+            settings;
         let ledger = BanLedger::new(threshold, Arc::clone(&exempt), capacity);
         let ledger = if mode == BanMode::Observe { ledger.observing() } else { ledger };
         let stats = Arc::<KeeperStats>::default();
@@ -176,6 +185,7 @@ impl<P: Plane> Keeper<P> {
             orders,
             lane: Lane::new(Standings::new(standing), reports),
             stats: Arc::clone(&stats),
+            suspicion: Arc::default(),
             cursor: None,
             settled: at,
             logged: 0,
@@ -184,8 +194,19 @@ impl<P: Plane> Keeper<P> {
         if mode != BanMode::Off {
             keeper.restore(loaded.unwrap_or_default(), &at);
         }
+        let suspicion = Arc::clone(&keeper.suspicion);
         let (accusations, orders) = (accuse, order);
-        let handle = KeeperHandle { mode, exempt, patience, accusations, orders, conduct, stats };
+        let handle = KeeperHandle {
+            mode,
+            exempt,
+            patience,
+            accusations,
+            orders,
+            conduct,
+            stats,
+            suspicion,
+            may_ban,
+        };
         (keeper, handle)
     }
 
@@ -236,7 +257,12 @@ impl<P: Plane> Keeper<P> {
         let Accusation { client, peer, offence, rule, reply } = accusation;
         count(&self.stats.offences);
         self.fall(client);
-        let changes = self.ledger.offend(client, peer, offence, rule, at.monotonic);
+        let now = at.monotonic;
+        let mut changes = self.ledger.offend(client, peer, offence, rule, now);
+        if changes.is_empty() && self.suspicion.holds(client, now) {
+            // An offence of a suspected source counts twice.
+            changes = self.ledger.offend(client, peer, offence, rule, now);
+        }
         let Some(ban) = changes.last() else { return tell(reply, Judgement::Noted) };
         count(&self.stats.banned);
         let target = ban.target;

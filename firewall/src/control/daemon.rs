@@ -234,7 +234,7 @@ async fn serve(
     }
     tasks.spawn_local(feeds.run());
     tasks.spawn_local(deadlines(Rc::clone(&control)));
-    Enforcement::follow(&enforcement, &metrics, &mut tasks);
+    Enforcement::follow(&enforcement, &control.keeper, &metrics, &mut tasks);
     let seats_of_each = control.settings.limits.connections_per_worker;
     let sources = Sources { workers: loads, seats_of_each };
     tasks.spawn_local(pressure::follow(Rc::clone(&control), sources));

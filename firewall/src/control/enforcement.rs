@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 use crate::address::ClientAddr;
-use crate::ban::keeper::BanMode;
+use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
@@ -454,11 +454,21 @@ impl Enforcement {
     }
 
     /// Follows what the kernel says: of drops, of interfaces, and the program's own messages.
-    pub fn follow(this: &Rc<RefCell<Self>>, metrics: &Arc<Metrics>, tasks: &mut JoinSet<()>) {
+    pub fn follow(
+        this: &Rc<RefCell<Self>>,
+        keeper: &KeeperHandle,
+        metrics: &Arc<Metrics>,
+        tasks: &mut JoinSet<()>,
+    ) {
         let mut enforcement = this.borrow_mut();
         let Some(kernel) = &mut enforcement.kernel else { return };
         if let Some(events) = kernel.events() {
-            tasks.spawn_local(follow_events(Rc::clone(this), events, Arc::clone(metrics)));
+            tasks.spawn_local(follow_events(
+                Rc::clone(this),
+                events,
+                keeper.clone(),
+                Arc::clone(metrics),
+            ));
         }
         if let Some(watch) = kernel.watch() {
             tasks.spawn_local(follow_interfaces(Rc::clone(this), watch, Arc::clone(metrics)));
@@ -562,6 +572,7 @@ async fn follow_interfaces(
 async fn follow_events(
     enforcement: Rc<RefCell<Enforcement>>,
     mut events: Events,
+    keeper: KeeperHandle,
     metrics: Arc<Metrics>,
 ) {
     let mut summary = BTreeMap::<&'static str, (u64, DropEvent)>::new();
@@ -578,6 +589,7 @@ async fn follow_events(
                     for event in batch {
                         let Ok(reason) = Reason::try_from(event.reason) else { continue };
                         tell(reason, &event);
+                        heed(&keeper, reason, &event);
                         enforcement.borrow_mut().see(reason, &event, &metrics);
                         summary.entry(reason.id()).or_insert((0, event)).0 += 1;
                     }
@@ -595,6 +607,16 @@ async fn follow_events(
                 }
             }
         }
+    }
+}
+
+/// Tells the keeper of a packet that a check dropped. A ban's own drops it reads from the table.
+pub fn heed(keeper: &KeeperHandle, reason: Reason, event: &DropEvent) {
+    if event.observed == 0
+        && reason.is_check()
+        && let Some(source) = event.address()
+    {
+        keeper.signal(source, reason.evidence(), reason.id());
     }
 }
 

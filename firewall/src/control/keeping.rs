@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
+use crate::ban::evidence::may_ban;
 use crate::ban::exempt::Exempt;
 use crate::ban::keeper::{Keeper, KeeperHandle, KeeperSettings};
 use crate::ban::ledger::Capacity;
@@ -32,6 +33,7 @@ pub fn start(
             age: settings.standing.age.0,
             decay: settings.standing.decay.0,
         },
+        may_ban,
     };
     let state = if let Some(directory) = &settings.state_dir {
         let context = || format!("state directory {}", directory.display());

@@ -93,6 +93,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         total: limits.connections_per_worker,
         per_source: limits.connections_per_source,
         exempt: parts.settings.trusted_proxies.clone(),
+        suspicion: parts.keeper.suspicion(),
     };
     let connection_settings = ConnectionSettings {
         head: HeadLimits {

@@ -6,6 +6,7 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::address::{ClientAddr, PeerAddr};
+use crate::ban::suspicion::Suspicion;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Judgement;
 
@@ -30,11 +32,13 @@ pub struct ConnectionLimits {
     pub per_source: usize,
     /// Peers that speak for many clients, and are held to the total alone.
     pub exempt: Vec<IpNet>,
+    /// Sources that may have half as many, rounded up.
+    pub suspicion: Arc<Suspicion>,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> Self {
-        Self { total: 10_000, per_source: 256, exempt: Vec::new() }
+        Self { total: 10_000, per_source: 256, exempt: Vec::new(), suspicion: Arc::default() }
     }
 }
 
@@ -139,7 +143,11 @@ impl Connections {
         let source = source(peer);
         let of_source = seats.by_source.get(&source).map_or(0, Vec::len);
         let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
-        if of_source >= self.limits.per_source && !is_exempt() {
+        let half = self.limits.per_source.div_ceil(2);
+        let is_suspect = || self.limits.suspicion.holds(ClientAddr(peer.0), now);
+        // Nearly every source has few: nobody is looked up before it has many.
+        let has_many = of_source >= half && (of_source >= self.limits.per_source || is_suspect());
+        if has_many && !is_exempt() {
             return Err(NoSeat::Source);
         }
         if seats.taken() >= self.limits.total && !seats.make_room() {

@@ -1,5 +1,7 @@
 //! The loop with the kernel in it: namespaces, a native XDP program, real packets.
 
+mod evidence;
+
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::process::{Child, Command};

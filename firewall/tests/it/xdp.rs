@@ -8,6 +8,7 @@
 mod attach;
 mod budgets;
 mod cookies;
+mod evidence;
 mod ladder;
 mod layout;
 pub(crate) mod net;

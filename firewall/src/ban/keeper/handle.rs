@@ -17,6 +17,9 @@ use super::{BanMode, Conduct};
 use crate::address::{ClientAddr, PeerAddr};
 use crate::ban::exempt::Exempt;
 use crate::ban::ledger::LedgerError;
+use crate::ban::suspicion::Suspicion;
+use crate::clock::Monotonic;
+use crate::kernel::Evidence;
 use crate::violation::Offence;
 
 /// Offences that may wait for the keeper. More are counted and refused without a score.
@@ -96,9 +99,36 @@ pub struct KeeperHandle {
     pub(super) orders: mpsc::Sender<Order>,
     pub(super) conduct: mpsc::Sender<Conduct>,
     pub(super) stats: Arc<KeeperStats>,
+    pub(super) suspicion: Arc<Suspicion>,
+    pub(super) may_ban: fn(Evidence) -> bool,
 }
 
 impl KeeperHandle {
+    /// Takes note of what the packet path found of a source. Evidence that may not ban makes it
+    /// suspected for a while, and nothing else.
+    pub fn signal(&self, source: IpAddr, evidence: Evidence, rule: &'static str) {
+        let client = ClientAddr(source.to_canonical());
+        if self.mode == BanMode::Off || self.exempt.contains(client.0) {
+            return;
+        }
+        if !(self.may_ban)(evidence) {
+            self.suspicion.note(client, Monotonic::coarse());
+            return;
+        }
+        // Nobody waits for what becomes of it.
+        let (reply, _) = oneshot::channel();
+        let (peer, offence) = (PeerAddr::new(source), Offence::Framing);
+        let accusation = Accusation { client, peer, offence, rule, reply };
+        if self.accusations.try_send(accusation).is_err() {
+            count(&self.stats.offences_dropped);
+        }
+    }
+
+    /// The sources that the packet path found something of, lately.
+    pub fn suspicion(&self) -> Arc<Suspicion> {
+        Arc::clone(&self.suspicion)
+    }
+
     /// Reports an offence, and waits until the ban that it causes, if any, is in the kernel's
     /// table and in every worker's view: the refusal goes out after that. Waits at most
     /// [`KeeperSettings::patience`](super::KeeperSettings), and not at all if the queue is full.

@@ -8,7 +8,10 @@ fn peer(address: &str) -> PeerAddr {
 
 fn connections(total: usize, per_source: usize) -> Rc<Connections> {
     let exempt = vec!["192.0.2.128/25".parse().unwrap()];
-    Connections::new(ConnectionLimits { total, per_source, exempt }, 3)
+    Connections::new(
+        ConnectionLimits { total, per_source, exempt, ..ConnectionLimits::default() },
+        3,
+    )
 }
 
 fn at_work(ticket: Ticket) -> Ticket {
@@ -35,6 +38,20 @@ fn a_source_has_so_many_seats_and_no_more() {
 
     let _exempt: Vec<_> = (0..3).map(|_| admit("192.0.2.200").unwrap()).collect();
     assert_eq!(connections.open(), 9);
+}
+
+#[test]
+fn a_suspected_source_has_half_of_the_seats() {
+    let connections = connections(20, 5);
+    let now = Monotonic::from_ns(1);
+    let admit = |address| connections.admit(peer(address), now).map(at_work);
+    connections.limits.suspicion.note(ClientAddr("192.0.2.1".parse().unwrap()), now);
+    let _three: Vec<_> = (0..3).map(|_| admit("192.0.2.1").unwrap()).collect();
+    assert_eq!(admit("192.0.2.1").err(), Some(NoSeat::Source));
+    let _five: Vec<_> = (0..5).map(|_| admit("192.0.2.2").unwrap()).collect();
+    assert_eq!(admit("192.0.2.2").err(), Some(NoSeat::Source));
+    let later = now.after(crate::ban::suspicion::SUSPECTED_FOR);
+    assert!(connections.admit(peer("192.0.2.1"), later).is_ok());
 }
 
 #[test]

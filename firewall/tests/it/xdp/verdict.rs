@@ -420,3 +420,56 @@ fn where_nothing_can_be_pinned_it_says_so() {
     assert_eq!(report.mode, Mode::None);
     assert_eq!(report.reason.as_deref(), Some("there is no such interface"));
 }
+
+/// A TCP or UDP packet on loopback, put together by hand: the host's own sockets are looked up.
+fn loopback(protocol: u8, from: u16, to: u16, flags: u8) -> Vec<u8> {
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00];
+    frame.extend([0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0]);
+    frame.extend([127, 0, 0, 1, 127, 0, 0, 1]);
+    frame.extend(from.to_be_bytes());
+    frame.extend(to.to_be_bytes());
+    let rest: [u8; 16] = match protocol {
+        17 => [0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        _ => [0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0],
+    };
+    frame.extend(rest);
+    frame
+}
+
+#[test]
+fn a_packet_that_a_socket_waits_for_passes() {
+    const TEST: &str = "a_packet_that_a_socket_waits_for_passes";
+    let (syn, rst, ack) = (2, 4, 16);
+    let Some(mut kernel) = start(TEST, &unpinned()) else { return };
+    let mode = |reason, mode| CheckSetting { reason, mode, interface: None };
+    // On loopback source and destination are the same, and that is no forgery.
+    let checks = vec![
+        mode(Reason::I9, Check::Off),
+        mode(Reason::I11, Check::Off),
+        mode(Reason::T14, Check::Drop),
+        mode(Reason::U4, Check::Drop),
+    ];
+    kernel.set_checks(checks).unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let from = client.local_addr().unwrap().port();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let bound = socket.local_addr().unwrap().port();
+    let free = {
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        closed.local_addr().unwrap().port()
+    };
+    for (what, frame, is_dropped) in [
+        ("a reset of a connection", loopback(6, from, port, rst), false),
+        ("data of a connection", loopback(6, from, port, ack), false),
+        ("an ACK to a listener", loopback(6, 1, port, ack), false),
+        ("a reset to a listener", loopback(6, 1, port, rst), true),
+        ("an ACK to nobody", loopback(6, 1, free, ack), true),
+        ("a SYN to nobody", loopback(6, 1, free, syn), false),
+        ("a datagram to a socket", loopback(17, 9, bound, 0), false),
+        ("a datagram to nobody", loopback(17, 9, free, 0), true),
+    ] {
+        assert_eq!(kernel.probe(&frame, 1).unwrap().is_dropped, is_dropped, "{what}");
+    }
+}
