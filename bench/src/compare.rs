@@ -188,12 +188,12 @@ fn float(count: u64) -> f64 {
     count as f64
 }
 
-fn time_of_day() -> anyhow::Result<u64> {
+pub(crate) fn time_of_day() -> anyhow::Result<u64> {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
     Ok(u64::try_from(since.as_millis())?)
 }
 
-fn machine(placement: Option<Placement>) -> anyhow::Result<Machine> {
+pub(crate) fn machine(placement: Option<Placement>) -> anyhow::Result<Machine> {
     let read = |path| fs::read_to_string(path).with_context(|| format!("reading {path}"));
     let cpus = read("/proc/cpuinfo")?;
     let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

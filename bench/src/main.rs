@@ -5,6 +5,7 @@ mod compare;
 mod documents;
 mod load;
 mod order;
+mod packet;
 mod peer;
 mod pin;
 mod process;
@@ -41,6 +42,7 @@ enum Task {
     },
     Compare(compare::Options),
     Documents(documents::Options),
+    Packet(packet::Options),
     /// Print a synthetic document
     Synthesize {
         /// How many operations it has
@@ -57,6 +59,7 @@ fn main() -> ExitCode {
         }),
         Task::Compare(options) => compare(&options),
         Task::Documents(options) => documents::run(&options),
+        Task::Packet(options) => packet::run(&options),
         Task::Synthesize { operations } => {
             let document = documents::synthetic::document(operations);
             std::io::stdout().write_all(document.as_bytes()).map_err(Into::into)

@@ -97,7 +97,7 @@ impl Peer {
     }
 }
 
-fn firewall_config(
+pub(crate) fn firewall_config(
     address: SocketAddr,
     upstream: SocketAddr,
     contract: &Path,
@@ -150,7 +150,7 @@ http {{
 
 impl Running {
     /// Starts the command in a process group of its own, and waits until `address` accepts.
-    async fn start(
+    pub(crate) async fn start(
         name: &str,
         mut command: Command,
         address: SocketAddr,
@@ -221,11 +221,11 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
         let path = self.path(name);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)

@@ -218,7 +218,7 @@ fn median(samples: &[f64], digits: usize) -> String {
 }
 
 /// The first column to the left, the others to the right.
-fn aligned(header: &[String], rows: &[Vec<String>]) -> String {
+pub(crate) fn aligned(header: &[String], rows: &[Vec<String>]) -> String {
     let lines = || std::iter::once(header).chain(rows.iter().map(Vec::as_slice));
     let widths: Vec<usize> = (0..header.len())
         .map(|column| {

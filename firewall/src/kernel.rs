@@ -406,6 +406,12 @@ impl Kernel {
         Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })
     }
 
+    /// The loaded program's number in this kernel, by which tools and other programs find it.
+    pub fn program_id(&mut self) -> Result<u32, KernelError> {
+        let info = xdp(&mut self.program)?.info();
+        Ok(info.map_err(|source| KernelError::Program { source })?.id())
+    }
+
     /// Instructions that the verifier walked; none on a kernel that does not tell.
     pub fn verified_instructions(&mut self) -> Result<Option<u32>, KernelError> {
         let info = xdp(&mut self.program)?.info();

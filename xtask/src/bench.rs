@@ -5,9 +5,13 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context;
 
-/// What of the comparison can be chosen.
+/// What of the comparisons can be chosen.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    task: Option<Task>,
+
     /// Under a minute, for a first look; its spread is wide
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
@@ -37,12 +41,33 @@ pub struct Options {
     documents: Option<Vec<PathBuf>>,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Task {
+    /// Instead, the packet path beside xdp-filter, nftables, ipset and the kernel's own tables.
+    /// Needs root; installs what it lacks with apt
+    Packet {
+        /// Under three minutes, for a first look; its spread is wide
+        #[arg(long)]
+        quick: bool,
+        /// The seed of addresses and order, to repeat a run
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Where to write every sample, the commands used, and the ratios
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
+}
+
 /// Builds the firewall as it is shipped and the bench with optimisation, and compares.
 pub fn run(options: &Options) -> anyhow::Result<()> {
     let firewall = build("firewall", "dist")?;
     let bench = build("bench", "release")?;
     let mut command = Command::new(bench);
-    let task = if options.documents.is_some() { "documents" } else { "compare" };
+    let task = match options {
+        Options { task: Some(Task::Packet { .. }), .. } => "packet",
+        Options { documents: Some(_), .. } => "documents",
+        _ => "compare",
+    };
     command.arg(task).arg("--firewall").arg(firewall).args(arguments(options));
     let status = command.status().with_context(|| format!("running {command:?}"))?;
     anyhow::ensure!(status.success(), "bench {task}: {status}");
@@ -51,21 +76,32 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 
 /// What the bench is told beyond the firewall's place; its own defaults hold for the rest.
 fn arguments(options: &Options) -> Vec<String> {
-    let Options { quick, rounds, seconds, connections, seed, json, documents } = options;
+    let Options { task, quick, rounds, seconds, connections, seed, json, documents } = options;
+    if let Some(Task::Packet { quick, seed, json }) = task {
+        let flag = quick.then(|| "--quick".to_owned());
+        return flag
+            .into_iter()
+            .chain(pairs(&[("--seed", seed.map(|seed| seed.to_string())), ("--json", path(json.as_ref()))]))
+            .collect();
+    }
     let (rounds, seconds) = if *quick { (Some(3), Some(1.0)) } else { (*rounds, *seconds) };
     let given = [
         ("--rounds", rounds.map(|rounds| rounds.to_string())),
         ("--seconds", seconds.map(|seconds| seconds.to_string())),
         ("--connections", connections.map(|connections| connections.to_string())),
         ("--seed", seed.map(|seed| seed.to_string())),
-        ("--json", json.as_ref().map(|path| path.display().to_string())),
+        ("--json", path(json.as_ref())),
     ];
-    given
-        .into_iter()
-        .filter_map(|(name, value)| Some([name.to_owned(), value?]))
-        .flatten()
-        .chain(documents.iter().flatten().map(|path| path.display().to_string()))
-        .collect()
+    pairs(&given).chain(documents.iter().flatten().map(|path| path.display().to_string())).collect()
+}
+
+fn path(path: Option<&PathBuf>) -> Option<String> {
+    path.map(|path| path.display().to_string())
+}
+
+/// The options that were given, name and value one after the other.
+fn pairs(given: &[(&str, Option<String>)]) -> impl Iterator<Item = String> {
+    given.iter().filter_map(|(name, value)| Some([(*name).to_owned(), value.clone()?])).flatten()
 }
 
 /// Builds a package's program of the same name and says where it is.
@@ -130,6 +166,13 @@ mod tests {
             (&["--rounds", "3", "--documents", "a", "b"], Some(&["--rounds", "3", "a", "b"])),
             (&["--documents", "--quick"], None),
             (&["--quick", "--rounds", "2"], None),
+            (&["packet"], Some(&[])),
+            (
+                &["packet", "--quick", "--seed", "3", "--json", "a b"],
+                Some(&["--quick", "--seed", "3", "--json", "a b"]),
+            ),
+            (&["packet", "--rounds", "3"], None),
+            (&["--quick", "packet"], None),
             (&["--rounds", "many"], None),
         ];
         for (typed, expected) in cases {

@@ -1,6 +1,6 @@
-//! `cargo xtask ebpf`: builds the XDP object, and keeps the committed one honest.
+//! `cargo xtask ebpf`: builds the XDP objects, and keeps the committed ones honest.
 //!
-//! The object is committed beside a record of what it was built from, so that building the firewall
+//! Each object is committed beside a record of what it was built from, so that building the firewall
 //! needs neither unstable Rust nor a BPF linker. A plain test compares record, sources and object;
 //! `--check` rebuilds.
 
@@ -14,17 +14,18 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use object::{OBJECTS, Object};
 use record::Record;
 use tools::Tools;
 
-/// Exit code of `--check` if the object cannot be compared, having been built with other tools.
+/// Exit code of `--check` if an object cannot be compared, having been built with other tools.
 const NOT_COMPARABLE: u8 = 3;
 
-/// How to build the XDP object.
+/// How to build the XDP objects.
 #[derive(clap::Args, Debug)]
 #[group(multiple = false)]
 pub struct Options {
-    /// Rebuild and compare with the committed object; exit 1 if they differ, 3 if it was built with
+    /// Rebuild and compare with the committed objects; exit 1 if one differs, 3 if one was built with
     /// other tools
     #[arg(long)]
     check: bool,
@@ -41,39 +42,48 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let tools = Tools::find(&root)?;
-    if options.check { check(&root, &tools) } else { write(&root, &tools) }
-}
-
-fn write(root: &Path, tools: &Tools) -> anyhow::Result<ExitCode> {
-    let object = object::build(root, tools)?;
-    let record = Record {
-        sources: record::sources(root)?,
-        object: record::sha256(&object),
-        tools: tools.versions.clone(),
-    };
-    fs::write(object_path(root), &object).context("writing the object")?;
-    fs::write(record_path(root), record.to_string()).context("writing its record")?;
-    eprintln!("wrote {} ({} octets)", object_path(root).display(), object.len());
+    for object in &OBJECTS {
+        let code =
+            if options.check { check(&root, object, &tools) } else { write(&root, object, &tools) };
+        let code = code.with_context(|| object.path.to_owned())?;
+        if code != ExitCode::SUCCESS {
+            return Ok(code);
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(root: &Path, tools: &Tools) -> anyhow::Result<ExitCode> {
-    let record = Record::read(&record_path(root))?;
+fn write(root: &Path, object: &Object, tools: &Tools) -> anyhow::Result<ExitCode> {
+    let built = object.build(root, tools)?;
+    let record = Record {
+        sources: record::sources(root, object)?,
+        object: record::sha256(&built),
+        tools: tools.versions.clone(),
+    };
+    fs::write(root.join(object.path), &built).context("writing the object")?;
+    fs::write(root.join(object.record), record.text(object)).context("writing its record")?;
+    eprintln!("wrote {} ({} octets)", object.path, built.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(root: &Path, object: &Object, tools: &Tools) -> anyhow::Result<ExitCode> {
+    let Object { path, .. } = object;
+    let record = Record::read(&root.join(object.record))?;
     if record.tools != tools.versions {
-        eprintln!("not comparable, built with {}; here: {}", record.tools, tools.versions);
+        eprintln!("{path}: not comparable, built with {}; here: {}", record.tools, tools.versions);
         return Ok(ExitCode::from(NOT_COMPARABLE));
     }
-    let committed = fs::read(object_path(root)).context("reading the committed object")?;
-    let rebuilt = object::build(root, tools)?;
+    let committed = fs::read(root.join(path)).context("reading the committed object")?;
+    let rebuilt = object.build(root, tools)?;
     if committed != rebuilt {
         eprintln!(
-            "the committed object is {}, its sources give {}: run `cargo xtask ebpf`",
+            "{path}: the committed object is {}, its sources give {}: run `cargo xtask ebpf`",
             record::sha256(&committed),
             record::sha256(&rebuilt)
         );
         return Ok(ExitCode::FAILURE);
     }
-    eprintln!("the committed object is what its sources give: {}", record.object);
+    eprintln!("{path} is what its sources give: {}", record.object);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,25 +92,21 @@ fn root() -> anyhow::Result<PathBuf> {
     package.parent().map(Path::to_owned).context("the package is not in a workspace")
 }
 
-fn object_path(root: &Path) -> PathBuf {
-    root.join("firewall/src/kernel/firewall.bpf.o")
-}
-
-fn record_path(root: &Path) -> PathBuf {
-    root.join("firewall/src/kernel/firewall.bpf.digest")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_object_is_of_these_sources() {
+    fn the_committed_objects_are_of_these_sources() {
         let root = root().unwrap();
-        let record = Record::read(&record_path(&root)).unwrap();
         let advice = "run `cargo xtask ebpf` and commit what it writes";
-        assert_eq!(record.sources, record::sources(&root).unwrap(), "sources changed: {advice}");
-        let object = fs::read(object_path(&root)).unwrap();
-        assert_eq!(record.object, record::sha256(&object), "the object is another one: {advice}");
+        for object in &OBJECTS {
+            let Object { path, .. } = object;
+            let record = Record::read(&root.join(object.record)).unwrap();
+            let sources = record::sources(&root, object).unwrap();
+            assert_eq!(record.sources, sources, "{path}: sources changed: {advice}");
+            let digest = record::sha256(&fs::read(root.join(path)).unwrap());
+            assert_eq!(record.object, digest, "{path} is another object: {advice}");
+        }
     }
 }

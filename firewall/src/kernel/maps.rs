@@ -31,6 +31,8 @@ pub(super) struct Tables {
     bans: BanTables,
     config: Array<MapData, Config>,
     current: Config,
+    /// What the program was told last.
+    published: Option<Config>,
     policies: Policies,
     own: OwnAddresses,
     counters: PerCpuArray<MapData, Counter>,
@@ -54,6 +56,7 @@ impl Tables {
             bans: BanTables::open(program, pins)?,
             config: open(program, CONFIG)?,
             current: Config::new(),
+            published: None,
             policies: Policies::open(program, default)?,
             own: OwnAddresses::open(program)?,
             counters: open(program, COUNTERS)?,
@@ -65,7 +68,7 @@ impl Tables {
         tables.allowed_bans = tables.bans.targets().filter(|ban| tables.meets_allowed(ban)).count();
         // Which of them an earlier daemon's lists meet is not known until they are replaced.
         tables.allowed_lists = tables.bans.lists().collect();
-        tables.write_config(tables.bits())?;
+        tables.publish()?;
         Ok(tables)
     }
 
@@ -159,7 +162,7 @@ impl Tables {
     /// Lets everything pass until then.
     pub(super) fn pass_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
         self.current.pass_until_mono_ns = until_ns;
-        self.write_config(self.bits())
+        self.publish()
     }
 
     /// The bits of what holds something.
@@ -169,16 +172,16 @@ impl Tables {
         allowlist | self.bans.bits() | if meets { table::ALLOWED_BAN } else { 0 }
     }
 
-    /// Tells the program which tables hold something, where that has changed.
+    /// Tells the program what has changed: which tables hold something, and all else in `current`.
     fn publish(&mut self) -> Result<(), KernelError> {
-        let bits = self.bits();
-        if bits == self.current.tables { Ok(()) } else { self.write_config(bits) }
-    }
-
-    fn write_config(&mut self, tables: u32) -> Result<(), KernelError> {
-        let config = Config { tables, ..self.current };
+        let config = Config { tables: self.bits(), ..self.current };
+        // No system call for a ban among others.
+        if self.published == Some(config) {
+            return Ok(());
+        }
         self.config.set(0, config, 0).map_err(|source| failed(CONFIG, "take a value", source))?;
         self.current = config;
+        self.published = Some(config);
         Ok(())
     }
 
@@ -190,7 +193,7 @@ impl Tables {
     ) -> Result<(), KernelError> {
         self.current.captured = reasons;
         self.current.capture_interval_ns = interval_ns;
-        self.write_config(self.bits())
+        self.publish()
     }
 
     /// Tells the program how to judge what comes in by an interface, and gives it counters of its own
@@ -215,13 +218,13 @@ impl Tables {
     /// Tells the program what the proxy serves.
     pub(super) fn serve(&mut self, ports: &[u16], quic: bool) -> Result<(), KernelError> {
         self.current = self.current.serving(ports, quic);
-        self.write_config(self.bits())
+        self.publish()
     }
 
     /// Tells the program the host's own addresses.
     pub(super) fn set_own(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
         self.current.own = self.own.set(addresses)?;
-        self.write_config(self.bits())
+        self.publish()
     }
 
     /// Takes back what was told of an interface that is gone.

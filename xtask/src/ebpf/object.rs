@@ -1,4 +1,4 @@
-//! Builds the object: the same octets from any directory, given the same tools.
+//! Builds the objects: the same octets from any directory, given the same tools.
 
 use std::env;
 use std::fs;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::tools::{self, Tools};
 
-/// Flags of rustc for the object, part of its digest.
+/// Flags of rustc for an object, part of its digest.
 ///
 /// Packets are read at any address: the feature lets LLVM load whole words where it would else load
 /// octets and put them together, for which the kernel's verifier asks no alignment.
@@ -24,10 +24,48 @@ pub(super) const FLAGS: &[&str] = &[
 ];
 
 const TARGET: &str = "bpfel-unknown-none";
-const BINARY: &str = "firewall-xdp";
 
-/// Builds the object from the sources beneath `root`.
-pub(super) fn build(root: &Path, tools: &Tools) -> anyhow::Result<Vec<u8>> {
+/// An object that is committed, and where everything of it is, from the workspace's folder.
+pub(super) struct Object {
+    pub(super) path: &'static str,
+    pub(super) record: &'static str,
+    package: &'static str,
+    binary: &'static str,
+    /// The folders of the packages of ours that it is made of.
+    pub(super) folders: &'static [&'static str],
+}
+
+pub(super) const OBJECTS: [Object; 2] = [
+    Object {
+        path: "firewall/src/kernel/firewall.bpf.o",
+        record: "firewall/src/kernel/firewall.bpf.digest",
+        package: "firewall-ebpf",
+        binary: "firewall-xdp",
+        folders: &["firewall-common", "firewall-ebpf"],
+    },
+    Object {
+        path: "bench/src/packet/bench.bpf.o",
+        record: "bench/src/packet/bench.bpf.digest",
+        package: "bench-ebpf",
+        binary: "bench-xdp",
+        folders: &["bench/ebpf", "firewall-common"],
+    },
+];
+
+impl Object {
+    /// The name of its file.
+    pub(super) fn name(&self) -> &'static str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+
+    /// Builds the object from the sources beneath `root`.
+    pub(super) fn build(&self, root: &Path, tools: &Tools) -> anyhow::Result<Vec<u8>> {
+        build(root, self, tools)
+    }
+}
+
+fn build(root: &Path, object: &Object, tools: &Tools) -> anyhow::Result<Vec<u8>> {
+    let Object { package, binary, .. } = object;
     let target = root.join("target/ebpf");
     let mut flags: Vec<String> = FLAGS.iter().map(|&flag| flag.to_owned()).collect();
     flags.push(format!("-Clinker={}", tools.bpf_linker.display()));
@@ -36,8 +74,8 @@ pub(super) fn build(root: &Path, tools: &Tools) -> anyhow::Result<Vec<u8>> {
     }
     let status = Command::new(tools::cargo())
         .current_dir(root)
-        .args(["build", "--quiet", "--locked", "--release", "--package", "firewall-ebpf"])
-        .args(["--bin", BINARY, "-Z", "build-std=core", "--target", TARGET])
+        .args(["build", "--quiet", "--locked", "--release", "--package", package])
+        .args(["--bin", binary, "-Z", "build-std=core", "--target", TARGET])
         .arg("--target-dir")
         .arg(&target)
         .env("RUSTC_BOOTSTRAP", "1")
@@ -52,7 +90,7 @@ pub(super) fn build(root: &Path, tools: &Tools) -> anyhow::Result<Vec<u8>> {
     if !status.success() {
         bail!("the object does not build");
     }
-    let path = target.join(TARGET).join("release").join(BINARY);
+    let path = target.join(TARGET).join("release").join(binary);
     let object = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     strip(&object)
 }

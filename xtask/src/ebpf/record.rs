@@ -1,14 +1,13 @@
 //! What an object was built from: a digest of its sources, its own, and the tools' versions.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use sha2::{Digest as _, Sha256};
 
-use super::object;
+use super::object::{FLAGS, Object};
 use super::tools::Versions;
 
 /// The file beside the object.
@@ -45,17 +44,17 @@ impl Record {
             },
         })
     }
-}
 
-impl fmt::Display for Record {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The file's text, which names the object's file.
+    pub(super) fn text(&self, object: &Object) -> String {
         let Versions { rustc, llvm, bpf_linker } = &self.tools;
-        writeln!(f, "# What firewall.bpf.o was built from. Written by `cargo xtask ebpf`.")?;
-        writeln!(f, "sources: {}", self.sources)?;
-        writeln!(f, "object: {}", self.object)?;
-        writeln!(f, "rustc: {rustc}")?;
-        writeln!(f, "llvm: {llvm}")?;
-        writeln!(f, "bpf-linker: {bpf_linker}")
+        format!(
+            "# What {} was built from. Written by `cargo xtask ebpf`.\n\
+             sources: {}\nobject: {}\nrustc: {rustc}\nllvm: {llvm}\nbpf-linker: {bpf_linker}\n",
+            object.name(),
+            self.sources,
+            self.object
+        )
     }
 }
 
@@ -65,15 +64,15 @@ pub(super) fn sha256(bytes: &[u8]) -> String {
 
 /// A digest of everything of ours that the object depends on: code, manifests, the versions of what
 /// it links, and the flags it is built with.
-pub(super) fn sources(root: &Path) -> anyhow::Result<String> {
+pub(super) fn sources(root: &Path, object: &Object) -> anyhow::Result<String> {
     let mut files = BTreeMap::new();
-    for package in ["firewall-common", "firewall-ebpf"] {
+    for package in object.folders {
         add(root, &format!("{package}/Cargo.toml"), &mut files)?;
         add(root, &format!("{package}/src"), &mut files)?;
     }
     let lock = fs::read_to_string(root.join("Cargo.lock")).context("reading Cargo.lock")?;
     files.insert("Cargo.lock".to_owned(), linked(&lock).into_bytes());
-    files.insert("flags".to_owned(), object::FLAGS.join("\n").into_bytes());
+    files.insert("flags".to_owned(), FLAGS.join("\n").into_bytes());
     let mut digest = Sha256::new();
     for (path, content) in files {
         for part in [path.as_bytes(), &content] {
@@ -127,6 +126,7 @@ fn linked(lock: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ebpf::object::OBJECTS;
 
     fn record() -> Record {
         Record {
@@ -142,12 +142,12 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        assert_eq!(Record::parse(&record().to_string()).unwrap(), record());
+        assert_eq!(Record::parse(&record().text(&OBJECTS[0])).unwrap(), record());
     }
 
     #[test]
     fn a_record_with_a_hole_is_refused() {
-        let text = record().to_string();
+        let text = record().text(&OBJECTS[0]);
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let error = Record::parse(&text.replace(&format!("{line}\n"), "")).unwrap_err();
             assert!(line.starts_with(error.to_string().trim_end_matches(" is missing")), "{error}");
