@@ -1,5 +1,5 @@
-//! The kernel's end of the packet path: the maps, the frame, the single exit. All the `unsafe` of
-//! the program is here.
+//! The kernel's end of the packet path: the maps, the single exit, and in `frame` the frame. All the
+//! `unsafe` of the program is here.
 #![expect(unsafe_code, reason = "packet memory and map values are raw pointers of the kernel's")]
 #![expect(
     clippy::inline_always,
@@ -10,7 +10,7 @@
 )]
 
 mod cookies;
-mod inspection;
+mod frame;
 mod purse;
 
 use core::arch::asm;
@@ -22,7 +22,7 @@ use aya_ebpf::{
     btf_maps::{self, ArrayOfMaps},
     helpers::{
         bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp,
-        bpf_xdp_get_buff_len, bpf_xdp_load_bytes,
+        bpf_xdp_load_bytes,
     },
     macros::{btf_map, map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
@@ -38,12 +38,12 @@ use firewall_common::{
 };
 use firewall_ebpf::budget::{self, Class};
 use firewall_ebpf::link::{ETHERNET_LENGTH, Link};
-use firewall_ebpf::packet::{HEADER_MAX, Packet, ROOM};
+use firewall_ebpf::packet::{Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Flow, Socket, Tables, Verdict, budgets, judge};
 
 use cookies::answer;
-use inspection::{Far, check_sum, find_unawaited, inspect_packet, scan_options, walk_chain};
+use frame::{Far, Frame, find_unawaited, inspect_packet};
 use purse::PurseMaps;
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
@@ -310,104 +310,6 @@ unsafe fn add(counter: *mut Counter, octets: u64) {
     unsafe {
         (*counter).packets += 1;
         (*counter).bytes += octets;
-    }
-}
-
-/// The frame that the program was called with.
-struct Frame {
-    context: *mut xdp_md,
-    length: usize,
-}
-
-impl Frame {
-    #[inline(always)]
-    fn new(context: *mut xdp_md) -> Self {
-        // SAFETY: the kernel calls the program with a valid context.
-        unsafe { Self { context, length: bpf_xdp_get_buff_len(context) as usize } }
-    }
-
-    #[inline(always)]
-    fn interface(&self) -> u32 {
-        // SAFETY: as in `new`.
-        unsafe { (*self.context).ingress_ifindex }
-    }
-}
-
-impl Packet for Frame {
-    #[inline(always)]
-    fn length(&self) -> usize {
-        self.length
-    }
-
-    #[inline(always)]
-    fn read<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        // Read anew for each header: the verifier remembers of a pointer how far it was compared, and
-        // would walk what is behind a header once for each way in which it may have been read.
-        // SAFETY: as in `new`. A frame of several buffers goes on beyond the end of the linear one.
-        let (data, linear_end) = unsafe {
-            let context = self.context;
-            let (data, end) = (&raw const (*context).data, &raw const (*context).data_end);
-            (data.read_volatile() as usize, end.read_volatile() as usize)
-        };
-        let start = data + offset;
-        if start + N <= linear_end {
-            // SAFETY: the octets lie within the linear buffer, which the verifier checks again.
-            return Some(unsafe { (start as *const [u8; N]).read_unaligned() });
-        }
-        // Some drivers put headers outside of the linear buffer; to give up would be to pass.
-        self.read_far(offset)
-    }
-
-    #[inline(always)]
-    fn read_far<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if offset + N > self.length {
-            return None;
-        }
-        let room = ROOMS.get_ptr_mut(1)?;
-        // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper
-        // writes `N` octets, fewer than there is room for, or fails.
-        unsafe {
-            let read = bpf_xdp_load_bytes(self.context, offset as u32, room.cast(), N as u32);
-            if read == 0 { Some(room.cast::<[u8; N]>().read_unaligned()) } else { None }
-        }
-    }
-
-    #[inline(always)]
-    fn with_room<R>(
-        &self,
-        offset: usize,
-        length: usize,
-        work: impl FnOnce(&[u8; ROOM]) -> R,
-    ) -> Option<R> {
-        // The mask tells the verifier a bound that it would not find in what the header said.
-        let length = length & core::hint::black_box(ROOM - 1);
-        let room = ROOMS.get_ptr_mut(0)?;
-        // By order, as in `send`; what is walked has at least a word.
-        if !(4..=HEADER_MAX).contains(&length) {
-            return None;
-        }
-        // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself. The helper
-        // writes `length` octets, fewer than there is room for, or fails.
-        unsafe {
-            let written =
-                bpf_xdp_load_bytes(self.context, offset as u32, room.cast(), length as u32);
-            if written == 0 { Some(work(&*room)) } else { None }
-        }
-    }
-
-    #[inline(always)]
-    fn options(&self, offset: usize, length: usize) -> u32 {
-        scan_options(self.context, offset as u32, length as u32)
-    }
-
-    #[inline(always)]
-    fn chain(&self, protocol: u8, start: usize, end: usize) -> u64 {
-        walk_chain(self.context, u32::from(protocol), start as u32, end as u32)
-    }
-
-    #[inline(always)]
-    fn is_sound(&self, offset: usize, length: usize) -> bool {
-        check_sum(self.context, offset as u32, length as u32) != 0
     }
 }
 

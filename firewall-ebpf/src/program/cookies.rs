@@ -15,7 +15,7 @@ use firewall_ebpf::cookie::{
     IPV6_WORDS, TCP_HEADER_WORDS,
 };
 
-use super::Frame;
+use super::frame::Frame;
 
 /// Turns a SYN into its answer, with the kernel's cookie in it; 1 if it did. It does so for what it
 /// need not look for: no tag, no options of IPv4, no extension header, a socket that listens.

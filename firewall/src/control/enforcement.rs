@@ -1,8 +1,10 @@
 //! The kernel's half of the firewall, or the reason why there is none.
 
+mod checks;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +15,16 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
+pub use self::checks::Judged;
 use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
-use crate::control::management::own_addresses;
 use crate::control::settings::{KernelLog, Settings};
 use crate::control::talkers::Talkers;
 use crate::kernel::{
-    self, Check, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
+    self, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
     KernelError, LogLevel, Mode, Pinning, Reason, Role, Watch,
 };
 use crate::metrics::Metrics;
@@ -53,18 +55,6 @@ pub struct Enforcement {
     link_messages: u64,
     /// The modes of checks as they were configured when they were last set by that.
     configured: Vec<CheckSetting>,
-}
-
-/// How a check judges what comes in by one interface, and what it has counted there.
-#[derive(Clone, Debug)]
-pub struct Judged {
-    /// None for all interfaces of which nothing is told.
-    pub interface: Option<String>,
-    pub role: Role,
-    pub mode: Check,
-    /// Of IPv4 and whatever is no IP, then of IPv6.
-    pub acted: [Count; 2],
-    pub observed: [Count; 2],
 }
 
 /// Packets of one reason.
@@ -276,82 +266,6 @@ impl Enforcement {
     /// What the kernel has counted, of each interface; none without kernel program.
     pub fn counted_by_interface(&self) -> Option<Rc<Counters>> {
         self.counted()
-    }
-
-    /// How a check judges, by interface; nothing without kernel program.
-    pub fn judged(&self, reason: Reason) -> Vec<Judged> {
-        let (Some(kernel), Some(counters)) = (&self.kernel, self.counted()) else {
-            return Vec::new();
-        };
-        let others = (None, Role::default());
-        let named = kernel.judged().map(|(name, role)| (Some(name.to_owned()), role));
-        let judged = |(interface, role): (Option<String>, Role)| {
-            let counted = counters.interfaces().iter().find(|counted| counted.name == interface);
-            let both = |of: &dyn Fn(bool) -> Option<Count>| {
-                [false, true].map(|is_ipv6| of(is_ipv6).unwrap_or_default())
-            };
-            Judged {
-                mode: kernel.check(reason, role, interface.as_deref()),
-                acted: both(&|is_ipv6| Some(counted?.acted(reason, is_ipv6))),
-                observed: both(&|is_ipv6| Some(counted?.observed(reason, is_ipv6))),
-                interface,
-                role,
-            }
-        };
-        std::iter::once(others).chain(named).map(judged).collect()
-    }
-
-    /// Sets the mode of a check until the configured modes change, or the daemon ends.
-    ///
-    /// # Errors
-    ///
-    /// Where there is no kernel program, or it does not take the mode.
-    pub fn set_check(&mut self, setting: CheckSetting) -> Result<(), String> {
-        let Some(kernel) = &mut self.kernel else {
-            return Err("there is no kernel program whose checks could be set".into());
-        };
-        kernel.set_check(setting).map_err(|error| Causes(&error).to_string())
-    }
-
-    /// Sets the modes that are configured now, if they are others than before: what was set by hand
-    /// stays while only a document changes.
-    pub fn configure_checks(&mut self, configured: &[CheckSetting]) -> Result<(), String> {
-        if self.configured == configured {
-            return Ok(());
-        }
-        if let Some(kernel) = &mut self.kernel {
-            let set = kernel.set_checks(configured.to_vec());
-            set.map_err(|error| Causes(&error).to_string())?;
-        }
-        self.configured = configured.to_vec();
-        Ok(())
-    }
-
-    /// Tells the kernel program where the proxy listens: checks that ask for it find nothing served
-    /// until then. A proxy on loopback serves nothing that comes in by an interface.
-    pub fn serve(&mut self, listening: &[SocketAddr]) {
-        let reachable = listening.iter().filter(|address| !address.ip().is_loopback());
-        let ports: Vec<u16> = reachable.map(SocketAddr::port).collect();
-        let told = self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.serve(&ports, false));
-        if let Err(error) = told {
-            tracing::error!(reason = %Causes(&error), "checks of the proxy's ports do not work");
-        }
-    }
-
-    /// Tells the kernel program the host's own addresses, as they are now.
-    fn refresh_own(&mut self) {
-        let Some(kernel) = &mut self.kernel else { return };
-        let own = match own_addresses() {
-            Ok(own) => own,
-            Err(error) => {
-                tracing::error!(%error, "the host's own addresses cannot be read");
-                return;
-            }
-        };
-        let reachable = own.into_iter().filter(|address| !address.is_loopback());
-        if let Err(error) = kernel.set_own(&reachable.collect::<Vec<_>>()) {
-            tracing::error!(reason = %Causes(&error), "checks of own addresses do not work");
-        }
     }
 
     /// Drop events that came up from the ring buffer, by reason.

@@ -9,7 +9,7 @@ const UNSAFE: [&str; 9] = [
     "firewall-common/src/",
     "firewall-ebpf/src/program.rs",
     "firewall-ebpf/src/program/cookies.rs",
-    "firewall-ebpf/src/program/inspection.rs",
+    "firewall-ebpf/src/program/frame.rs",
     "firewall-ebpf/src/program/purse.rs",
     "firewall/src/kernel/syscall.rs",
     "firewall/src/kernel/table.rs",
