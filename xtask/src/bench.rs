@@ -81,7 +81,10 @@ fn arguments(options: &Options) -> Vec<String> {
         let flag = quick.then(|| "--quick".to_owned());
         return flag
             .into_iter()
-            .chain(pairs(&[("--seed", seed.map(|seed| seed.to_string())), ("--json", path(json.as_ref()))]))
+            .chain(pairs(&[
+                ("--seed", seed.map(|seed| seed.to_string())),
+                ("--json", path(json.as_ref())),
+            ]))
             .collect();
     }
     let (rounds, seconds) = if *quick { (Some(3), Some(1.0)) } else { (*rounds, *seconds) };
