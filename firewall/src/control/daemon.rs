@@ -213,7 +213,7 @@ async fn serve(
         shared,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
-        watchdog: Rc::clone(&watchdog),
+        watchdog,
         notifier: Rc::clone(&notifier),
         reloads,
         settings,
@@ -227,22 +227,12 @@ async fn serve(
         // Either way it is the daemon's end.
         drop(keeper_stopping.await);
     }));
-    let mut tasks = JoinSet::new();
-    tasks.spawn_local(admin::serve(admin_listener, Rc::clone(&control)));
-    if let Some(listener) = metrics_listener {
-        tasks.spawn_local(exposition::serve(listener, Rc::clone(&control)));
-    }
+    let mut tasks = beside_workers(&control, admin_listener, metrics_listener);
     tasks.spawn_local(feeds.run());
-    tasks.spawn_local(deadlines(Rc::clone(&control)));
-    Enforcement::follow(&enforcement, &control.keeper, &metrics, &mut tasks);
     let seats_of_each = control.settings.limits.connections_per_worker;
     let sources = Sources { workers: loads, seats_of_each };
     tasks.spawn_local(pressure::follow(Rc::clone(&control), sources));
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
-
-    if let Some(interval) = notify::watchdog_interval() {
-        tasks.spawn_local(watchdog.run(Rc::clone(&notifier), interval));
-    }
 
     let mode = enforcement.borrow().mode();
     tracing::info!(%listening, mode, workers = workers.len(), "ready");
@@ -266,6 +256,26 @@ async fn serve(
         thread.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
     }
     told
+}
+
+/// Starts what answers commands and scrapes, follows the kernel, and watches deadlines and loops.
+fn beside_workers(
+    control: &Rc<Control>,
+    admin_listener: tokio::net::UnixListener,
+    metrics_listener: Option<tokio::net::TcpListener>,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn_local(admin::serve(admin_listener, Rc::clone(control)));
+    if let Some(listener) = metrics_listener {
+        tasks.spawn_local(exposition::serve(listener, Rc::clone(control)));
+    }
+    tasks.spawn_local(deadlines(Rc::clone(control)));
+    Enforcement::follow(&control.enforcement, &control.keeper, &control.metrics, &mut tasks);
+    if let Some(interval) = notify::watchdog_interval() {
+        let watchdog = Rc::clone(&control.watchdog);
+        tasks.spawn_local(watchdog.run(Rc::clone(&control.notifier), interval));
+    }
+    tasks
 }
 
 /// Waits for the order to stop; a worker that ends before is a fault of ours.
