@@ -40,11 +40,11 @@ use firewall_ebpf::budget::{self, Class};
 use firewall_ebpf::link::{ETHERNET_LENGTH, Link};
 use firewall_ebpf::packet::{Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
-use firewall_ebpf::verdict::{Flow, Socket, Tables, Verdict, budgets, judge};
+use firewall_ebpf::verdict::{Flow, Socket, Tables, judge};
 
-use cookies::answer;
-use frame::{Far, Frame, find_unawaited, inspect_packet};
-use purse::PurseMaps;
+use cookies::{answer, answers_with_cookies};
+use frame::{Frame, find_unawaited, inspect_packet};
+use purse::{PurseMaps, charge};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -123,18 +123,6 @@ fn firewall(context: XdpContext) -> u32 {
     if drops { XDP_DROP } else { XDP_PASS }
 }
 
-/// Whether a new connection that is shed is answered with a cookie. Written when the program is
-/// loaded: where it is zero the verifier removes what it leads to.
-#[unsafe(no_mangle)]
-static COOKIES: u8 = 0;
-
-#[inline(always)]
-fn answers_with_cookies() -> bool {
-    // SAFETY: a static of this program; volatile, for the compiler must not take it for what it
-    // is now.
-    unsafe { (&raw const COOKIES).read_volatile() != 0 }
-}
-
 /// A packet that something objected to, or that may have a budget.
 #[repr(C)]
 struct Objection {
@@ -147,36 +135,6 @@ struct Objection {
     slot: u32,
     /// A [`Link`]'s number.
     link: u32,
-}
-
-/// Asks the budgets about a packet that passed so far, and notes what they say.
-///
-/// Exported, because the verifier walks a global function once, and not again for each way that
-/// leads here; it wants to see the null check.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection) -> u32 {
-    // SAFETY: the only caller passes a reference.
-    let Some(objection) = (unsafe { objection.as_mut() }) else {
-        return 0;
-    };
-    let family = match objection.family {
-        4 => Family::V4,
-        6 => Family::V6,
-        _ => return 0,
-    };
-    let passed = Verdict {
-        acted: Reasons::NONE,
-        observed: Reasons::from_bits(objection.observed),
-        source: Source::from_words(family, objection.source),
-        slot: objection.slot,
-        is_due: true,
-        link: Link::from_bits(objection.link),
-    };
-    let verdict = budgets(&Far(Frame::new(context)), passed, &Maps { context });
-    objection.acted = verdict.acted.bits();
-    objection.observed = verdict.observed.bits();
-    0
 }
 
 /// The exit of every packet that something objected to: counts it once by what became of it, and

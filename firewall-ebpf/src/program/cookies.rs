@@ -17,6 +17,18 @@ use firewall_ebpf::cookie::{
 
 use super::frame::Frame;
 
+/// Whether a new connection that is shed is answered with a cookie. Written when the program is
+/// loaded: where it is zero the verifier removes what it leads to.
+#[unsafe(no_mangle)]
+static COOKIES: u8 = 0;
+
+#[inline(always)]
+pub(super) fn answers_with_cookies() -> bool {
+    // SAFETY: a static of this program; volatile, for the compiler must not take it for what it
+    // is now.
+    unsafe { (&raw const COOKIES).read_volatile() != 0 }
+}
+
 /// Turns a SYN into its answer, with the kernel's cookie in it; 1 if it did. It does so for what it
 /// need not look for: no tag, no options of IPv4, no extension header, a socket that listens.
 ///

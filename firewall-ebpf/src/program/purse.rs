@@ -1,15 +1,20 @@
-//! The maps of the budgets.
+//! The maps of the budgets, and the charge to them.
 
 use aya_ebpf::{
+    bindings::xdp_md,
     helpers::bpf_get_prandom_u32,
     macros::map,
     maps::lpm_trie::LpmTrie,
     maps::{Array, HashMap, PerCpuArray},
 };
-use firewall_common::{BucketSet, Budgets, Payer, Tally, maps};
+use firewall_common::{BucketSet, Budgets, Payer, Reasons, Tally, maps};
 use firewall_ebpf::budget::Purse;
+use firewall_ebpf::link::Link;
+use firewall_ebpf::source::{Family, Source};
+use firewall_ebpf::verdict::{Verdict, budgets};
 
-use super::{RangeKey, now_ns};
+use super::frame::{Far, Frame};
+use super::{Maps, Objection, RangeKey, now_ns};
 
 #[map]
 static BUDGETS: Array<Budgets> = Array::with_max_entries(maps::BUDGETS.entries, 0);
@@ -22,6 +27,36 @@ static MULTIPLIERS: LpmTrie<[u8; 16], u32> =
     LpmTrie::with_max_entries(maps::MULTIPLIERS.entries, 0);
 #[map]
 static STANDING: HashMap<Payer, u32> = HashMap::with_max_entries(maps::STANDING.entries, 0);
+
+/// Asks the budgets about a packet that passed so far, and notes what they say.
+///
+/// Exported, because the verifier walks a global function once, and not again for each way that
+/// leads here; it wants to see the null check.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection) -> u32 {
+    // SAFETY: the only caller passes a reference.
+    let Some(objection) = (unsafe { objection.as_mut() }) else {
+        return 0;
+    };
+    let family = match objection.family {
+        4 => Family::V4,
+        6 => Family::V6,
+        _ => return 0,
+    };
+    let passed = Verdict {
+        acted: Reasons::NONE,
+        observed: Reasons::from_bits(objection.observed),
+        source: Source::from_words(family, objection.source),
+        slot: objection.slot,
+        is_due: true,
+        link: Link::from_bits(objection.link),
+    };
+    let verdict = budgets(&Far(Frame::new(context)), passed, &Maps { context });
+    objection.acted = verdict.acted.bits();
+    objection.observed = verdict.observed.bits();
+    0
+}
 
 /// The program's maps as purse: of this CPU, on which nothing interrupts the program.
 pub(super) struct PurseMaps;

@@ -6,8 +6,7 @@ mod orders;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::{Mutex, atomic::Ordering};
 
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
