@@ -243,10 +243,16 @@ async fn serve(
     for worker in workers {
         worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
     }
-    for thread in [log_thread, audit_thread].into_iter().flatten() {
-        thread.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
-    }
+    join([log_thread, audit_thread])?;
     told
+}
+
+/// Waits for what the logs' writers still have to write.
+fn join(writers: [Option<std::thread::JoinHandle<()>>; 2]) -> anyhow::Result<()> {
+    for writer in writers.into_iter().flatten() {
+        writer.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
+    }
+    Ok(())
 }
 
 /// Starts what answers commands and scrapes, follows the kernel, and watches deadlines and loops.
