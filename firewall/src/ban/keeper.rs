@@ -104,7 +104,7 @@ pub struct KeeperSettings {
     pub capacity: Capacity,
     /// How long a refusal waits at most for the ban that it may cause.
     pub patience: Duration,
-    /// What evidence may ban: [`may_ban`](crate::ban::evidence::may_ban), but in the test that shows
+    /// What evidence may ban: [`may_ban`], but in the test that shows
     /// what it keeps from happening.
     pub may_ban: fn(Evidence) -> bool,
 }

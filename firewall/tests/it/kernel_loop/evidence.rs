@@ -105,7 +105,8 @@ fn checks_are_set_while_packets_come() {
         eventually("the packet is counted", || (count() > before).then_some(()));
     };
     scan("T3", "packets");
-    let (status, said) = site.gateway.cli(&["checks", "set", "T3", "observe", "--interface", "pub*"]);
+    let (status, said) =
+        site.gateway.cli(&["checks", "set", "T3", "observe", "--interface", "pub*"]);
     assert_eq!(status, Some(0), "{said}");
     scan("T3", "observed_packets");
     let (status, said) = site.gateway.cli(&["checks", "list"]);
