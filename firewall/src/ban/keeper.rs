@@ -115,7 +115,7 @@ pub struct KeeperSettings {
     /// How long a refusal waits at most for the ban that it may cause.
     pub patience: Duration,
     pub standing: StandingRules,
-    /// What evidence may ban: [`may_ban`](crate::ban::evidence::may_ban), but in the test that shows
+    /// What evidence may ban: [`may_ban`], but in the test that shows
     /// what it keeps from happening.
     pub may_ban: fn(Evidence) -> bool,
 }

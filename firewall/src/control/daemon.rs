@@ -145,14 +145,8 @@ async fn serve(
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
     let admin_listener = admin::bind(&settings.admin_socket)?;
-    let metrics_listener = match settings.metrics {
-        Some(address) => Some(exposition::bind(address).await?),
-        None => None,
-    };
-    let log = LogWriter::start(&settings.access_log, "access-log");
-    let (log, log_thread) = log.context("opening the access log")?.unzip();
-    let audit = LogWriter::start(&settings.refused_responses, "audit-log");
-    let (audit, audit_thread) = audit.context("opening log.refused_responses")?.unzip();
+    let metrics_listener = exposition::bind(settings.metrics).await?;
+    let Logs { log, audit, writers } = Logs::open(&settings)?;
     let mut loaded = Enforcement::load(&settings)?;
     loaded.serve(&[listening]);
     let enforcement = Rc::new(RefCell::new(loaded));
@@ -227,11 +221,8 @@ async fn serve(
         // Either way it is the daemon's end.
         drop(keeper_stopping.await);
     }));
-    let mut tasks = beside_workers(&control, admin_listener, metrics_listener);
+    let mut tasks = beside_workers(&control, admin_listener, metrics_listener, loads);
     tasks.spawn_local(feeds.run());
-    let seats_of_each = control.settings.limits.connections_per_worker;
-    let sources = Sources { workers: loads, seats_of_each };
-    tasks.spawn_local(pressure::follow(Rc::clone(&control), sources));
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
 
     let mode = enforcement.borrow().mode();
@@ -252,10 +243,33 @@ async fn serve(
     for worker in workers {
         worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
     }
-    for thread in [log_thread, audit_thread].into_iter().flatten() {
-        thread.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
-    }
+    join(writers)?;
     told
+}
+
+/// What is written line by line, each by a thread of its own.
+struct Logs {
+    log: Option<LogWriter>,
+    audit: Option<LogWriter>,
+    writers: [Option<std::thread::JoinHandle<()>>; 2],
+}
+
+impl Logs {
+    fn open(settings: &Settings) -> anyhow::Result<Self> {
+        let log = LogWriter::start(&settings.access_log, "access-log");
+        let (log, log_writer) = log.context("opening the access log")?.unzip();
+        let audit = LogWriter::start(&settings.refused_responses, "audit-log");
+        let (audit, audit_writer) = audit.context("opening log.refused_responses")?.unzip();
+        Ok(Self { log, audit, writers: [log_writer, audit_writer] })
+    }
+}
+
+/// Waits for what the logs' writers still have to write.
+fn join(writers: [Option<std::thread::JoinHandle<()>>; 2]) -> anyhow::Result<()> {
+    for writer in writers.into_iter().flatten() {
+        writer.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
+    }
+    Ok(())
 }
 
 /// Starts what answers commands and scrapes, follows the kernel, and watches deadlines and loops.
@@ -263,6 +277,7 @@ fn beside_workers(
     control: &Rc<Control>,
     admin_listener: tokio::net::UnixListener,
     metrics_listener: Option<tokio::net::TcpListener>,
+    loads: Vec<Arc<WorkerLoad>>,
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(admin::serve(admin_listener, Rc::clone(control)));
@@ -270,6 +285,9 @@ fn beside_workers(
         tasks.spawn_local(exposition::serve(listener, Rc::clone(control)));
     }
     tasks.spawn_local(deadlines(Rc::clone(control)));
+    let seats_of_each = control.settings.limits.connections_per_worker;
+    let sources = Sources { workers: loads, seats_of_each };
+    tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
     Enforcement::follow(&control.enforcement, &control.keeper, &control.metrics, &mut tasks);
     if let Some(interval) = notify::watchdog_interval() {
         let watchdog = Rc::clone(&control.watchdog);

@@ -25,9 +25,11 @@ const CONNECTIONS: usize = 16;
 /// A scraper that says nothing for this long is let go.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Opens the metrics listener.
-pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("metrics listener {address}"))
+/// Opens the metrics listener, if there is to be one.
+pub async fn bind(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    listener.map(Some).with_context(|| format!("metrics listener {address}"))
 }
 
 /// Serves until the task is dropped.

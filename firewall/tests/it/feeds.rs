@@ -118,7 +118,7 @@ fn a_broken_list_is_told_and_changes_nothing() {
 #[test]
 fn a_list_that_shrinks_waits_for_a_word() {
     let upstream = notes();
-    let long: String = (0..250).map(|n| format!("127.1.{n}.1\n")).collect();
+    let long = (0..250).map(|n| format!("127.1.{n}.1")).collect::<Vec<_>>().join("\n") + "\n";
     let setup = setup(&feed("bad", "path = \"bad.txt\""), &[("bad.txt", &long)]);
     let gateway = Gateway::start(&setup, &upstream);
     eventually("the feed is in force", || status(&gateway, "127.1.7.1").is_none().then_some(()));

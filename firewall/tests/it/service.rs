@@ -15,7 +15,7 @@ use xtask::skip::skipped;
 use crate::contract::NOTES;
 use crate::kit::gateway::{Gateway, Setup};
 use crate::kit::upstream::{Upstream, json};
-use crate::kit::{PATIENCE, Scratch};
+use crate::kit::{PATIENCE, Scratch, eventually};
 
 /// How often the manager wants to hear of the firewall, and a loop's silence at most half of it.
 const INTERVAL: Duration = Duration::from_secs(3);
@@ -144,14 +144,18 @@ impl Held {
     }
 }
 
+/// The thread of this name. Where another one ends while they are listed, its place in the listing is
+/// lost, and once in a while that of a third.
 fn thread(gateway: &Gateway, name: &str) -> Pid {
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
-    let mut numbers = tasks.map(|task| task.unwrap().path());
-    let is_named = |path: &std::path::PathBuf| {
-        std::fs::read_to_string(path.join("comm")).unwrap().trim() == name
+    let find = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+        let mut numbers = tasks.filter_map(|task| Some(task.ok()?.path()));
+        let path = numbers.find(|path| {
+            std::fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.trim() == name)
+        })?;
+        path.file_name()?.to_str()?.parse().ok()
     };
-    let path = numbers.find(is_named).unwrap();
-    Pid::from_raw(path.file_name().unwrap().to_str().unwrap().parse().unwrap())
+    Pid::from_raw(eventually("the thread is listed", find))
 }
 
 #[test]

@@ -105,14 +105,15 @@ fn checks_are_set_while_packets_come() {
         eventually("the packet is counted", || (count() > before).then_some(()));
     };
     scan("T3", "packets");
-    let (code, text) = site.gateway.cli(&["checks", "set", "T3", "observe", "--interface", "pub*"]);
-    assert_eq!(code, Some(0), "{text}");
+    let (status, said) =
+        site.gateway.cli(&["checks", "set", "T3", "observe", "--interface", "pub*"]);
+    assert_eq!(status, Some(0), "{said}");
     scan("T3", "observed_packets");
-    let (code, text) = site.gateway.cli(&["checks", "list"]);
-    assert!(code == Some(0) && text.contains("public0=observe"), "{text}");
-    let (code, _) = site.gateway.cli(&["checks", "set", "T99", "observe"]);
-    assert_ne!(code, Some(0));
-    let (code, text) = site.gateway.cli(&["checks", "set", "T3", "drop"]);
-    assert_eq!(code, Some(0), "{text}");
+    let (status, said) = site.gateway.cli(&["checks", "list"]);
+    assert!(status == Some(0) && said.contains("public0=observe"), "{said}");
+    let (status, _) = site.gateway.cli(&["checks", "set", "T99", "observe"]);
+    assert_ne!(status, Some(0));
+    let (status, said) = site.gateway.cli(&["checks", "set", "T3", "drop"]);
+    assert_eq!(status, Some(0), "{said}");
     scan("T3", "packets");
 }
