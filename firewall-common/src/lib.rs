@@ -42,6 +42,8 @@ pub struct Counter {
     pub bytes: u64,
     /// No event of this reason is sent from this CPU before this moment.
     pub event_mono_ns: u64,
+    /// The tick at which that was asked last: until the next one the answer is the same.
+    pub asked_tick: u64,
 }
 
 /// What the program is told once: one entry, read once a packet, written by the daemon alone.
@@ -258,7 +260,8 @@ pub const fn counter(slot: u32, reason: u32, is_ipv6: bool, observed: bool) -> u
 // The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
 const _: () = {
     use core::mem::offset_of;
-    assert!(size_of::<Counter>() == 24);
+    // Two in a cache line, none across.
+    assert!(size_of::<Counter>() == 32);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
     assert!(size_of::<Config>() == 64);
     assert!(offset_of!(Config, captured) == 16);

@@ -107,22 +107,19 @@ pub const OWNER_MASK: u32 = (1 << 24) - 1;
 
 /// The records of bans, and what these have dropped.
 ///
-/// Line 0 is the header. Behind it are the drops, one word for each ban, in a few lines so that a drop
-/// finds them near: neighbours in number are in different lines, so that two CPUs that drop for two
-/// bans do not wait for each other. Behind those is one line for each ban, which only the daemon reads.
+/// Line 0 is empty. Behind it are the drops, one word for each ban, in a few lines so that a drop finds
+/// them near: neighbours in number are in different lines, so that two CPUs that drop for two bans do
+/// not wait for each other. Behind those is one line for each ban, which only the daemon reads.
 pub mod record {
     use super::LINE_WORDS;
 
-    /// Word of the header: the number of lines of drops, a power of two, less one.
-    pub const DROPS_MASK: u32 = 0;
-    /// Word of the header: the bits of that number.
-    pub const DROPS_SHIFT: u32 = 1;
     pub const DROPS_LINE: u32 = 1;
 
-    /// The line and the word of a ban's drops.
+    /// The line and the word of a ban's drops. Of 64 bans in a row each eighth is in the same line.
     #[inline(always)]
-    pub const fn drops(owner: u32, mask: u64, shift: u64) -> (u32, u32) {
-        (DROPS_LINE + (owner & mask as u32), (owner >> (shift & 31)) & (LINE_WORDS - 1))
+    pub const fn drops(owner: u32) -> (u32, u32) {
+        let group = owner / (LINE_WORDS * LINE_WORDS);
+        (DROPS_LINE + group * LINE_WORDS + owner % LINE_WORDS, owner / LINE_WORDS % LINE_WORDS)
     }
 
     /// The first eight octets of the network's address, as a big-endian number.

@@ -5,7 +5,7 @@
 //! bucket that owes little, whose owner then starts with a full one.
 
 use firewall_common::{
-    BUCKET_SETS, BucketSet, Budget, Budgeted, Budgets, Payer, Policy, Reason, Reasons, Tally,
+    BUCKET_SETS, BucketSet, Budget, Budgeted, Payer, Policy, Reason, Reasons, Tally,
 };
 
 use crate::datagram::{ICMP, ICMPV6, TCP, UDP};
@@ -22,7 +22,7 @@ pub struct Kind(u32);
 
 impl Kind {
     /// The packet has no budget of its own.
-    const NONE: Self = Self(0);
+    pub const NONE: Self = Self(0);
     const SYN: u32 = 1;
     const UDP: u32 = 1 << 1;
     const ICMP: u32 = 1 << 2;
@@ -130,7 +130,16 @@ pub const fn payer(source: Source) -> Option<Payer> {
 
 /// Where budgets, and what was spent of them, are kept.
 pub trait Purse {
-    fn budgets(&self) -> Budgets;
+    fn budget(&self, budgeted: Budgeted) -> Budget;
+
+    /// [`Budgets::seeds`](firewall_common::Budgets).
+    fn seeds(&self) -> [u64; 2];
+
+    /// Until when new connections of strangers are shed, and how many of 2^32.
+    fn shedding(&self) -> (u64, u32);
+
+    /// Whether any source has a multiplier.
+    fn has_multipliers(&self) -> bool;
 
     /// The time in nanoseconds on `CLOCK_MONOTONIC`, as of the last tick.
     fn now_ns(&self) -> u64;
@@ -148,19 +157,26 @@ pub trait Purse {
     fn set(&mut self, index: u32) -> Option<&mut BucketSet>;
 
     fn tally(&mut self) -> Option<&mut Tally>;
+
+    /// Pays for one packet from the payer's own bucket; false if it cannot. The kernel's program has a
+    /// function for it, for its verifier walks a function once.
+    #[inline(always)]
+    fn pays(&mut self, payer: Payer, budgeted: Budgeted) -> bool
+    where
+        Self: Sized,
+    {
+        pays(self, payer, budgeted)
+    }
 }
 
 /// Charges a packet of this class to its payer, and gives those of the reasons `asked` that object.
 /// What is refused is not paid for.
 #[inline(always)]
 pub fn charge<P: Purse>(purse: &mut P, class: Class, payer: Payer, asked: Reasons) -> Reasons {
-    let budgets = purse.budgets();
-    let now_ns = purse.now_ns();
     let mut objecting = Reasons::NONE;
-    let mut account = Account { purse, budgets: &budgets, payer, now_ns };
     let own = match class {
         Class::Syn => {
-            if account.is_shed(asked.holds(Reason::S1)) {
+            if is_shed(purse, payer, asked.holds(Reason::S1)) {
                 objecting = objecting.with(Reason::S1);
             }
             Some((Reason::T15, Budgeted::Syn))
@@ -171,7 +187,7 @@ pub fn charge<P: Purse>(purse: &mut P, class: Class, payer: Payer, asked: Reason
     };
     if let Some((reason, budgeted)) = own
         && asked.holds(reason)
-        && !account.pays(budgeted)
+        && !purse.pays(payer, budgeted)
     {
         objecting = objecting.with(reason);
     }
@@ -184,86 +200,77 @@ pub fn charge<P: Purse>(purse: &mut P, class: Class, payer: Payer, asked: Reason
     if let Some((reason, budgeted)) = everybodys
         && asked.holds(reason)
         && objecting.is_empty()
-        && !account.all_pay(budgeted)
+        && !all_pay(purse, budgeted)
     {
         objecting = objecting.with(reason);
     }
-    if asked.holds(Reason::B2) && !account.pays(Budgeted::Packets) {
+    if asked.holds(Reason::B2) && !purse.pays(payer, Budgeted::Packets) {
         objecting = objecting.with(Reason::B2);
     }
     objecting
 }
 
-struct Account<'a, P> {
-    purse: &'a mut P,
-    budgets: &'a Budgets,
-    payer: Payer,
-    now_ns: u64,
+/// Whether this new connection is one of those that are shed.
+#[inline(always)]
+fn is_shed<P: Purse>(purse: &mut P, payer: Payer, is_asked: bool) -> bool {
+    let (until_ns, share) = purse.shedding();
+    let is_pressed = is_asked && purse.now_ns() < until_ns;
+    let is_drawn = is_pressed && purse.random() <= share;
+    let is_spared = is_drawn && purse.is_in_standing(payer);
+    if let Some(tally) = purse.tally() {
+        tally.syns = tally.syns.wrapping_add(1);
+        tally.spared = tally.spared.wrapping_add(u64::from(is_spared));
+    }
+    is_drawn && !is_spared
 }
 
-impl<P: Purse> Account<'_, P> {
-    /// Whether this new connection is one of those that are shed.
-    #[inline(always)]
-    fn is_shed(&mut self, is_asked: bool) -> bool {
-        let is_pressed = is_asked && self.now_ns < self.budgets.shed_until_mono_ns;
-        let is_drawn = is_pressed && self.purse.random() <= self.budgets.shed;
-        let is_spared = is_drawn && self.purse.is_in_standing(self.payer);
-        if let Some(tally) = self.purse.tally() {
-            tally.syns = tally.syns.wrapping_add(1);
-            tally.spared = tally.spared.wrapping_add(u64::from(is_spared));
-        }
-        is_drawn && !is_spared
+/// What [`Purse::pays`] says.
+#[inline(always)]
+pub fn pays<P: Purse>(purse: &mut P, payer: Payer, budgeted: Budgeted) -> bool {
+    let (budget, now_ns) = (purse.budget(budgeted), purse.now_ns());
+    let owner = owner(payer, budgeted, purse.seeds());
+    // The low bits choose the set, all of them the bucket.
+    #[expect(clippy::cast_possible_truncation, reason = "masked")]
+    let index = owner as u32 & (BUCKET_SETS - 1);
+    let Some(set) = purse.set(index) else {
+        return true;
+    };
+    let (way, settled_ns) = bucket(set, owner);
+    if let Some(paid_ns) = spend(settled_ns, now_ns, budget) {
+        put(set, way, owner, paid_ns);
+        return true;
     }
-
-    /// Pays from the payer's own bucket; false if it cannot.
-    #[inline(always)]
-    fn pays(&mut self, budgeted: Budgeted) -> bool {
-        let budget = self.budgets.of(budgeted);
-        let owner = owner(self.payer, budgeted, self.budgets.seeds);
-        let (payer, now_ns) = (self.payer, self.now_ns);
-        // The low bits choose the set, all of them the bucket.
-        #[expect(clippy::cast_possible_truncation, reason = "masked")]
-        let index = owner as u32 & (BUCKET_SETS - 1);
-        let Some(set) = self.purse.set(index) else {
-            return true;
-        };
-        let (way, settled_ns) = bucket(set, owner);
-        if let Some(paid_ns) = spend(settled_ns, now_ns, budget) {
-            put(set, way, owner, paid_ns);
-            return true;
-        }
-        // Only a source that has used up its own budget is sought among networks.
-        if self.budgets.has_multipliers == 0 {
-            return false;
-        }
-        let multiplier = self.purse.multiplier(payer);
-        let Some(paid_ns) = spend_more(settled_ns, now_ns, budget, multiplier) else {
-            return false;
-        };
-        if let Some(set) = self.purse.set(index) {
-            put(set, way, owner, paid_ns);
-        }
-        true
+    // Only a source that has used up its own budget is sought among networks.
+    if !purse.has_multipliers() {
+        return false;
     }
+    let multiplier = purse.multiplier(payer);
+    let Some(paid_ns) = spend_more(settled_ns, now_ns, budget, multiplier) else {
+        return false;
+    };
+    if let Some(set) = purse.set(index) {
+        put(set, way, owner, paid_ns);
+    }
+    true
+}
 
-    /// Pays from everybody's bucket.
-    #[inline(always)]
-    fn all_pay(&mut self, budgeted: Budgeted) -> bool {
-        let (budget, now_ns) = (self.budgets.of(budgeted), self.now_ns);
-        let Some(tally) = self.purse.tally() else {
-            return true;
-        };
-        let settled_ns = match budgeted {
-            Budgeted::EveryEcho => &mut tally.echo_settled_mono_ns,
-            _ => &mut tally.error_settled_mono_ns,
-        };
-        match spend(*settled_ns, now_ns, budget) {
-            Some(paid) => {
-                *settled_ns = paid;
-                true
-            }
-            None => false,
+/// Pays from everybody's bucket.
+#[inline(always)]
+fn all_pay<P: Purse>(purse: &mut P, budgeted: Budgeted) -> bool {
+    let (budget, now_ns) = (purse.budget(budgeted), purse.now_ns());
+    let Some(tally) = purse.tally() else {
+        return true;
+    };
+    let settled_ns = match budgeted {
+        Budgeted::EveryEcho => &mut tally.echo_settled_mono_ns,
+        _ => &mut tally.error_settled_mono_ns,
+    };
+    match spend(*settled_ns, now_ns, budget) {
+        Some(paid) => {
+            *settled_ns = paid;
+            true
         }
+        None => false,
     }
 }
 

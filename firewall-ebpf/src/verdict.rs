@@ -105,6 +105,8 @@ pub struct Verdict {
     pub slot: u32,
     /// The packet passed so far, and may have a budget: [`budgets`] is to be asked, with its [`Kind`].
     pub is_due: bool,
+    /// Any packet of IP but a segment of an open connection, which has no [`Kind`].
+    pub is_odd: bool,
     pub link: Link,
 }
 
@@ -149,7 +151,8 @@ pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict
     if !verdict.is_due {
         return verdict;
     }
-    budgets(Kind::of(packet, verdict.link), verdict, tables)
+    let kind = if verdict.is_odd { Kind::of(packet, verdict.link) } else { Kind::NONE };
+    budgets(kind, verdict, tables)
 }
 
 /// Judges a frame by itself.
@@ -180,7 +183,7 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let has_packets = policy.drop.or(policy.observe).holds(Reason::B2);
     let is_due = link.is_ip() && (is_odd || has_packets);
     if dropping.is_empty() && observed.is_empty() {
-        return Verdict { acted: Reasons::NONE, observed, source, slot, is_due, link };
+        return Verdict { acted: Reasons::NONE, observed, source, slot, is_due, is_odd, link };
     }
     // Read anew, so that it need not be kept on the stack beneath what inspects the packet.
     let config = tables.config();
@@ -188,20 +191,20 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     if asks_allowlist && forged.is_empty() && allows(tables, config, source) {
         let acted = Reasons::NONE.with(Reason::Allowed);
         let observed = Reasons::NONE;
-        return Verdict { acted, observed, source, slot, is_due: false, link };
+        return Verdict { acted, observed, source, slot, is_due: false, is_odd, link };
     }
     if dropping.is_empty() {
-        return Verdict { acted: dropping, observed, source, slot, is_due, link };
+        return Verdict { acted: dropping, observed, source, slot, is_due, is_odd, link };
     }
     // The clock is read only when something is about to be dropped while all is to pass.
     if config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns {
         let (acted, observed) = (Reasons::NONE, observed.or(dropping));
-        return Verdict { acted, observed, source, slot, is_due: false, link };
+        return Verdict { acted, observed, source, slot, is_due: false, is_odd, link };
     }
     if let Some(hit) = hit {
         tables.count_drop(hit);
     }
-    Verdict { acted: dropping, observed, source, slot, is_due: false, link }
+    Verdict { acted: dropping, observed, source, slot, is_due: false, is_odd, link }
 }
 
 /// Judges a packet of this kind that passed by the budgets of its source, and of all.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::vec::Vec;
 
-use firewall_common::{BucketSet, Budgets, Payer, Tally};
+use firewall_common::{BucketSet, Budget, Budgeted, Budgets, Payer, Tally};
 
 use crate::budget::Purse;
 
@@ -20,8 +20,20 @@ pub struct HostPurse {
 }
 
 impl Purse for HostPurse {
-    fn budgets(&self) -> Budgets {
-        self.budgets
+    fn budget(&self, budgeted: Budgeted) -> Budget {
+        self.budgets.of(budgeted)
+    }
+
+    fn seeds(&self) -> [u64; 2] {
+        self.budgets.seeds
+    }
+
+    fn shedding(&self) -> (u64, u32) {
+        (self.budgets.shed_until_mono_ns, self.budgets.shed)
+    }
+
+    fn has_multipliers(&self) -> bool {
+        self.budgets.has_multipliers != 0
     }
 
     fn now_ns(&self) -> u64 {

@@ -7,8 +7,8 @@ use aya_ebpf::{
     maps::lpm_trie::LpmTrie,
     maps::{Array, HashMap, PerCpuArray},
 };
-use firewall_common::{BucketSet, Budgets, Payer, Reasons, Tally, maps};
-use firewall_ebpf::budget::{Kind, Purse};
+use firewall_common::{BucketSet, Budget, Budgeted, Budgets, Payer, Reasons, Tally, maps};
+use firewall_ebpf::budget::{self, Kind, Purse};
 use firewall_ebpf::link::Link;
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Verdict, budgets};
@@ -57,6 +57,7 @@ pub(super) extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection,
         source: Source::from_words(family, objection.source),
         slot: objection.slot,
         is_due: true,
+        is_odd: kind != 0,
         link: Link::from_bits(objection.link),
     };
     let verdict = budgets(Kind::from_bits(kind), passed, &Maps { context });
@@ -65,18 +66,56 @@ pub(super) extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection,
     0
 }
 
+/// [`budget::pays`] by itself; one if it does.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn pay(word: u64, family: u64, budgeted: u32) -> u32 {
+    let budgeted = match budgeted {
+        0 => Budgeted::Syn,
+        1 => Budgeted::Udp,
+        2 => Budgeted::Echo,
+        _ => Budgeted::Packets,
+    };
+    u32::from(budget::pays(&mut PurseMaps, Payer { word, family }, budgeted))
+}
+
+/// What the program is told of budgets.
+#[inline(always)]
+fn told() -> Option<*const Budgets> {
+    BUDGETS.get_ptr(0)
+}
+
 /// The program's maps as purse: of this CPU, on which nothing interrupts the program.
 pub(super) struct PurseMaps;
 
 impl Purse for PurseMaps {
     #[inline(always)]
-    fn budgets(&self) -> Budgets {
-        match BUDGETS.get_ptr(0) {
+    fn budget(&self, budgeted: Budgeted) -> Budget {
+        told().map_or(Budget::UNLIMITED, |budgets| {
             // SAFETY: a map's value stays valid while the program runs; what is written meanwhile
-            // is seen in parts, each of which is a budget.
-            Some(budgets) => unsafe { *budgets },
-            None => Budgets::default(),
-        }
+            // is seen in parts, each of which is a budget. The index is below the array's length.
+            unsafe {
+                (&raw const (*budgets).budgets).cast::<Budget>().add(budgeted as usize).read()
+            }
+        })
+    }
+
+    #[inline(always)]
+    fn seeds(&self) -> [u64; 2] {
+        // SAFETY: as above.
+        told().map_or([0; 2], |budgets| unsafe { (*budgets).seeds })
+    }
+
+    #[inline(always)]
+    fn shedding(&self) -> (u64, u32) {
+        // SAFETY: as above.
+        told().map_or((0, 0), |budgets| unsafe { ((*budgets).shed_until_mono_ns, (*budgets).shed) })
+    }
+
+    #[inline(always)]
+    fn has_multipliers(&self) -> bool {
+        // SAFETY: as above.
+        told().is_some_and(|budgets| unsafe { (*budgets).has_multipliers != 0 })
     }
 
     #[inline(always)]
@@ -105,6 +144,11 @@ impl Purse for PurseMaps {
     fn set(&mut self, index: u32) -> Option<&mut BucketSet> {
         // SAFETY: the value is this CPU's own, and nobody else's while the program runs.
         BUCKETS.get_ptr_mut(index).map(|set| unsafe { &mut *set })
+    }
+
+    #[inline(always)]
+    fn pays(&mut self, payer: Payer, budgeted: Budgeted) -> bool {
+        pay(payer.word, payer.family, budgeted as u32) != 0
     }
 
     #[inline(always)]

@@ -90,7 +90,6 @@ impl BanTables {
             lines
         } else {
             let lines = Region::create(Records::LINES_MIN)?;
-            Records::prepare(lines.memory());
             outer.put(inner::RECORDS, &lines)?;
             lines
         };
@@ -328,7 +327,6 @@ impl BanTables {
         }
         let larger = Region::create(Records::doubled(lines))?;
         let (from, to) = (self.record_lines.memory(), larger.memory());
-        Records::prepare(to);
         let copied = Records::copy(from, to);
         self.outer.put(inner::RECORDS, &larger)?;
         Records::settle(from, &copied, to);

@@ -38,13 +38,6 @@ impl Records {
         Self { free: Vec::new(), next: LISTS }
     }
 
-    /// Writes the header of an array that is all zero.
-    pub(crate) fn prepare(memory: Memory<'_>) {
-        let drops_lines = (memory.lines() - record::DROPS_LINE) / (1 + LINE_WORDS);
-        memory.store(0, record::DROPS_MASK, u64::from(drops_lines) - 1);
-        memory.store(0, record::DROPS_SHIFT, drops_lines.trailing_zeros().into());
-    }
-
     /// Takes over what `memory` holds: every ban and its number.
     pub(crate) fn adopt(memory: Memory<'_>) -> (Self, BTreeMap<IpNet, u32>) {
         let mut adopted = BTreeMap::new();
@@ -79,7 +72,7 @@ impl Records {
         memory.store(line, record::HIGH, high);
         memory.store(line, record::LOW, low);
         memory.store(line, record::UNTIL_MONO_NS, until_ns);
-        let (drops, word) = drops(memory, owner);
+        let (drops, word) = record::drops(owner);
         memory.store(drops, word, 0);
         memory.store(line, record::META, VALID | meta);
         Some(owner)
@@ -99,7 +92,7 @@ impl Records {
     }
 
     pub(crate) fn ban(memory: Memory<'_>, owner: u32) -> Ban {
-        let (drops, word) = drops(memory, owner);
+        let (drops, word) = record::drops(owner);
         Ban {
             until_mono_ns: memory.load(line(memory, owner), record::UNTIL_MONO_NS),
             drops: memory.load(drops, word),
@@ -113,9 +106,9 @@ impl Records {
             for word in record::HIGH..=record::META {
                 to.store(new, word, from.load(old, word));
             }
-            let ((old, old_word), (new, new_word)) = (drops(from, owner), drops(to, owner));
-            let dropped = from.load(old, old_word);
-            to.store(new, new_word, dropped);
+            let (line, word) = record::drops(owner);
+            let dropped = from.load(line, word);
+            to.store(line, word, dropped);
             dropped
         };
         owners(from).map(copy).collect()
@@ -124,32 +117,28 @@ impl Records {
     /// Adds what the kernel counted in `from` since it was copied, now that it counts in `to`.
     pub(crate) fn settle(from: Memory<'_>, copied: &[u64], to: Memory<'_>) {
         for (owner, copied) in owners(from).zip(copied) {
-            let (line, word) = drops(from, owner);
+            let (line, word) = record::drops(owner);
             let since = from.load(line, word).wrapping_sub(*copied);
             if since != 0 {
-                let (line, word) = drops(to, owner);
                 to.add(line, word, since);
             }
         }
     }
 }
 
+/// The lines of drops, eight or a multiple.
+fn drops_lines(memory: Memory<'_>) -> u32 {
+    (memory.lines() - record::DROPS_LINE) / (1 + LINE_WORDS)
+}
+
 /// The numbers for which there is room.
 fn owners(memory: Memory<'_>) -> Range<u32> {
-    let drops_lines = memory.load(0, record::DROPS_MASK) + 1;
-    LISTS..u32::try_from(drops_lines * u64::from(LINE_WORDS)).unwrap_or(LISTS)
+    LISTS..drops_lines(memory) * LINE_WORDS
 }
 
 /// The line of a record.
 fn line(memory: Memory<'_>, owner: u32) -> u32 {
-    let drops_lines = u32::try_from(memory.load(0, record::DROPS_MASK)).unwrap_or(0) + 1;
-    record::DROPS_LINE + drops_lines + owner
-}
-
-/// The line and the word of its drops.
-fn drops(memory: Memory<'_>, owner: u32) -> (u32, u32) {
-    let [mask, shift] = [record::DROPS_MASK, record::DROPS_SHIFT].map(|word| memory.load(0, word));
-    record::drops(owner, mask, shift)
+    record::DROPS_LINE + drops_lines(memory) + owner
 }
 
 fn target(memory: Memory<'_>, owner: u32) -> Option<IpNet> {
