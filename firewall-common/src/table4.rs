@@ -92,28 +92,33 @@ fn find<L: Lines>(lines: &L, key: u64) -> u64 {
     };
     let mask = lines.word(head, header::BUCKET_MASK);
     let mut bucket = mix(key, lines.word(head, header::SEED), lines.word(head, header::SEED_TWO));
-    let wanted = VALID | key;
+    // Opaque, for the compiler would make branches of `same` again.
+    let wanted = core::hint::black_box(VALID | key);
     // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
     for _ in 0..core::hint::black_box(u64::from(PROBES_MAX)) {
         let Some(line) = lines.line(BUCKET_LINE + (bucket & mask) as u32) else {
             return 0;
         };
         let first = lines.word(line, 0);
-        if first & KEY_MASK == wanted {
-            return first;
-        }
+        let mut found = same(first, wanted);
         let mut slot = 1;
         while slot < LINE_WORDS {
-            let word = lines.word(line, slot);
-            if word & KEY_MASK == wanted {
-                return word;
-            }
+            found |= same(lines.word(line, slot), wanted);
             slot += 1;
         }
-        if first & OVERFLOW == 0 {
-            return 0;
+        if found != 0 || first & OVERFLOW == 0 {
+            return found;
         }
         bucket = bucket.wrapping_add(1);
     }
     0
+}
+
+/// The entry if its key is the wanted one, else zero. Without a branch: which of eight it is, no
+/// processor foresees.
+#[inline(always)]
+const fn same(entry: u64, wanted: u64) -> u64 {
+    let differs = (entry & KEY_MASK) ^ wanted;
+    // The key leaves the highest bit free: zero alone is negative when it is less by one.
+    entry & (differs.wrapping_sub(1).cast_signed() >> 63).cast_unsigned()
 }
