@@ -1,8 +1,13 @@
 //! IPv4 bans: two bits for each /24, and a table of what is longer.
 //!
 //! Line 0 is the [`header`]. A line of the filter holds the 256 /24s of a /16: four words with a bit
-//! for each that is banned whole, four with a bit for each that has entries in the table. A clean
-//! packet reads this one line. The entries, eight to a bucket, are exact: the address is in the word.
+//! for each that is banned whole, four with a bit for each that has entries in the table. The entries,
+//! eight to a bucket, are exact: the address is in the word.
+//!
+//! The filter is as large as the Internet, and no core's own cache holds it. As long as no /24 was
+//! covered, it is not read, but the fold, which is as large as the entries are many: a bit for each of
+//! those /24s whose hash leads to it. A bit of the fold may stand longer than the entries that it stands
+//! for.
 //!
 //! A /24 or shorter is coverage, and nothing else is needed to drop. Whose drop it is: an entry of
 //! the /24, if there is one, else the owner of the /16.
@@ -16,8 +21,38 @@ pub const FILTER_LINES: u32 = 1 << 16;
 /// The owners of the /16s, two in a word.
 pub const OWNER_LINE: u32 = FILTER_LINE + FILTER_LINES;
 pub const OWNER_LINES: u32 = FILTER_LINES / (2 * LINE_WORDS);
-/// The first bucket. What is before it takes 4.25 MiB, however little is banned.
-pub const BUCKET_LINE: u32 = OWNER_LINE + OWNER_LINES;
+/// The first line of the fold. What is before it takes 4.25 MiB, however little is banned.
+pub const FOLD_LINE: u32 = OWNER_LINE + OWNER_LINES;
+/// Buckets to each line of the fold: at four entries to a bucket eight bits to an entry, of which so
+/// one in eight is set.
+pub const BUCKETS_PER_FOLD_LINE: u32 = 16;
+
+/// The first bucket of a table of so many buckets, less one: a power of two, and
+/// [`BUCKETS_PER_FOLD_LINE`] at least.
+#[inline(always)]
+pub const fn bucket_line(bucket_mask: u64) -> u32 {
+    FOLD_LINE + bucket_mask as u32 / BUCKETS_PER_FOLD_LINE + 1
+}
+
+/// The line, the word and the bit of the fold that tell of an address's /24.
+#[inline(always)]
+pub const fn fold_bit(address: u32, bucket_mask: u64) -> (u32, u32, u32) {
+    let hash = (address as u64 >> 8).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    let line = (hash >> 9) as u32 & (bucket_mask as u32 / BUCKETS_PER_FOLD_LINE);
+    (FOLD_LINE + line, (hash >> 6) as u32 & 7, hash as u32 & 63)
+}
+
+/// Word of the header: 0 as long as no /24 was ever covered.
+pub const COVERS: u32 = 3;
+
+/// What the header of a table tells of its buckets. It never changes.
+#[derive(Clone, Copy)]
+struct Buckets {
+    /// Their number, a power of two, less one.
+    mask: u64,
+    seed: u64,
+    seed_two: u64,
+}
 
 /// Set in the entry of a /24: its key is an address that may be banned itself.
 pub const CELL: u64 = 1 << 32;
@@ -55,6 +90,30 @@ pub const LONGER: u32 = 4;
 /// Coverage is read before entries: what is covered no more may have entries that are older.
 #[inline(always)]
 pub fn lookup<L: Lines>(lines: &L, address: u32) -> Found {
+    let Some(head) = lines.line(0) else {
+        return Found::NONE;
+    };
+    let buckets = Buckets {
+        mask: lines.word(head, header::BUCKET_MASK),
+        seed: lines.word(head, header::SEED),
+        seed_two: lines.word(head, header::SEED_TWO),
+    };
+    if lines.word(head, COVERS) == 0 {
+        let (line, word, bit) = fold_bit(address, buckets.mask);
+        let Some(fold) = lines.line(line) else {
+            return Found::NONE;
+        };
+        if lines.word(fold, word) >> bit & 1 != 0 {
+            let found = find(lines, address.into(), buckets);
+            if found != 0 {
+                return Found::new(owner(found), found & RANGE != 0);
+            }
+        }
+        // As long as nothing was covered, entries are all there is.
+        if lines.word(head, COVERS) == 0 {
+            return Found::NONE;
+        }
+    }
     let Some(filter) = lines.line(FILTER_LINE + (address >> 16)) else {
         return Found::NONE;
     };
@@ -62,7 +121,7 @@ pub fn lookup<L: Lines>(lines: &L, address: u32) -> Found {
     let is_covered = lines.word(filter, word) >> bit & 1 != 0;
     let has_entries = lines.word(filter, word + LONGER) >> bit & 1 != 0;
     if has_entries {
-        let found = find(lines, u64::from(address));
+        let found = find(lines, address.into(), buckets);
         if found != 0 {
             return Found::new(owner(found), found & RANGE != 0);
         }
@@ -71,7 +130,7 @@ pub fn lookup<L: Lines>(lines: &L, address: u32) -> Found {
         return Found::NONE;
     }
     if has_entries {
-        let found = find(lines, CELL | u64::from(address & !0xff));
+        let found = find(lines, CELL | u64::from(address & !0xff), buckets);
         if found != 0 {
             return Found::new(owner(found), true);
         }
@@ -86,17 +145,15 @@ pub fn lookup<L: Lines>(lines: &L, address: u32) -> Found {
 
 /// The entry of `key`, or zero.
 #[inline(always)]
-fn find<L: Lines>(lines: &L, key: u64) -> u64 {
-    let Some(head) = lines.line(0) else {
-        return 0;
-    };
-    let mask = lines.word(head, header::BUCKET_MASK);
-    let mut bucket = mix(key, lines.word(head, header::SEED), lines.word(head, header::SEED_TWO));
+fn find<L: Lines>(lines: &L, key: u64, buckets: Buckets) -> u64 {
+    let Buckets { mask, seed, seed_two } = buckets;
+    let first_line = bucket_line(mask);
+    let mut bucket = mix(key, seed, seed_two);
     // Opaque, for the compiler would make branches of `same` again.
     let wanted = core::hint::black_box(VALID | key);
     // An opaque bound keeps the compiler from unrolling what the verifier then walks in every way.
     for _ in 0..core::hint::black_box(u64::from(PROBES_MAX)) {
-        let Some(line) = lines.line(BUCKET_LINE + (bucket & mask) as u32) else {
+        let Some(line) = lines.line(first_line + (bucket & mask) as u32) else {
             return 0;
         };
         let first = lines.word(line, 0);

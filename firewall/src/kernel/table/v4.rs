@@ -5,12 +5,12 @@
 //! that two bans cover stays banned while one of them goes.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use firewall_common::lines::{LINE_WORDS, OVERFLOW, PROBES_MAX, VALID, header, mix};
 use firewall_common::table4::{
-    BUCKET_LINE, CELL, FILTER_LINE, FILTER_LINES, KEY_MASK, LONGER, OWNER_LINE, entry, filter_bit,
-    owner,
+    BUCKETS_PER_FOLD_LINE, CELL, COVERS, FILTER_LINE, FILTER_LINES, FOLD_LINE, KEY_MASK, LONGER,
+    OWNER_LINE, bucket_line, entry, filter_bit, fold_bit, owner,
 };
 
 use super::memory::Seed;
@@ -24,6 +24,8 @@ const BUCKETS_MAX: u32 = 1 << 20;
 const LOAD: usize = 4;
 const LOAD_MAX: usize = 5;
 const WHOLE: u64 = u64::MAX;
+/// Of so many bits of the fold one may stand for nothing any more, before the fold is made anew.
+const FOLD_SHARE: u64 = 8;
 
 /// Addresses from the first to the last.
 type Interval = (u32, u32);
@@ -41,6 +43,8 @@ pub(crate) struct Bans4 {
     line_lists: Vec<u8>,
     /// Entries in the table.
     entries: usize,
+    /// How many /24s lost their entries since the fold was made.
+    unfolded: u64,
 }
 
 impl Bans4 {
@@ -51,6 +55,7 @@ impl Bans4 {
             lists: BTreeMap::new(),
             line_lists: vec![0; FILTER_LINES as usize],
             entries: 0,
+            unfolded: 0,
         }
     }
 
@@ -94,7 +99,7 @@ impl Bans4 {
     /// Counts the entries of a table, after another one was given up.
     pub(crate) fn count_entries(&mut self, memory: Memory<'_>) {
         let words = |line| (0..LINE_WORDS).map(move |slot| memory.load(line, slot));
-        let entries = (BUCKET_LINE..memory.lines()).flat_map(words);
+        let entries = buckets_of(memory).flat_map(words);
         self.entries = entries.filter(|word| word & VALID != 0).count();
         for line in 0..FILTER_LINES {
             let list = u8::try_from(owner_of(memory, line)).unwrap_or(0);
@@ -116,16 +121,15 @@ impl Bans4 {
         let lists: usize = self.lists.values().flatten().map(|&interval| edges(interval)).sum();
         let buckets = (bans + lists).div_ceil(LOAD).next_power_of_two();
         let buckets = u32::try_from(buckets).ok()?.max(BUCKETS_MIN).checked_shl(larger)?;
-        (buckets <= BUCKETS_MAX).then_some(BUCKET_LINE + buckets)
+        (buckets <= BUCKETS_MAX).then(|| bucket_line(u64::from(buckets) - 1) + buckets)
     }
 
     /// Writes all that is noted into a table that is all zero.
     pub(crate) fn build(&mut self, memory: Memory<'_>, seed: Seed) -> Result<(), Crowded> {
         memory.store(0, header::SEED, seed.0);
         memory.store(0, header::SEED_TWO, seed.1);
-        let buckets = memory.lines() - BUCKET_LINE;
-        memory.store(0, header::BUCKET_MASK, u64::from(buckets) - 1);
-        self.entries = 0;
+        memory.store(0, header::BUCKET_MASK, u64::from(buckets_in(memory.lines())) - 1);
+        (self.entries, self.unfolded) = (0, 0);
         self.line_lists.fill(0);
         let lists = std::mem::take(&mut self.lists);
         let written = lists
@@ -155,6 +159,7 @@ impl Bans4 {
     ) -> Result<(), Crowded> {
         match length {
             0..=16 => {
+                memory.store(0, COVERS, 1);
                 for line in lines_of(first, length) {
                     if let Some(owner) = self.owner_of_line(line) {
                         own(memory, line, owner);
@@ -219,11 +224,16 @@ impl Bans4 {
                 self.trim(memory, first & !0xff);
             }
         }
+        let lines = bucket_line(memory.load(0, header::BUCKET_MASK)) - FOLD_LINE;
+        if self.unfolded * FOLD_SHARE > u64::from(lines * LINE_WORDS) * 64 {
+            refold(memory);
+            self.unfolded = 0;
+        }
     }
 
     /// Whether a table of so many lines has become too full for quick lookups.
     pub(crate) fn is_crowded(&self, lines: u32) -> bool {
-        self.entries > (lines - BUCKET_LINE) as usize * LOAD_MAX
+        self.entries > buckets_in(lines) as usize * LOAD_MAX
     }
 
     /// What an earlier daemon's table holds of lists: all that no record owns.
@@ -237,7 +247,7 @@ impl Bans4 {
             }
         };
         let mut cells = BTreeMap::new();
-        for line in BUCKET_LINE..memory.lines() {
+        for line in buckets_of(memory) {
             for word in (0..LINE_WORDS).map(|slot| memory.load(line, slot)) {
                 let address = u32::try_from(word & 0xffff_ffff).unwrap_or(0);
                 if word & VALID == 0 {
@@ -327,6 +337,7 @@ impl Bans4 {
         memory.store(line, slot, word | memory.load(line, slot) & OVERFLOW);
         buckets.chain(key, line);
         let address = u32::try_from(key & 0xffff_ffff).unwrap_or(0);
+        fold(memory, address);
         let (word, bit) = filter_bit(address);
         memory.set(FILTER_LINE + (address >> 16), word + LONGER, 1 << bit);
         Ok(())
@@ -352,7 +363,7 @@ impl Bans4 {
     }
 
     /// Clears the bit of a /24 that has no entries any more.
-    fn trim(&self, memory: Memory<'_>, cell: u32) {
+    fn trim(&mut self, memory: Memory<'_>, cell: u32) {
         let longer = self.bans.range((cell, 25)..=(cell | 0xff, 32)).any(|(&(_, n), _)| n > 24);
         let lists = self.lists.values().any(|list| {
             let met = interval_from(list, cell).filter(|(first, _)| *first <= cell | 0xff);
@@ -361,6 +372,7 @@ impl Bans4 {
         if !longer && !lists && Buckets::of(memory).find(CELL | u64::from(cell)).is_err() {
             let (word, bit) = filter_bit(cell);
             memory.clear(FILTER_LINE + (cell >> 16), word + LONGER, 1 << bit);
+            self.unfolded += 1;
         }
     }
 
@@ -464,8 +476,9 @@ impl<'a> Buckets<'a> {
     /// The buckets in which an entry may be.
     fn lines(self, key: u64) -> impl Iterator<Item = u32> {
         let hash = mix(key, self.seed.0, self.seed.1);
+        let first = bucket_line(self.mask);
         (0..u64::from(PROBES_MAX)).map(move |probe| {
-            BUCKET_LINE + u32::try_from(hash.wrapping_add(probe) & self.mask).unwrap_or(0)
+            first + u32::try_from(hash.wrapping_add(probe) & self.mask).unwrap_or(0)
         })
     }
 }
@@ -474,7 +487,58 @@ impl<'a> Buckets<'a> {
 fn cover(memory: Memory<'_>, cell: u32, is_covered: bool) {
     let (word, bit) = filter_bit(cell);
     let line = FILTER_LINE + (cell >> 16);
-    if is_covered { memory.set(line, word, 1 << bit) } else { memory.clear(line, word, 1 << bit) }
+    if is_covered {
+        memory.store(0, COVERS, 1);
+        memory.set(line, word, 1 << bit);
+    } else {
+        memory.clear(line, word, 1 << bit);
+    }
+}
+
+/// The buckets of a table of so many lines.
+fn buckets_in(lines: u32) -> u32 {
+    lines.saturating_sub(FOLD_LINE) / (BUCKETS_PER_FOLD_LINE + 1) * BUCKETS_PER_FOLD_LINE
+}
+
+/// The lines of its buckets.
+fn buckets_of(memory: Memory<'_>) -> Range<u32> {
+    bucket_line(memory.load(0, header::BUCKET_MASK))..memory.lines()
+}
+
+/// Says in the fold that an address's /24 has entries.
+fn fold(memory: Memory<'_>, address: u32) {
+    let (line, word, bit) = fold_bit(address, memory.load(0, header::BUCKET_MASK));
+    memory.set(line, word, 1 << bit);
+}
+
+/// Makes the fold anew of the entries that the filter tells of. Each of its words goes at once from bits that hold
+/// all that stands there to fewer that do.
+fn refold(memory: Memory<'_>) {
+    let mask = memory.load(0, header::BUCKET_MASK);
+    let (from, to) = (FOLD_LINE, buckets_of(memory).start);
+    let mut folded = vec![[0_u64; LINE_WORDS as usize]; (to - from) as usize];
+    for line in 0..FILTER_LINES {
+        let words = memory.words(FILTER_LINE + line);
+        if words.iter().skip(LONGER as usize).all(|word| *word == 0) {
+            continue;
+        }
+        for cell in cells_of(line << 16, 16) {
+            let (word, bit) = filter_bit(cell);
+            let longer = words.get((word + LONGER) as usize);
+            if longer.is_some_and(|longer| longer >> bit & 1 != 0) {
+                let (line, word, bit) = fold_bit(cell, mask);
+                let at = folded.get_mut((line - from) as usize);
+                if let Some(at) = at.and_then(|line| line.get_mut(word as usize)) {
+                    *at |= 1 << bit;
+                }
+            }
+        }
+    }
+    for (line, words) in (from..to).zip(folded) {
+        for (word, bits) in (0..).zip(words) {
+            memory.store(line, word, bits);
+        }
+    }
 }
 
 /// Where the owner of a /16 stands: line, word, and the first of its bits.
