@@ -94,6 +94,7 @@ pub struct Metrics {
     pub kernel_attach_mode: IntGaugeVec,
     pub interface_events: IntCounterVec,
     pub required_unattached: IntGauge,
+    pub loader_absent: IntGauge,
     pub kernel_packets: IntCounterVec,
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
@@ -255,6 +256,11 @@ impl Metrics {
                 r,
                 "firewall_required_interfaces_unattached",
                 "Required interfaces that nothing is attached to.",
+            ),
+            loader_absent: gauge(
+                r,
+                "firewall_loader_absent",
+                "1 while the loader that is configured does not answer.",
             ),
             kernel_packets: counters(
                 r,

@@ -260,6 +260,8 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     pub interface: Vec<Interface>,
     pub pin_dir: PathBuf,
+    /// The socket of the process that loads the program for this one; none if this one does.
+    pub loader: Option<PathBuf>,
     pub log: KernelLog,
     pub checks: BTreeMap<String, CheckMode>,
     pub syn_cookies: bool,
@@ -285,6 +287,7 @@ impl Default for Kernel {
             interfaces: Vec::new(),
             interface: Vec::new(),
             pin_dir: "/sys/fs/bpf/firewall".into(),
+            loader: None,
             log: KernelLog::Off,
             checks: BTreeMap::new(),
             syn_cookies: false,

@@ -118,7 +118,7 @@ fn reported(error: LoadError) -> anyhow::Error {
     error.into()
 }
 
-fn start_tracing() {
+pub(super) fn start_tracing() {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
@@ -144,7 +144,7 @@ async fn serve(
     let settings = Arc::new(settings);
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
-    let admin_listener = admin::bind(&settings.admin_socket)?;
+    let admin_listener = admin::bind("admin socket", &settings.admin_socket)?;
     let metrics_listener = exposition::bind(settings.metrics).await?;
     let Logs { log, audit, writers } = Logs::open(&settings)?;
     let mut loaded = Enforcement::load(&settings)?;

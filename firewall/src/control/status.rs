@@ -32,6 +32,7 @@ pub fn status(control: &Control) -> Value {
         "reasons": enforcement.reasons(),
         "interfaces": enforcement.interfaces(),
         "link_messages": enforcement.link_messages(),
+        "loader": enforcement.loader(),
         "pins": enforcement.pins(),
         "pinned": enforcement.is_pinned(),
         "packets": packets(control),

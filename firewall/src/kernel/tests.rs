@@ -95,7 +95,7 @@ fn restarts_leave_maps_and_programs_as_they_were() {
             let uses = program.map_ids().ok().flatten().unwrap_or_default();
             uses.contains(&maps[0])
         });
-        let own = xdp(&mut kernel.program).unwrap().info().unwrap().id();
+        let own = xdp(&mut kernel.attacher().unwrap().program).unwrap().info().unwrap().id();
         assert_eq!(programs.map(|program| program.id()).collect::<Vec<_>>(), [own], "{restart}");
         let links = std::fs::read_dir(directory).unwrap().count();
         seen.insert((maps, links));

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, PerCpuArray};
 use firewall_common::lines::Found;
@@ -14,9 +12,11 @@ use firewall_common::maps::{BANS, LIST_DROPS, SPILL4, SPILL6, bans as inner};
 use firewall_common::{Ban, table};
 use ipnet::IpNet;
 
-use super::{failed, open, take, write_error};
+use super::{Source, failed, write_error};
 use crate::kernel::KernelError;
-use crate::kernel::table::{Bans4, Bans6, Crowded, Outer, Records, Region, Seed, interval};
+use crate::kernel::table::{
+    Bans4, Bans6, Crowded, Home, Outer, Records, Region, Seed, interval,
+};
 
 /// The number of a list of prefixes: 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -65,9 +65,9 @@ pub(super) struct BanTables {
 impl BanTables {
     /// Takes over what is there, makes the tables anew with another hash, and puts them into the
     /// place of the earlier ones. What was banned is banned throughout.
-    pub(super) fn open(program: &mut Ebpf, pins: Option<PathBuf>) -> Result<Self, KernelError> {
-        let outer = match take(program, BANS.name)? {
-            Map::ArrayOfMaps(map) => Outer::new(map, pins),
+    pub(super) fn open(source: &mut Source<'_>, home: Home) -> Result<Self, KernelError> {
+        let outer = match source.take(BANS)? {
+            Map::ArrayOfMaps(map) => Outer::new(map, home),
             _ => return Err(KernelError::NoMap { map: BANS.name }),
         };
         let (mut v4, mut v6) = (Bans4::new(), Bans6::new());
@@ -89,13 +89,13 @@ impl BanTables {
         let record_lines = if let Some(lines) = record_lines {
             lines
         } else {
-            let lines = Region::create(Records::LINES_MIN)?;
+            let lines = outer.make(Records::LINES_MIN)?;
             Records::prepare(lines.memory());
             outer.put(inner::RECORDS, &lines)?;
             lines
         };
-        let mut spill4 = open(program, SPILL4)?;
-        let mut spill6 = open(program, SPILL6)?;
+        let mut spill4 = source.open(SPILL4)?;
+        let mut spill6 = source.open(SPILL6)?;
         let mut spilled = BTreeSet::new();
         for (&target, &owner) in &bans {
             if note(&mut v4, &mut v6, target, owner).is_err() {
@@ -103,11 +103,11 @@ impl BanTables {
                 spilled.insert(target);
             }
         }
-        let v4_lines = build4(&mut v4)?;
+        let v4_lines = build4(&mut v4, &outer)?;
         outer.put(inner::V4, &v4_lines)?;
-        let v6_lines = build6(&mut v6)?;
+        let v6_lines = build6(&mut v6, &outer)?;
         outer.put(inner::V6, &v6_lines)?;
-        let list_drops = open(program, LIST_DROPS)?;
+        let list_drops = source.open(LIST_DROPS)?;
         Ok(Self {
             outer,
             bans,
@@ -227,8 +227,8 @@ impl BanTables {
         let (earlier6, refused) = self.v6.list(list.0, of_v6);
         let replaced = (|| {
             // Both are made before either is put in place, so that neither is alone if one fails.
-            let v4 = if is_v4_kept { None } else { Some(build4(&mut self.v4)?) };
-            let v6 = if is_v6_kept { None } else { Some(build6(&mut self.v6)?) };
+            let v4 = if is_v4_kept { None } else { Some(build4(&mut self.v4, &self.outer)?) };
+            let v6 = if is_v6_kept { None } else { Some(build6(&mut self.v6, &self.outer)?) };
             if let Some(lines) = v4 {
                 self.outer.put(inner::V4, &lines)?;
                 self.v4_lines = lines;
@@ -287,7 +287,7 @@ impl BanTables {
 
     /// Makes the IPv4 table anew and puts it into the earlier one's place; if it cannot, that stays.
     fn rebuild4(&mut self) -> Result<(), KernelError> {
-        let built = build4(&mut self.v4);
+        let built = build4(&mut self.v4, &self.outer);
         let put = built.and_then(|lines| self.outer.put(inner::V4, &lines).map(|()| lines));
         let replaced = put.map(|lines| self.v4_lines = lines);
         if replaced.is_err() {
@@ -297,7 +297,7 @@ impl BanTables {
     }
 
     fn rebuild6(&mut self) -> Result<(), KernelError> {
-        let built = build6(&mut self.v6);
+        let built = build6(&mut self.v6, &self.outer);
         let put = built.and_then(|lines| self.outer.put(inner::V6, &lines).map(|()| lines));
         let replaced = put.map(|lines| self.v6_lines = lines);
         if replaced.is_err() {
@@ -326,7 +326,7 @@ impl BanTables {
         if lines >= Records::LINES_MAX {
             return Err(full(lines, target));
         }
-        let larger = Region::create(Records::doubled(lines))?;
+        let larger = self.outer.make(Records::doubled(lines))?;
         let (from, to) = (self.record_lines.memory(), larger.memory());
         Records::prepare(to);
         let copied = Records::copy(from, to);
@@ -370,10 +370,10 @@ fn note(v4: &mut Bans4, v6: &mut Bans6, target: IpNet, owner: u32) -> Result<(),
     }
 }
 
-fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
+fn build4(bans: &mut Bans4, outer: &Outer) -> Result<Region, KernelError> {
     for attempt in 0..ATTEMPTS {
         let Some(lines) = bans.lines(attempt / 2) else { break };
-        let region = Region::create(lines)?;
+        let region = outer.make(lines)?;
         if bans.build(region.memory(), seed()?) == Ok(()) {
             return Ok(region);
         }
@@ -381,10 +381,10 @@ fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
     Err(too_large())
 }
 
-fn build6(bans: &mut Bans6) -> Result<Region, KernelError> {
+fn build6(bans: &mut Bans6, outer: &Outer) -> Result<Region, KernelError> {
     for attempt in 0..ATTEMPTS {
         let Some(lines) = bans.lines(attempt / 2) else { break };
-        let region = Region::create(lines)?;
+        let region = outer.make(lines)?;
         if bans.build(region.memory(), seed()?) == Ok(()) {
             return Ok(region);
         }

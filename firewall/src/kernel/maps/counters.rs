@@ -65,7 +65,7 @@ const fn cell(reason: Reason, is_ipv6: bool, observed: bool) -> usize {
 
 impl Counters {
     /// Reads the counters of these slots, each with its interface's name.
-    pub(super) fn read(
+    pub(in crate::kernel) fn read(
         map: &PerCpuArray<MapData, Counter>,
         slots: impl Iterator<Item = (u32, Option<String>)>,
     ) -> Result<Self, KernelError> {
