@@ -295,7 +295,10 @@ impl Kernel {
             Holder::Own(attacher) => {
                 attacher.attach().map_err(KernelError::behind_what_is_lacking)
             }
-            Holder::Loader(loader) => loader.attach(),
+            Holder::Loader(loader) => {
+                loader.fill();
+                self.reconcile().map(drop)
+            }
         }
     }
 
@@ -346,7 +349,16 @@ impl Kernel {
     pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         match &mut self.holder {
             Holder::Own(attacher) => attacher.reconcile(),
-            Holder::Loader(loader) => loader.reconcile(),
+            Holder::Loader(loader) => {
+                let before = loader.told();
+                let happened = loader.reconcile()?;
+                // Another loader than the last one.
+                if loader.told() != before {
+                    self.tables.allow_again()?;
+                    self.tables.renew()?;
+                }
+                Ok(happened)
+            }
         }
     }
 

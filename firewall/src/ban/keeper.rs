@@ -354,9 +354,10 @@ impl<P: Plane> Keeper<P> {
         }
     }
 
-    /// Whether there is a table to write into.
+    /// Whether there is a table, and it holds what the ledger holds.
     fn is_in_kernel(&self) -> bool {
-        self.plane.as_ref().is_some_and(|plane| plane.epoch().is_some())
+        let epoch = self.plane.as_ref().and_then(Plane::epoch);
+        epoch.is_some() && epoch == self.epoch
     }
 
     fn report(&self, ban: &Ban, at: &Moment) -> BanReport {

@@ -73,6 +73,16 @@ impl Tables {
         Ok(tables)
     }
 
+    /// Makes anew what could not be made when it was opened, for want of a loader.
+    pub(super) fn renew(&mut self) -> Result<(), KernelError> {
+        self.bans.renew()
+    }
+
+    /// Holds again what is to be allowed, whatever a loader has taken out.
+    pub(super) fn allow_again(&mut self) -> Result<(), KernelError> {
+        self.allow.fill(Others::Kept)
+    }
+
     pub(super) fn ban(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {
         let is_new = self.bans.get(target).is_none();
         let meets = is_new && self.allow.meets(&target);

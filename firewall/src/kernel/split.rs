@@ -65,14 +65,14 @@ impl Remote {
         Ok(remote)
     }
 
-    /// Lets the loader replace an earlier program: the tables hold what is banned by now. That it does
-    /// not answer is no error but the [`problem`](Self::problem).
-    pub(super) fn attach(&mut self) -> Result<(), KernelError> {
+    /// Lets the loader replace an earlier program when it is asked next: the tables hold what is
+    /// banned by now.
+    pub(super) fn fill(&mut self) {
         self.is_filled = true;
-        self.reconcile().map(drop)
     }
 
-    /// Asks what the program is attached to by now.
+    /// Asks what the program is attached to by now. That the loader does not answer is no error but the
+    /// [`problem`](Self::problem).
     pub(super) fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         match self.ask() {
             Ok(state) => {
@@ -131,6 +131,11 @@ impl Remote {
 
     pub(super) fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// The number of the connection by which the loader was told all that it must know.
+    pub(super) fn told(&self) -> Option<u64> {
+        self.told
     }
 
     pub(super) fn problem(&self) -> Option<&str> {

@@ -179,6 +179,23 @@ impl Site {
         assert!(matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock), "{error}");
     }
 
+    /// The value of a metric without labels.
+    #[track_caller]
+    fn metric(&self, gateway: &Gateway, name: &str) -> Option<u64> {
+        let metrics = self.topology.gateway.run(|| gateway.metrics()).unwrap();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim().parse().ok()
+    }
+
+    /// Waits until the proxy has a problem with its loader, or none; gives the status then.
+    #[track_caller]
+    fn until(&self, gateway: &Gateway, has_problem: bool) -> Value {
+        eventually("the proxy knows of its loader", || {
+            let status = gateway.status();
+            (problem(&status).is_some() == has_problem).then_some(status)
+        })
+    }
+
     #[track_caller]
     fn assert_served(&self, n: u8) {
         let mut client = self.connect(n).expect("a connection");
@@ -202,12 +219,6 @@ fn problem(status: &Value) -> Option<String> {
     status["loader"]["problem"].as_str().map(str::to_owned)
 }
 
-/// The value of a metric without labels.
-fn metric(gateway: &Gateway, name: &str) -> Option<u64> {
-    let metrics = gateway.metrics();
-    let value = metrics.lines().find_map(|line| line.strip_prefix(name))?;
-    value.trim().parse().ok()
-}
 
 #[test]
 fn a_proxy_without_capability_has_the_kernel_drop() {
@@ -225,7 +236,7 @@ fn a_proxy_without_capability_has_the_kernel_drop() {
     assert_eq!(status["reasons"], json!([]), "{status}");
     assert_eq!(status["pinned"], true, "{status}");
     assert_eq!(status["loader"]["pid"], loader.0.id(), "{status}");
-    assert_eq!(metric(&gateway, "firewall_loader_absent"), Some(0));
+    assert_eq!(site.metric(&gateway, "firewall_loader_absent"), Some(0));
     site.assert_served(1);
     site.offend(1);
     site.assert_dropped(1);
@@ -237,7 +248,7 @@ fn a_proxy_without_capability_has_the_kernel_drop() {
         gateway.status()["events"]["ban"].as_u64().filter(|&events| events > 0)
     });
     let top = gateway.admin(&Method::GET, "/v1/top", None);
-    assert_eq!(top["sources"][0]["source"], Topology::client_v4(1).to_string(), "{top}");
+    assert_eq!(top["sources"][0]["address"], Topology::client_v4(1).to_string(), "{top}");
     // A mode of a check goes by way of the loader, and is told of every interface.
     let setting = json!({ "id": "T1", "mode": "observe", "interface": null });
     let checks = gateway.admin(&Method::POST, "/v1/checks", Some(&setting));
@@ -246,4 +257,216 @@ fn a_proxy_without_capability_has_the_kernel_drop() {
     let target = format!("{}/32", Topology::client_v4(1));
     gateway.admin(&Method::DELETE, &format!("/v1/bans?target={target}"), None);
     site.assert_served(1);
+}
+
+/// Ends a process by SIGKILL.
+fn kill(loader: Loader) {
+    drop(loader);
+}
+
+#[test]
+fn either_half_may_be_killed() {
+    let Some(site) = Site::new("split::either_half_may_be_killed") else { return };
+    let loader = site.load();
+    let gateway = site.start(&site.setup());
+    site.offend(1);
+    site.assert_dropped(1);
+
+    kill(loader);
+    let status = site.until(&gateway, true);
+    // What is attached is, whoever runs.
+    assert_eq!(status["mode"], "xdp-native", "{status}");
+    let reasons = status["reasons"].to_string();
+    assert!(reasons.contains("no loader answers at ") && reasons.contains("do not grow"), "{reasons}");
+    assert_eq!(site.metric(&gateway, "firewall_loader_absent"), Some(1));
+    site.assert_dropped(1);
+    site.offend(2);
+    site.assert_dropped(2);
+    site.assert_served(3);
+    // A mode that the loader would have to set is refused, not forgotten.
+    let set = gateway.cli(&["checks", "set", "T1", "off"]);
+    assert!(set.0 == Some(2) && set.1.contains("no loader answers at "), "{set:?}");
+
+    let loader = site.load();
+    let status = site.until(&gateway, false);
+    assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
+    assert_eq!(status["loader"]["pid"], loader.0.id(), "{status}");
+    assert_eq!(site.metric(&gateway, "firewall_loader_absent"), Some(0));
+    site.assert_dropped(1);
+    assert_eq!(gateway.cli(&["checks", "set", "T1", "observe"]).0, Some(0));
+
+    let during = || site.assert_dropped(1);
+    let gateway = gateway.kill_and_restart_after(|command| site.spawn(command), during);
+    assert_eq!(gateway.bans().len(), 2);
+    site.assert_dropped(2);
+    site.assert_served(3);
+
+    // A proxy that starts while no loader runs works with what is pinned.
+    kill(loader);
+    let gateway = gateway.kill_and_restart_after(|command| site.spawn(command), || ());
+    let status = gateway.status();
+    assert_eq!(status["mode"], "xdp-native", "{status}");
+    assert!(problem(&status).unwrap().contains("no loader answers at "), "{status}");
+    site.assert_dropped(1);
+    site.offend(4);
+    site.assert_dropped(4);
+}
+
+#[test]
+fn tables_grow_by_way_of_the_loader() {
+    let Some(site) = Site::new("split::tables_grow_by_way_of_the_loader") else { return };
+    let loader = site.load();
+    // Twice what the first table has room for, and the client.
+    let mut listed: String = (0..10_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
+    listed += &Topology::client_v4(1).to_string();
+    let feed = "[[feed]]\nname = \"bad\"\npath = \"bad.txt\"\nprivate_addresses = \"list\"\n";
+    let setup = Setup {
+        kernel: site.kernel() + feed,
+        files: vec![("bad.txt".into(), listed)],
+        ..site.setup()
+    };
+    let gateway = site.start(&setup);
+    eventually("the feed is in force", || site.connect(1).err());
+    let feeds = gateway.cli(&["feed", "list", "--json"]).1;
+    assert!(feeds.contains("10001") && feeds.contains("\"in_kernel\": true"), "{feeds}");
+    site.assert_served(2);
+
+    // Without the loader a larger table is not to be had, and what there is stays.
+    kill(loader);
+    let grown: String = (0..12_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
+    gateway.scratch.file("bad.txt", &grown);
+    let problem = eventually("the feed is refused", || {
+        let feeds = gateway.cli(&["feed", "list", "--json"]).1;
+        feeds.contains("no loader answers at ").then_some(feeds)
+    });
+    assert!(problem.contains("bad"), "{problem}");
+    site.assert_dropped(1);
+}
+
+#[test]
+fn other_groups_are_shut_out() {
+    let Some(site) = Site::new("split::other_groups_are_shut_out") else { return };
+    let _loader = site.load();
+    let strange = Setup { wrapper: becoming(PROXY, STRANGERS, &[]), ..site.setup() };
+    let gateway = site.start(&strange);
+    let status = gateway.status();
+    assert_eq!(status["mode"], "l7-only", "{status}");
+    let reasons = status["reasons"].to_string();
+    assert!(reasons.contains("which needs the loader's group"), "{reasons}");
+    drop(gateway);
+
+    // Nor does the proxy's own group get further than the tables: links and counters are the loader's.
+    let gateway = site.start(&site.setup());
+    let [namespace] = &children(&site.pins)[..] else { panic!("one namespace") };
+    for entry in children(namespace) {
+        let mode = std::fs::metadata(&entry).unwrap().permissions().mode() & 0o7777;
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(mode, if name.starts_with("link-") { 0o600 } else { 0o750 }, "{name}");
+    }
+    let words = becoming(PROXY, GROUP, &[]);
+    let link = children(namespace).into_iter().find(|path| path.to_string_lossy().contains("link-"));
+    let removed = Command::new(&words[0]).args(&words[1..]).arg("rm").arg(link.unwrap()).output();
+    assert!(!removed.unwrap().status.success());
+    // Two proxies would write over each other.
+    let mut second = site.setup();
+    second.listen = "address = \"[::]:8081\"".into();
+    let scratch = Scratch::new();
+    scratch.file("spec.yaml", NOTES);
+    let config = std::fs::read_to_string(&gateway.config).unwrap();
+    let config = config.replace(":8080", ":8081");
+    let own = gateway.scratch.path().to_string_lossy().into_owned();
+    let other = scratch.path().to_string_lossy().into_owned();
+    let config = scratch.file("firewall.toml", &config.replace(&own, &other));
+    chown(scratch.path(), Some(PROXY), Some(GROUP)).unwrap();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(site.scratch.path().join("firewall")).args(["run", "--config"]);
+    command.arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
+    let output = site.spawn(&mut command).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let named = format!("is in use by process {}", gateway.pid());
+    assert!(output.status.code() == Some(2) && said.contains(&named), "{said}");
+    // Nor may what they work with be taken away.
+    let mut detach = Command::new(env!("CARGO_BIN_EXE_firewall"));
+    detach.arg("detach").arg("--pin-dir").arg(&site.pins).stderr(Stdio::piped());
+    let output = site.spawn(&mut detach).wait_with_output().unwrap();
+    assert!(!output.status.success());
+}
+
+/// What is in a directory.
+fn children(directory: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+#[test]
+fn a_proxy_goes_on_when_the_loader_comes() {
+    let Some(site) = Site::new("split::a_proxy_goes_on_when_the_loader_comes") else { return };
+    let gateway = site.start(&site.setup());
+    let status = gateway.status();
+    assert_eq!(status["mode"], "l7-only", "{status}");
+    assert!(problem(&status).unwrap().contains("`firewall load` does that"), "{status}");
+    site.offend(1);
+    // Refused by the proxy, not dropped.
+    let bans = gateway.bans();
+    assert_eq!(bans[0]["planes"], json!(["proxy"]), "{bans:?}");
+
+    let loader = site.load();
+    let status = site.until(&gateway, false);
+    assert_eq!(status["mode"], "xdp-native", "{status}");
+    eventually("the ban is in the kernel", || {
+        (gateway.bans()[0]["planes"] == json!(["kernel", "proxy"])).then_some(())
+    });
+    site.assert_dropped(1);
+    eventually("events come up", || gateway.status()["events"]["ban"].as_u64().filter(|n| *n > 0));
+
+    // Tables that somebody has taken away are made anew, and filled anew.
+    kill(loader);
+    for namespace in children(&site.pins) {
+        std::fs::remove_dir_all(namespace).unwrap();
+    }
+    let _loader = site.load();
+    eventually("the new tables are open", || {
+        let status = gateway.status();
+        (problem(&status).is_none() && site.connect(1).is_err()).then_some(())
+    });
+    site.assert_served(2);
+    site.offend(3);
+    site.assert_dropped(3);
+}
+
+#[test]
+fn what_is_required_is_waited_for_and_then_refused() {
+    let test = "split::what_is_required_is_waited_for_and_then_refused";
+    let Some(site) = Site::new(test) else { return };
+    let required = |kernel: String| {
+        let interface = format!("interfaces = [\"{}\"]\n", Topology::PUBLIC_INTERFACE);
+        let table = format!(
+            "[[kernel.interface]]\nname = \"{}\"\nrequired = true\n",
+            Topology::PUBLIC_INTERFACE
+        );
+        kernel.replace(&interface, "") + &table
+    };
+    let scratch = Scratch::new();
+    scratch.file("spec.yaml", NOTES);
+    let text = format!(
+        "[listen]\naddress = \"[::]:8081\"\n[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\n\
+         upstream = \"http://10.0.0.1:1\"\n[admin]\nsocket = \"{}/admin.sock\"\n[kernel]\n{}",
+        scratch.path().display(),
+        required(site.kernel()),
+    );
+    let config = scratch.file("firewall.toml", &text);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+    command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
+    let child = site.spawn(&mut command);
+    // Another one, which starts first and whose loader comes meanwhile.
+    let setup = Setup { kernel: required(site.kernel()), ..site.setup() };
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2), "{said}");
+    assert!(said.contains("a required interface") && said.contains("firewall load"), "{said}");
+    let gateway = std::thread::scope(|scope| {
+        let started = scope.spawn(|| site.start(&setup));
+        let loader = site.load();
+        (started.join().unwrap(), loader)
+    });
+    assert_eq!(gateway.0.status()["mode"], "xdp-native");
 }

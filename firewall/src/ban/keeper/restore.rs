@@ -48,8 +48,7 @@ impl<P: Plane> Keeper<P> {
         tracing::info!(stored, kernels, bans = self.ledger.len(), "bans restored");
     }
 
-    /// Takes over a table that came after the start, as the start would have. The comparison at each
-    /// tick writes what is missing from it.
+    /// Takes over a table that came after the start, as the start would have.
     pub(super) fn follow_plane(&mut self, at: &Moment) {
         let epoch = self.plane.as_ref().and_then(Plane::epoch);
         if epoch == self.epoch {
@@ -63,6 +62,9 @@ impl<P: Plane> Keeper<P> {
             if self.ledger.get(target).is_none() {
                 self.adopt(kernel, at);
             }
+        }
+        for change in self.ledger.snapshot() {
+            self.write_kernel(change);
         }
         self.stand_again();
         self.follow_ledger(at);

@@ -60,6 +60,8 @@ pub(super) struct BanTables {
     spill4: LpmTrie<MapData, [u8; 4], u64>,
     spill6: LpmTrie<MapData, [u8; 16], u64>,
     list_drops: PerCpuArray<MapData, u64>,
+    /// Whether the tables are still those of an earlier process, with its hash.
+    is_as_found: bool,
 }
 
 impl BanTables {
@@ -76,12 +78,13 @@ impl BanTables {
             Some(lines) => Records::adopt(lines.memory()),
             None => (Records::new(), BTreeMap::new()),
         };
-        if let Some(lines) = outer.adopt(inner::V4)? {
+        let (old4, old6) = (outer.adopt(inner::V4)?, outer.adopt(inner::V6)?);
+        if let Some(lines) = &old4 {
             for (list, intervals) in Bans4::adopted_lists(lines.memory()) {
                 v4.list(list, intervals);
             }
         }
-        if let Some(lines) = outer.adopt(inner::V6)? {
+        if let Some(lines) = &old6 {
             for (list, prefixes) in Bans6::adopted_lists(lines.memory()) {
                 v6.list(list, prefixes);
             }
@@ -103,12 +106,25 @@ impl BanTables {
                 spilled.insert(target);
             }
         }
-        let v4_lines = build4(&mut v4, &outer)?;
-        outer.put(inner::V4, &v4_lines)?;
-        let v6_lines = build6(&mut v6, &outer)?;
-        outer.put(inner::V6, &v6_lines)?;
+        let built = build4(&mut v4, &outer)
+            .and_then(|v4_lines| Ok((v4_lines, build6(&mut v6, &outer)?)));
+        let (v4_lines, v6_lines, is_as_found) = match (built, old4, old6) {
+            (Ok((v4_lines, v6_lines)), _, _) => {
+                outer.put(inner::V4, &v4_lines)?;
+                outer.put(inner::V6, &v6_lines)?;
+                (v4_lines, v6_lines, false)
+            }
+            // The loader is away; what there is does until it comes.
+            (Err(KernelError::NoLoader { .. }), Some(v4_lines), Some(v6_lines)) => {
+                v4.count_entries(v4_lines.memory());
+                v6.count_entries(v6_lines.memory());
+                (v4_lines, v6_lines, true)
+            }
+            (Err(error), _, _) => return Err(error),
+        };
         let list_drops = source.open(LIST_DROPS)?;
         Ok(Self {
+            is_as_found,
             outer,
             bans,
             records,
@@ -122,6 +138,16 @@ impl BanTables {
             spill6,
             list_drops,
         })
+    }
+
+    /// Makes anew what could not be made when it was opened.
+    pub(super) fn renew(&mut self) -> Result<(), KernelError> {
+        if self.is_as_found {
+            self.rebuild4()?;
+            self.rebuild6()?;
+            self.is_as_found = false;
+        }
+        Ok(())
     }
 
     /// The bits of [`table`] for what holds something.
