@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::ban::keeper::BanMode;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::doctor::DoctorOptions;
+use crate::control::loader::LoadOptions;
 use crate::control::settings::KernelLog;
 use crate::control::{check, checks, daemon, doctor, loader, pressure, socket, top};
 use crate::kernel;
@@ -32,7 +33,7 @@ enum Command {
     Run(Box<RunOptions>),
     /// Load the kernel program and keep it attached for a `firewall run` without any capability, until
     /// told to stop
-    Load(Box<LoadOptions>),
+    Load(LoadOptions),
     /// Say whether configuration and document can be enforced; exit 0 if so, 1 if not, 2 if it
     /// could not be found out
     Check(CheckOptions),
@@ -311,26 +312,7 @@ pub struct RunOptions {
     pin_dir: Option<PathBuf>,
     /// The socket of a `firewall load` that has the capabilities which the kernel program takes
     #[arg(long, value_name = "PATH")]
-    loader: Option<PathBuf>,
-}
-
-/// What `load` is told.
-#[derive(Clone, Debug, Args)]
-pub struct LoadOptions {
-    /// The configuration file, the same that `firewall run` reads
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
-    /// Where `firewall run` asks, readable and writable for the group; `kernel.loader` if absent
-    #[arg(long, value_name = "PATH")]
-    loader: Option<PathBuf>,
-}
-
-impl LoadOptions {
-    /// The same for what reads the configuration.
-    pub(super) fn as_run(&self) -> RunOptions {
-        let config = Some(self.config.clone());
-        RunOptions { config, loader: self.loader.clone(), ..RunOptions::default() }
-    }
+    pub(super) loader: Option<PathBuf>,
 }
 
 impl RunOptions {
@@ -374,9 +356,7 @@ impl RunOptions {
         if let Some(directory) = &self.pin_dir {
             file.kernel.pin_dir.clone_from(directory);
         }
-        if self.loader.is_some() {
-            file.kernel.loader.clone_from(&self.loader);
-        }
+        file.kernel.loader = self.loader.clone().or(file.kernel.loader.take());
     }
 }
 
@@ -401,7 +381,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
-            Command::Load(options) => loader::run(&options.as_run()).map(|()| ExitCode::SUCCESS),
+            Command::Load(options) => loader::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
             Command::Doctor(options) => doctor::run(&options),
             Command::Health(connection) => {

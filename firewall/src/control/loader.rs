@@ -1,11 +1,12 @@
 //! The privileged half as a process of its own: `firewall load`. It reads the configuration and hears
 //! of interfaces, and nothing from strangers; the proxy asks it by a socket.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::Args;
 use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,8 +31,28 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an earlier program, of other tables, stays in force for want of a proxy that fills these.
 const FILL_PATIENCE: Duration = Duration::from_secs(60);
 
+/// What `load` is told.
+#[derive(Clone, Debug, Args)]
+pub struct LoadOptions {
+    /// The configuration file, the same that `firewall run` reads
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Where `firewall run` asks, readable and writable for the group; `kernel.loader` if absent
+    #[arg(long, value_name = "PATH")]
+    loader: Option<PathBuf>,
+}
+
+impl LoadOptions {
+    /// The same for what reads the configuration.
+    fn as_run(&self) -> RunOptions {
+        let config = Some(self.config.clone());
+        RunOptions { config, loader: self.loader.clone(), ..RunOptions::default() }
+    }
+}
+
 /// Loads the program, and keeps it attached until SIGTERM or SIGINT; what is attached then stays.
-pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+pub fn run(options: &LoadOptions) -> anyhow::Result<()> {
+    let options = &options.as_run();
     daemon::start_tracing();
     let settings = policy::settings(options)?;
     let socket = settings.loader.clone();

@@ -224,9 +224,8 @@ impl Settings {
 
     /// Whom no ban reaches, in either plane.
     pub fn exempt(&self) -> impl Iterator<Item = IpNet> {
-        let networks: BTreeSet<IpNet> =
-            self.allowlist.iter().map(|allowed| allowed.network).collect();
-        networks.into_iter()
+        let networks = self.allowlist.iter().map(|allowed| allowed.network);
+        networks.collect::<BTreeSet<_>>().into_iter()
     }
 
     pub fn exchange_limits(&self) -> ExchangeLimits {

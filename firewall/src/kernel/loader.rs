@@ -206,7 +206,7 @@ impl Loader {
                         send(stream, &Reply::Lines, Some(array.as_fd()))?;
                         continue;
                     }
-                    Err(error) => Err(crate::causes::Causes(&error).to_string()),
+                    Err(error) => Err(error.told()),
                 },
                 Request::Interfaces => Ok(self.settled()),
                 Request::Filled => {
@@ -252,7 +252,7 @@ impl Loader {
         let set = attacher.set_checks(settings);
         self.tell(&attacher);
         drop(attacher);
-        set.map_err(|error| crate::causes::Causes(&error).to_string())?;
+        set.map_err(|error| error.told())?;
         Ok(self.told().1.clone())
     }
 

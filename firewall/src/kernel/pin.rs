@@ -200,6 +200,12 @@ impl Pins {
     }
 }
 
+/// Where the maps of this network namespace and layout are.
+pub(super) fn maps_at(pin_dir: &Path) -> Result<PathBuf, KernelError> {
+    let directory = namespace_directory(pin_dir);
+    Ok(maps_directory(&directory.map_err(|source| failed(pin_dir, "found", source))?))
+}
+
 /// Whether the BPF file system is there; false if it has yet to be mounted at its usual place.
 fn is_mounted(pin_dir: &Path) -> Result<bool, NotPinned> {
     if is_bpf(pin_dir) {

@@ -83,7 +83,7 @@ impl Remote {
             }
             Err(error @ KernelError::NewTables { .. }) => Err(error),
             Err(error) => {
-                self.problem = Some(crate::causes::Causes(&error).to_string());
+                self.problem = Some(error.told());
                 Ok(Vec::new())
             }
         }
