@@ -9,6 +9,7 @@ mod budgets;
 mod capability;
 mod checks;
 mod events;
+mod heartbeat;
 mod interface;
 mod log;
 pub mod machine;
@@ -42,6 +43,7 @@ pub use events::Events;
 pub use firewall_common::{
     Ban, Budget, Budgeted, DropEvent, Evidence, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
 };
+use heartbeat::Heartbeat;
 pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 use maps::Tables;
@@ -97,6 +99,8 @@ pub struct Options {
     pub syn_cookies: bool,
     /// What the program itself logs; nothing by default, at which it costs nothing.
     pub log: Option<LogLevel>,
+    /// How long packets are dropped without a [heartbeat](Kernel::beat); none: for ever.
+    pub stale_after: Option<Duration>,
 }
 
 impl Default for Options {
@@ -110,6 +114,7 @@ impl Default for Options {
             limits: Limits::default(),
             syn_cookies: false,
             log: None,
+            stale_after: None,
         }
     }
 }
@@ -201,6 +206,7 @@ pub struct Kernel {
     program: Ebpf,
     tables: Tables,
     budgets: BudgetMaps,
+    heartbeat: Heartbeat,
     attachments: Attachments,
     options: Options,
     pinning: Pinning,
@@ -264,7 +270,8 @@ impl Kernel {
         let mut program = load(pins.as_ref(), options, ring_octets)?;
         let default = policy(options, Role::default(), None);
         let maps_directory = pins.as_ref().map(Pins::maps);
-        let tables = Tables::open(&mut program, default, &options.allow, maps_directory)?;
+        let mut tables = Tables::open(&mut program, default, &options.allow, maps_directory)?;
+        let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut program, &options.limits)?;
         let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
         let log = match options.log {
@@ -276,7 +283,18 @@ impl Kernel {
         let attachments = Attachments::new(&options.interfaces, pins)?;
         let (events, watch) = (Some(events), Some(watch));
         let options = options.clone();
-        Ok(Self { program, tables, budgets, attachments, options, pinning, watch, events, log })
+        Ok(Self {
+            program,
+            tables,
+            budgets,
+            heartbeat,
+            attachments,
+            options,
+            pinning,
+            watch,
+            events,
+            log,
+        })
     }
 
     /// Brings what is attached up to date with the interfaces that there are now in the network

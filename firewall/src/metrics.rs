@@ -98,6 +98,7 @@ pub struct Metrics {
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
+    pub stale_passed: IntCounter,
     pub captures_missed: IntCounter,
     pub pressure_level: IntGauge,
     pub good_standing: IntGauge,
@@ -278,6 +279,11 @@ impl Metrics {
                 r,
                 "firewall_ring_lost_total",
                 "Drop events for which the ring buffer had no room.",
+            ),
+            stale_passed: counter(
+                r,
+                "firewall_stale_passed_packets_total",
+                "Packets that would have been dropped, and passed because no daemon was there.",
             ),
             captures_missed: counter(
                 r,

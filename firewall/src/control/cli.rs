@@ -12,9 +12,9 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::ban::keeper::BanMode;
+use crate::control::config::KernelLog;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::doctor::DoctorOptions;
-use crate::control::settings::KernelLog;
 use crate::control::{check, checks, daemon, doctor, pressure, socket, top};
 use crate::kernel;
 

@@ -398,12 +398,13 @@ async fn reload(
     Ok(generation)
 }
 
-/// Ends what was ordered for a time.
+/// Ends what was ordered for a time, and puts off what ends without us.
 async fn deadlines(control: Rc<Control>) {
     let mut tick = tokio::time::interval(DEADLINE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        control.enforcement.borrow_mut().beat(Monotonic::now());
         panic_allow::tend(&control);
         confirmation::tend(&control);
     }

@@ -21,7 +21,8 @@ use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
-use crate::control::settings::{KernelLog, Settings};
+use crate::control::config::KernelLog;
+use crate::control::settings::Settings;
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
@@ -236,6 +237,18 @@ impl Enforcement {
         self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.pass_until(until))
     }
 
+    /// Tells the kernel program that we are there.
+    pub fn beat(&mut self, now: Monotonic) {
+        if let Some(Err(error)) = self.kernel.as_mut().map(|kernel| kernel.beat(now)) {
+            tracing::error!(reason = %Causes(&error), "the kernel program takes us for gone");
+        }
+    }
+
+    /// Packets that passed because no daemon was there, since the maps were made.
+    pub fn unattended(&self) -> u64 {
+        self.counted().map_or(0, |counters| counters.unattended().packets)
+    }
+
     /// Where link and maps outlive the process, or why they do not.
     pub fn pins(&self) -> String {
         match self.kernel.as_ref().map(Kernel::pinning) {
@@ -419,6 +432,7 @@ fn options(settings: &Settings) -> kernel::Options {
             KernelLog::Debug => Some(LogLevel::Debug),
             KernelLog::Trace => Some(LogLevel::Trace),
         },
+        stale_after: settings.stale_after,
     }
 }
 

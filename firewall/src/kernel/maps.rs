@@ -165,6 +165,12 @@ impl Tables {
         self.publish()
     }
 
+    /// Drops nothing from then on, unless it is put off; zero: whatever happens.
+    pub(super) fn drop_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
+        self.current.drop_until_mono_ns = until_ns;
+        self.publish()
+    }
+
     /// The bits of what holds something.
     fn bits(&self) -> u32 {
         let allowlist = self.current.tables & (table::ALLOW4 | table::ALLOW6);

@@ -11,6 +11,7 @@ mod cookies;
 mod evidence;
 mod ladder;
 mod layout;
+mod life;
 pub(crate) mod net;
 mod portable;
 mod verdict;

@@ -1,4 +1,4 @@
-//! Budgets, pressure and good standing as written.
+//! Budgets, pressure, good standing and the program's own life as written.
 
 use std::collections::BTreeMap;
 
@@ -64,6 +64,30 @@ impl Default for Pressure {
             calm: Span::seconds(10),
         }
     }
+}
+
+/// How much the kernel program says of its own work (aya-log).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelLog {
+    #[default]
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What the kernel program does once the firewall has been gone for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StalePolicy {
+    /// Drops what it dropped: every ban holds, also beyond its end.
+    #[default]
+    Keep,
+    /// Lets everything pass, and counts it.
+    Observe,
 }
 
 /// How a source comes into good standing.

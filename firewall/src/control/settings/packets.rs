@@ -1,9 +1,11 @@
 //! What packets may be sent, and when new connections are shed, as the settings have it.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use super::SettingsError;
-use crate::control::config::{Budgets, Pressure, Rate};
+use crate::control::config::{Budgets, Kernel, Pressure, Rate, StalePolicy};
 use crate::kernel::{Budget, Budgeted, Limits};
 
 /// Networks that the kernel's table has room for.
@@ -66,9 +68,23 @@ pub(super) fn levels(pressure: &Pressure) -> Vec<SettingsError> {
 /// A number, what it is to be, and its bounds.
 type Bound = (&'static str, &'static str, usize, usize, usize);
 
-/// Rates, bursts and multiples, and their bounds.
-pub(super) fn bounds(budgets: &Budgets) -> Vec<Bound> {
-    let mut bounds = Vec::new();
+/// A daemon that is busy for less is not gone.
+const STALE_AFTER_MIN_S: usize = 10;
+
+/// How long the kernel program goes on dropping without us; none: for ever.
+pub(super) fn stale_after(kernel: &Kernel) -> Option<Duration> {
+    match kernel.stale_policy {
+        StalePolicy::Keep => None,
+        StalePolicy::Observe => Some(kernel.stale_after.0),
+    }
+}
+
+/// Rates, bursts, multiples and times, and their bounds.
+pub(super) fn bounds(kernel: &Kernel) -> Vec<Bound> {
+    let (budgets, most) = (&kernel.budgets, usize::MAX);
+    let stale_after = usize::try_from(kernel.stale_after.0.as_secs()).unwrap_or(most);
+    let mut bounds =
+        vec![("kernel.stale_after", "at least 10s", stale_after, STALE_AFTER_MIN_S, most)];
     for (_, key, Rate { rate, burst }) in rates(budgets) {
         bounds.push((key, "a rate of 1 to 1000000000", rate as usize, 1, RATE_MAX));
         bounds.push((key, "a burst of 1 to 1000000000", burst as usize, 1, RATE_MAX));
@@ -82,6 +98,7 @@ pub(super) fn bounds(budgets: &Budgets) -> Vec<Bound> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use crate::control::config::ConfigFile;
     use crate::control::settings::Settings;
@@ -125,11 +142,30 @@ mod tests {
                 "[kernel.standing]\nrequests = 0\n",
                 "kernel.standing.requests",
             ),
+            (
+                "[kernel]\nstale_policy = \"observe\"\nstale_after = \"10s\"\n",
+                "[kernel]\nstale_policy = \"observe\"\nstale_after = \"9s 999ms\"\n",
+                "kernel.stale_after",
+            ),
         ] {
             assert_eq!(problems(&format!("{SOUND}{accepted}")), Vec::<String>::new(), "{accepted}");
             let found = problems(&format!("{SOUND}{refused}"));
             assert!(found.iter().any(|problem| problem.contains(part)), "{refused}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_never_goes_stale() {
+        let stale_after = |text: &str| {
+            let file = ConfigFile::parse(Path::new("f.toml"), &format!("{SOUND}{text}")).unwrap();
+            Settings::of(file).unwrap().stale_after
+        };
+        assert_eq!(stale_after(""), None);
+        assert_eq!(stale_after("[kernel]\nstale_after = \"1m\"\n"), None);
+        let observed = "[kernel]\nstale_policy = \"observe\"\n";
+        assert_eq!(stale_after(observed), Some(Duration::from_mins(5)));
+        let minute = format!("{observed}stale_after = \"1m\"\n");
+        assert_eq!(stale_after(&minute), Some(Duration::from_mins(1)));
     }
 
     #[test]

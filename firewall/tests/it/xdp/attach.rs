@@ -58,7 +58,7 @@ impl Path {
 
     /// Sends until a datagram arrives: the kernel lets go of a detached program a moment later.
     #[track_caller]
-    fn is_open(&self) {
+    pub(super) fn is_open(&self) {
         self.receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut buffer = [0; 16];
         let arrives = (0..100).any(|_| {
