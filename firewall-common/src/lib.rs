@@ -265,6 +265,22 @@ pub const fn unattended(slot: u32, is_ipv6: bool) -> u32 {
     counter(slot, Reason::Passed as u32, is_ipv6, true)
 }
 
+/// The index of the counter of packets that the program gave up on (`XDP_ABORTED`): the allowlist, too,
+/// has no other use for a counter of what was only observed.
+#[inline(always)]
+pub const fn given_up(slot: u32) -> u32 {
+    counter(slot, Reason::Allowed as u32, false, true)
+}
+
+/// What the program can be made to do wrong with every packet when it is loaded, for tests alone.
+pub mod fault {
+    pub const NONE: u8 = 0;
+    /// Gives up on it.
+    pub const ABORT: u8 = 1;
+    /// Drops it, and counts it under its first check.
+    pub const DROP: u8 = 2;
+}
+
 // The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
 const _: () = {
     use core::mem::offset_of;

@@ -16,6 +16,7 @@ pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
+mod probation;
 mod syscall;
 mod table;
 mod watch;
@@ -40,6 +41,8 @@ pub use budgets::Limits;
 pub use checks::CheckSetting;
 use checks::policy;
 pub use events::Events;
+#[doc(hidden)]
+pub use firewall_common::fault;
 pub use firewall_common::{
     Ban, Budget, Budgeted, DropEvent, Evidence, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
 };
@@ -50,12 +53,16 @@ use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
 use pin::{NotPinned, Pins};
 pub use pin::{PinState, Pinning};
+use probation::Probation;
+pub use probation::{ProbationRules, Trial};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
 const PROGRAM: &str = "firewall";
 /// What the program reads of [`Options::syn_cookies`].
 const COOKIES: &str = "COOKIES";
+/// What it reads of [`Options::fault`].
+const FAULT: &str = "FAULT";
 
 /// Where link and maps are pinned unless it is configured otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/firewall";
@@ -81,7 +88,7 @@ impl BanMode {
 }
 
 /// What to attach, where, and how it is to judge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Where to attach; of several that match an interface, one without wildcard decides, else the
     /// first.
@@ -101,6 +108,10 @@ pub struct Options {
     pub log: Option<LogLevel>,
     /// How long packets are dropped without a [heartbeat](Kernel::beat); none: for ever.
     pub stale_after: Option<Duration>,
+    pub probation: ProbationRules,
+    /// What the program does wrong, for tests alone; by default nothing.
+    #[doc(hidden)]
+    pub fault: u8,
 }
 
 impl Default for Options {
@@ -115,6 +126,8 @@ impl Default for Options {
             syn_cookies: false,
             log: None,
             stale_after: None,
+            probation: ProbationRules::default(),
+            fault: fault::NONE,
         }
     }
 }
@@ -207,6 +220,7 @@ pub struct Kernel {
     tables: Tables,
     budgets: BudgetMaps,
     heartbeat: Heartbeat,
+    probation: Probation,
     attachments: Attachments,
     options: Options,
     pinning: Pinning,
@@ -248,13 +262,18 @@ impl Kernel {
     ///
     /// When the interfaces cannot be listed, or a table or pin not be written.
     pub fn attach(&mut self) -> Result<(), KernelError> {
+        self.replace().map_err(KernelError::behind_what_is_lacking)
+    }
+
+    fn replace(&mut self) -> Result<(), KernelError> {
         let options = &self.options;
-        let mut hands = Hands {
-            program: xdp(&mut self.program)?,
-            tables: &mut self.tables,
-            policy: &|role, name| policy(options, role, Some(name)),
-        };
-        self.attachments.start(&mut hands).map_err(KernelError::behind_what_is_lacking)
+        let program = xdp(&mut self.program)?;
+        let policy = |role, name: &str| policy(options, role, Some(name));
+        let mut hands = Hands { program, tables: &mut self.tables, policy: &policy };
+        self.attachments.prepare(&mut hands)?;
+        let before = hands.tables.counters()?;
+        self.attachments.start(&mut hands)?;
+        self.probation.begin(&options.probation, program, &self.attachments, &before)
     }
 
     /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
@@ -288,6 +307,7 @@ impl Kernel {
             tables,
             budgets,
             heartbeat,
+            probation: Probation::default(),
             attachments,
             options,
             pinning,
@@ -309,7 +329,7 @@ impl Kernel {
     pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         let options = &self.options;
         let mut hands = Hands {
-            program: xdp(&mut self.program)?,
+            program: self.probation.in_force(&mut self.program)?,
             tables: &mut self.tables,
             policy: &|role, name| policy(options, role, Some(name)),
         };
@@ -470,9 +490,9 @@ impl Kernel {
         Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })
     }
 
-    /// The loaded program's number in this kernel, by which tools and other programs find it.
+    /// The number of the program in force in this kernel, by which tools and other programs find it.
     pub fn program_id(&mut self) -> Result<u32, KernelError> {
-        let info = xdp(&mut self.program)?.info();
+        let info = self.probation.in_force(&mut self.program)?.info();
         Ok(info.map_err(|source| KernelError::Program { source })?.id())
     }
 
@@ -514,6 +534,7 @@ fn load(pins: Option<&Pins>, options: &Options, ring_octets: u32) -> Result<Ebpf
     // The program needs none of the kernel's types, and reading them costs milliseconds.
     loader.btf(None).override_global(aya_log::LEVEL, &level, true);
     loader.override_global(COOKIES, &cookies, true);
+    loader.override_global(FAULT, &options.fault, true);
     loader.map_max_entries(EVENTS.name, ring_octets);
     if let Some(pins) = pins {
         for map in PINNED {

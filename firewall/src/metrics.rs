@@ -99,6 +99,7 @@ pub struct Metrics {
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
     pub stale_passed: IntCounter,
+    pub rolled_back: IntGauge,
     pub captures_missed: IntCounter,
     pub pressure_level: IntGauge,
     pub good_standing: IntGauge,
@@ -279,6 +280,11 @@ impl Metrics {
                 r,
                 "firewall_ring_lost_total",
                 "Drop events for which the ring buffer had no room.",
+            ),
+            rolled_back: gauge(
+                r,
+                "firewall_xdp_rolled_back",
+                "1 while an earlier kernel program is attached, this one having done wrong.",
             ),
             stale_passed: counter(
                 r,

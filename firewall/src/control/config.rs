@@ -20,7 +20,7 @@ use crate::contract::Policy;
 use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
 
-pub use self::packets::{Budgets, KernelLog, Pressure, Rate, StalePolicy, Standing};
+pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -264,6 +264,7 @@ pub struct Kernel {
     pub syn_cookies: bool,
     pub stale_policy: StalePolicy,
     pub stale_after: Span,
+    pub probation: Probation,
     pub budgets: Budgets,
     pub pressure: Pressure,
     pub standing: Standing,
@@ -291,6 +292,7 @@ impl Default for Kernel {
             syn_cookies: false,
             stale_policy: StalePolicy::default(),
             stale_after: Span::seconds(300),
+            probation: Probation::default(),
             budgets: Budgets::default(),
             pressure: Pressure::default(),
             standing: Standing::default(),

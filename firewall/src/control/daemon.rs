@@ -404,7 +404,9 @@ async fn deadlines(control: Rc<Control>) {
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        control.enforcement.borrow_mut().beat(Monotonic::now());
+        let now = Monotonic::now();
+        control.enforcement.borrow_mut().beat(now);
+        control.enforcement.borrow_mut().tend_program(now, &control.metrics);
         panic_allow::tend(&control);
         confirmation::tend(&control);
     }

@@ -57,6 +57,7 @@ pub struct Settings {
     pub syn_cookies: bool,
     /// How long packets are dropped while no daemon is there; none: for ever.
     pub stale_after: Option<Duration>,
+    pub probation: kernel::ProbationRules,
     pub packets: kernel::Limits,
     pub pressure: Pressure,
     pub standing: Standing,
@@ -106,6 +107,8 @@ pub enum SettingsError {
     LongMultiplier { network: IpNet },
     #[error("kernel.pressure.{key}: expected {expected}")]
     Levels { key: &'static str, expected: &'static str },
+    #[error("kernel.probation.{key}: expected a share from 0 to 1")]
+    Share { key: &'static str },
     #[error(
         "feed: expected a name of letters, digits, '-', '_' and '.', given once, found {found:?}"
     )]
@@ -158,6 +161,7 @@ impl Settings {
         let packets = packets::limits(&file.kernel.budgets).map_err(&mut or_problem).ok();
         let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let stale_after = packets::stale_after(&file.kernel);
+        let probation = packets::probation(&file.kernel.probation);
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
@@ -192,6 +196,7 @@ impl Settings {
             kernel_checks,
             syn_cookies: file.kernel.syn_cookies,
             stale_after,
+            probation,
             packets,
             pressure: file.kernel.pressure,
             standing: file.kernel.standing,
@@ -244,6 +249,7 @@ impl Settings {
             ("kernel.log", self.kernel_log != other.kernel_log),
             ("kernel.syn_cookies", self.syn_cookies != other.syn_cookies),
             ("kernel.stale_policy", self.stale_after != other.stale_after),
+            ("kernel.probation", self.probation != other.probation),
             ("kernel.pressure", self.pressure != other.pressure),
             ("kernel.standing", self.standing != other.standing),
             ("state.dir", self.state_dir != other.state_dir),
@@ -370,7 +376,8 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
     bounds.push(("kernel.standing.requests", "at least 1", requests, 1, most));
     let decay_ms = usize::try_from(file.kernel.standing.decay.0.as_millis()).unwrap_or(most);
     bounds.push(("kernel.standing.decay", "at least 1 ms", decay_ms, 1, most));
-    let levels = packets::levels(&file.kernel.pressure);
+    let shares = packets::shares(&file.kernel.probation);
+    let levels = packets::levels(&file.kernel.pressure).into_iter().chain(shares);
     bounds
         .into_iter()
         .filter(|(_, _, found, least, most)| !(least..=most).contains(&found))

@@ -47,6 +47,7 @@ pub fn status(control: &Control) -> Value {
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "allowlist": control.settings.allowlist,
+        "program": enforcement.trial(),
         "stale": {
             "after_seconds": control.settings.stale_after.map(|after| after.as_secs()),
             "passed_packets": enforcement.unattended(),

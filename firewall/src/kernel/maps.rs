@@ -52,10 +52,11 @@ impl Tables {
         allow: &[IpNet],
         pins: Option<PathBuf>,
     ) -> Result<Self, KernelError> {
+        let config = open(program, CONFIG)?;
         let mut tables = Self {
             bans: BanTables::open(program, pins)?,
-            config: open(program, CONFIG)?,
-            current: Config::new(),
+            current: earlier(&config)?,
+            config,
             published: None,
             policies: Policies::open(program, default)?,
             own: OwnAddresses::open(program)?,
@@ -243,6 +244,14 @@ impl Tables {
     }
 }
 
+/// What an earlier daemon told the program that is still attached, as far as it is to know it until
+/// it is told anew: what is served, whose addresses are the host's, and that everything passes.
+fn earlier(config: &Array<MapData, Config>) -> Result<Config, KernelError> {
+    let found = config.get(&0, 0).map_err(|source| failed(CONFIG, "read", source))?;
+    let Config { served, ports, own, pass_until_mono_ns, .. } = found;
+    Ok(Config { served, ports, own, pass_until_mono_ns, ..Config::new() })
+}
+
 /// Takes a map out of the loaded object.
 pub(super) fn take(program: &mut Ebpf, map: &'static str) -> Result<Map, KernelError> {
     program.take_map(map).ok_or(KernelError::NoMap { map })
@@ -269,6 +278,7 @@ pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), Kernel
         SPILL4 => (MapType::LpmTrie, 8, 8),
         SPILL6 => (MapType::LpmTrie, 20, 8),
         LIST_DROPS => (MapType::PerCpuArray, 4, 8),
+        CONFIG => (MapType::Array, 4, size_of::<Config>()),
         POLICIES => (MapType::Array, 4, size_of::<Policy>()),
         _ => (MapType::PerCpuArray, 4, size_of::<Counter>()),
     };

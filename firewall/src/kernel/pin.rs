@@ -2,8 +2,8 @@
 //! namespace.
 //!
 //! Beneath the pin directory, `net-N` for the namespace with inode N holds `link-INDEX-NAME` for
-//! each interface and `vLAYOUT` with the maps: a link may take a program of another layout, a map
-//! may not.
+//! each interface, `program` to return to, and `vLAYOUT` with the maps: a link may take a program of
+//! another layout, a map may not.
 
 use std::fs::{self, File};
 use std::io;
@@ -111,6 +111,16 @@ impl Pins {
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
         maps_directory(&self.directory).join(name)
+    }
+
+    /// The program that a later one will be compared with.
+    pub(super) fn program(&self) -> PathBuf {
+        self.directory.join("program")
+    }
+
+    /// The same before it has that name.
+    pub(super) fn new_program(&self) -> PathBuf {
+        self.directory.join("program-new")
     }
 
     pub(super) fn link(&self, index: u32, interface: &str) -> PathBuf {

@@ -90,6 +90,22 @@ pub enum StalePolicy {
     Observe,
 }
 
+/// When a kernel program that has taken another's place is taken out again.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Probation {
+    pub time: Span,
+    pub packets: u32,
+    pub given_up: f64,
+    pub passing: f64,
+}
+
+impl Default for Probation {
+    fn default() -> Self {
+        Self { time: Span::seconds(60), packets: 1000, given_up: 0.01, passing: 0.5 }
+    }
+}
+
 /// How a source comes into good standing.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -1,5 +1,7 @@
 //! The tables of bans as one: what is banned, and where it is written.
 
+mod earlier;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
@@ -66,6 +68,7 @@ impl BanTables {
     /// Takes over what is there, makes the tables anew with another hash, and puts them into the
     /// place of the earlier ones. What was banned is banned throughout.
     pub(super) fn open(program: &mut Ebpf, pins: Option<PathBuf>) -> Result<Self, KernelError> {
+        let earlier = pins.as_deref().map(earlier::read).unwrap_or_default();
         let outer = match take(program, BANS.name)? {
             Map::ArrayOfMaps(map) => Outer::new(map, pins),
             _ => return Err(KernelError::NoMap { map: BANS.name }),
@@ -83,6 +86,16 @@ impl BanTables {
         }
         if let Some(lines) = outer.adopt(inner::V6)? {
             for (list, prefixes) in Bans6::adopted_lists(lines.memory()) {
+                v6.list(list, prefixes);
+            }
+        }
+        for (list, intervals) in earlier.lists4 {
+            if !v4.has_list(list) {
+                v4.list(list, intervals);
+            }
+        }
+        for (list, prefixes) in earlier.lists6 {
+            if !v6.has_list(list) {
                 v6.list(list, prefixes);
             }
         }
@@ -108,7 +121,7 @@ impl BanTables {
         let v6_lines = build6(&mut v6)?;
         outer.put(inner::V6, &v6_lines)?;
         let list_drops = open(program, LIST_DROPS)?;
-        Ok(Self {
+        let mut tables = Self {
             outer,
             bans,
             records,
@@ -121,7 +134,23 @@ impl BanTables {
             spill4,
             spill6,
             list_drops,
-        })
+        };
+        tables.take_over(&earlier.bans)?;
+        Ok(tables)
+    }
+
+    /// Bans what tables of an older layout banned, unless it was taken over before.
+    fn take_over(&mut self, earlier: &[(IpNet, Ban)]) -> Result<(), KernelError> {
+        for &(target, ban) in earlier {
+            if self.bans.contains_key(&target) {
+                continue;
+            }
+            self.put(target, ban.until_mono_ns)?;
+            if let Some(&line) = self.bans.get(&target) {
+                Records::resume(self.record_lines.memory(), line, ban.drops);
+            }
+        }
+        Ok(())
     }
 
     /// The bits of [`table`] for what holds something.
