@@ -103,7 +103,7 @@ pub struct Verdict {
     pub source: Source,
     /// Whose counters it is counted in.
     pub slot: u32,
-    /// The packet passed so far, and may have a budget: [`budgets`] is to be asked.
+    /// The packet passed so far, and may have a budget: [`budgets`] is to be asked, with its [`Kind`].
     pub is_due: bool,
     pub link: Link,
 }
@@ -146,7 +146,10 @@ const FORGED: Reasons =
 #[inline(always)]
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let verdict = judge(packet, tables);
-    if verdict.is_due { budgets(packet, verdict, tables) } else { verdict }
+    if !verdict.is_due {
+        return verdict;
+    }
+    budgets(Kind::of(packet, verdict.link), verdict, tables)
 }
 
 /// Judges a frame by itself.
@@ -190,9 +193,9 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     if dropping.is_empty() {
         return Verdict { acted: dropping, observed, source, slot, is_due, link };
     }
-    // The clock is read only when something is about to be dropped while all is to pass.
-    if config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns {
-        let (acted, observed) = (Reasons::NONE, observed.or(dropping));
+    let (all_pass, because) = passes_all(&config, tables);
+    if all_pass {
+        let (acted, observed) = (Reasons::NONE, observed.or(dropping).or(because));
         return Verdict { acted, observed, source, slot, is_due: false, link };
     }
     if let Some(hit) = hit {
@@ -201,16 +204,15 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     Verdict { acted: dropping, observed, source, slot, is_due: false, link }
 }
 
-/// Judges a packet that passed by the budgets of its source, and of all.
+/// Judges a packet of this kind that passed by the budgets of its source, and of all.
 ///
-/// A step of its own, because the kernel's verifier is to walk it once, and not again for each way
-/// in which a packet passes.
+/// A step of its own, as [`Kind::of`] is one, because the kernel's verifier is to walk it once, and not
+/// again for each way in which a packet passes.
 #[inline(always)]
-pub fn budgets<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: Verdict, tables: &T) -> Verdict {
+pub fn budgets<T: Tables>(kind: Kind, verdict: Verdict, tables: &T) -> Verdict {
     let verdict = Verdict { is_due: false, ..verdict };
     let Policy { drop, observe, .. } = tables.policy();
-    let class = Kind::of(packet, verdict.link).class();
-    let objecting = tables.charge(class, verdict.source, drop.or(observe));
+    let objecting = tables.charge(kind.class(), verdict.source, drop.or(observe));
     let (observed, dropping) = (objecting.and(observe), objecting.and(drop));
     if objecting.is_empty() {
         return verdict;
@@ -221,11 +223,29 @@ pub fn budgets<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: Verdict, tabl
         return Verdict { acted, observed: Reasons::NONE, ..verdict };
     }
     let observed = verdict.observed.or(observed);
-    let all_pass = config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns;
+    if dropping.is_empty() {
+        return Verdict { observed, ..verdict };
+    }
+    let (all_pass, because) = passes_all(&config, tables);
     if all_pass {
-        return Verdict { observed: observed.or(dropping), ..verdict };
+        return Verdict { observed: observed.or(dropping).or(because), ..verdict };
     }
     Verdict { acted: dropping, observed, ..verdict }
+}
+
+/// Whether nothing is dropped for now, and what is to be counted beside that if it is for want of a
+/// daemon. The clock is read only where one of the two is to be known, of what is about to be dropped.
+#[inline(always)]
+fn passes_all<T: Tables>(config: &Config, tables: &T) -> (bool, Reasons) {
+    let (pass_until, drop_until) = (config.pass_until_mono_ns, config.drop_until_mono_ns);
+    if pass_until | drop_until == 0 {
+        return (false, Reasons::NONE);
+    }
+    let now = tables.now_ns();
+    if drop_until != 0 && now >= drop_until {
+        return (true, Reasons::NONE.with(Reason::Passed));
+    }
+    (now < pass_until, Reasons::NONE)
 }
 
 #[inline(always)]

@@ -11,6 +11,7 @@ mod capability;
 mod checks;
 mod error;
 mod events;
+mod heartbeat;
 mod interface;
 mod loader;
 mod log;
@@ -18,6 +19,7 @@ pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
+mod probation;
 mod split;
 mod syscall;
 mod table;
@@ -42,9 +44,12 @@ pub use budgets::Limits;
 pub use checks::CheckSetting;
 pub use error::KernelError;
 pub use events::Events;
+#[doc(hidden)]
+pub use firewall_common::fault;
 pub use firewall_common::{
     Ban, Budget, Budgeted, DropEvent, Evidence, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
 };
+use heartbeat::Heartbeat;
 pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 pub use loader::Loader;
@@ -52,6 +57,7 @@ use maps::{Source, Tables, id_of};
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
 use pin::{Access, NotPinned, Pins};
 pub use pin::{PinState, Pinning};
+pub use probation::{ProbationRules, Trial};
 use split::{Client, Remote};
 use table::{Home, Maker};
 pub use watch::{Heard, Watch};
@@ -60,6 +66,8 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
 const PROGRAM: &str = "firewall";
 /// What the program reads of [`Options::syn_cookies`].
 const COOKIES: &str = "COOKIES";
+/// What it reads of [`Options::fault`].
+const FAULT: &str = "FAULT";
 
 /// Where link and maps are pinned unless it is configured otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/firewall";
@@ -85,7 +93,7 @@ impl BanMode {
 }
 
 /// What to attach, where, and how it is to judge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Where to attach; of several that match an interface, one without wildcard decides, else the
     /// first.
@@ -106,6 +114,12 @@ pub struct Options {
     /// The socket of the process that loads the program for this one; none if this one does. Not for
     /// that process itself.
     pub loader: Option<PathBuf>,
+    /// How long packets are dropped without a [heartbeat](Kernel::beat); none: for ever.
+    pub stale_after: Option<Duration>,
+    pub probation: ProbationRules,
+    /// What the program does wrong, for tests alone; by default nothing.
+    #[doc(hidden)]
+    pub fault: u8,
 }
 
 impl Default for Options {
@@ -120,6 +134,9 @@ impl Default for Options {
             syn_cookies: false,
             log: None,
             loader: None,
+            stale_after: None,
+            probation: ProbationRules::default(),
+            fault: fault::NONE,
         }
     }
 }
@@ -139,6 +156,7 @@ pub struct Kernel {
     holder: Holder,
     tables: Tables,
     budgets: BudgetMaps,
+    heartbeat: Heartbeat,
     pinning: Pinning,
     events: Option<Events>,
 }
@@ -203,13 +221,16 @@ impl Kernel {
             Err(NotPinned::InUse(error) | NotPinned::Newer(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
-        let home = Home { maker: Maker::Here, pins: pins.as_ref().map(Pins::maps) };
+        let maps = pins.as_ref().map(Pins::maps);
+        let home = Home { maker: Maker::Here, pins: maps.clone(), maps };
         let mut attacher = Attacher::load(options, pins, Access::User, ring_octets)?;
         let mut source = attacher.maps();
-        let tables = Tables::open(&mut source, &options.allow, home)?;
+        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
-        Ok(Self { holder: Holder::Own(Box::new(attacher)), tables, budgets, pinning, events })
+        let holder = Holder::Own(Box::new(attacher));
+        Ok(Self { holder, tables, budgets, heartbeat, pinning, events })
     }
 
     fn share(options: &Options, socket: &Path) -> Result<Self, KernelError> {
@@ -218,12 +239,17 @@ impl Kernel {
         let client = Arc::new(Client::new(socket, pins.maps()));
         let mut source = Source::Pinned(&pins);
         client.bind(id_of(&pins, BANS)?);
-        let home = Home { maker: Maker::Loader(Arc::clone(&client)), pins: Some(pins.tables()) };
-        let tables = Tables::open(&mut source, &options.allow, home)?;
+        let home = Home {
+            maker: Maker::Loader(Arc::clone(&client)),
+            pins: Some(pins.tables()),
+            maps: Some(pins.maps()),
+        };
+        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
         let holder = Holder::Loader(Box::new(Remote::open(options, client, pins)?));
-        Ok(Self { holder, tables, budgets, pinning, events })
+        Ok(Self { holder, tables, budgets, heartbeat, pinning, events })
     }
 
     /// Brings what is attached up to date with the interfaces that there are now in the network
@@ -454,9 +480,9 @@ impl Kernel {
         Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })
     }
 
-    /// The loaded program's number in this kernel, by which tools and other programs find it.
+    /// The number of the program in force in this kernel, by which tools and other programs find it.
     pub fn program_id(&mut self) -> Result<u32, KernelError> {
-        let info = xdp(&mut self.attacher()?.program)?.info();
+        let info = self.attacher()?.in_force()?.info();
         Ok(info.map_err(|source| KernelError::Program { source })?.id())
     }
 

@@ -99,6 +99,8 @@ pub struct Metrics {
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
+    pub stale_passed: IntCounter,
+    pub rolled_back: IntGauge,
     pub captures_missed: IntCounter,
     pub pressure_level: IntGauge,
     pub good_standing: IntGauge,
@@ -284,6 +286,16 @@ impl Metrics {
                 r,
                 "firewall_ring_lost_total",
                 "Drop events for which the ring buffer had no room.",
+            ),
+            rolled_back: gauge(
+                r,
+                "firewall_xdp_rolled_back",
+                "1 while an earlier kernel program is attached, this one having done wrong.",
+            ),
+            stale_passed: counter(
+                r,
+                "firewall_stale_passed_packets_total",
+                "Packets that would have been dropped, and passed because no daemon was there.",
             ),
             captures_missed: counter(
                 r,

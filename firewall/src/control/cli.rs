@@ -12,10 +12,10 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::ban::keeper::BanMode;
+use crate::control::config::KernelLog;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::doctor::DoctorOptions;
 use crate::control::loader::LoadOptions;
-use crate::control::settings::KernelLog;
 use crate::control::{check, checks, daemon, doctor, loader, pressure, socket, top};
 use crate::kernel;
 
@@ -312,10 +312,15 @@ pub struct RunOptions {
     pin_dir: Option<PathBuf>,
     /// The socket of a `firewall load` that has the capabilities which the kernel program takes
     #[arg(long, value_name = "PATH")]
-    pub(super) loader: Option<PathBuf>,
+    loader: Option<PathBuf>,
 }
 
 impl RunOptions {
+    /// A configuration file, and a loader other than it names.
+    pub(super) fn of_loader(config: PathBuf, loader: Option<PathBuf>) -> Self {
+        Self { config: Some(config), loader, ..Self::default() }
+    }
+
     /// The configuration that the options alone amount to. Clap has seen to it that document,
     /// upstream and address are there where no file is.
     pub(super) fn of_one_api(&self) -> ConfigFile {

@@ -17,11 +17,10 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::threshold::Weights;
 use crate::contract::Policy;
-use crate::control::settings::KernelLog;
 use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
 
-pub use self::packets::{Budgets, Pressure, Rate, Standing};
+pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -265,6 +264,9 @@ pub struct Kernel {
     pub log: KernelLog,
     pub checks: BTreeMap<String, CheckMode>,
     pub syn_cookies: bool,
+    pub stale_policy: StalePolicy,
+    pub stale_after: Span,
+    pub probation: Probation,
     pub budgets: Budgets,
     pub pressure: Pressure,
     pub standing: Standing,
@@ -291,6 +293,9 @@ impl Default for Kernel {
             log: KernelLog::Off,
             checks: BTreeMap::new(),
             syn_cookies: false,
+            stale_policy: StalePolicy::default(),
+            stale_after: Span::seconds(300),
+            probation: Probation::default(),
             budgets: Budgets::default(),
             pressure: Pressure::default(),
             standing: Standing::default(),

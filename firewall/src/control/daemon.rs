@@ -398,12 +398,15 @@ async fn reload(
     Ok(generation)
 }
 
-/// Ends what was ordered for a time.
+/// Ends what was ordered for a time, and puts off what ends without us.
 async fn deadlines(control: Rc<Control>) {
     let mut tick = tokio::time::interval(DEADLINE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let now = Monotonic::now();
+        control.enforcement.borrow_mut().beat(now);
+        control.enforcement.borrow_mut().tend_program(now, &control.metrics);
         panic_allow::tend(&control);
         confirmation::tend(&control);
     }

@@ -1,6 +1,7 @@
 //! The kernel's half of the firewall, or the reason why there is none.
 
 mod checks;
+mod life;
 mod opening;
 
 use std::cell::RefCell;
@@ -23,7 +24,8 @@ use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
-use crate::control::settings::{KernelLog, Settings};
+use crate::control::config::KernelLog;
+use crate::control::settings::Settings;
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
@@ -437,6 +439,9 @@ pub(super) fn options(settings: &Settings) -> kernel::Options {
             KernelLog::Trace => Some(LogLevel::Trace),
         },
         loader: settings.loader.clone(),
+        stale_after: settings.stale_after,
+        probation: settings.probation,
+        ..kernel::Options::default()
     }
 }
 

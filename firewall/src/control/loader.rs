@@ -17,17 +17,20 @@ use super::enforcement::{
     tell_of_interface,
 };
 use crate::causes::Causes;
+use crate::clock::Monotonic;
 use crate::control::cli::RunOptions;
 use crate::control::notify::{self, Notifier, State};
 use crate::control::policy::{self, Watched};
 use crate::control::settings::Settings;
 use crate::control::{admin, daemon};
-use crate::kernel::{self, CheckSetting, Loader, Mode};
+use crate::kernel::{self, CheckSetting, Loader, Mode, Trial};
 
 /// Processes that are answered at once; there is one proxy, and one more while it is replaced.
 const CONNECTIONS_MAX: usize = 8;
 /// How often it is looked whether the configuration has changed.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How often it is looked what a program on probation does.
+const TEND_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an earlier program, of other tables, stays in force for want of a proxy that fills these.
 const FILL_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -42,17 +45,9 @@ pub struct LoadOptions {
     loader: Option<PathBuf>,
 }
 
-impl LoadOptions {
-    /// The same for what reads the configuration.
-    fn as_run(&self) -> RunOptions {
-        let config = Some(self.config.clone());
-        RunOptions { config, loader: self.loader.clone(), ..RunOptions::default() }
-    }
-}
-
 /// Loads the program, and keeps it attached until SIGTERM or SIGINT; what is attached then stays.
 pub fn run(options: &LoadOptions) -> anyhow::Result<()> {
-    let options = &options.as_run();
+    let options = &RunOptions::of_loader(options.config.clone(), options.loader.clone());
     daemon::start_tracing();
     let settings = policy::settings(options)?;
     let socket = settings.loader.clone();
@@ -87,6 +82,7 @@ async fn serve(options: &RunOptions, settings: Settings, socket: &Path) -> anyho
     notifier.tell(&State::Ready(&summary(&loader)));
     tokio::spawn(follow_interfaces(Arc::clone(&loader), Arc::clone(&notifier)));
     tokio::spawn(follow_configuration(options.clone(), settings.kernel_checks, Arc::clone(&loader)));
+    tokio::spawn(tend_program(Arc::clone(&loader), Arc::clone(&notifier)));
     if let Some(interval) = notify::watchdog_interval() {
         tokio::spawn(watchdog(Arc::clone(&notifier), interval));
     }
@@ -247,6 +243,26 @@ async fn follow_configuration(
                 configured = Some(settings.kernel_checks);
             }
             Err(error) => tracing::error!(error = %Causes(&error), "not reloaded"),
+        }
+    }
+}
+
+/// Looks after a program that has taken another's place.
+async fn tend_program(loader: Arc<Loader>, notifier: Arc<Notifier>) {
+    let mut ticks = interval(TEND_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match loader.tend(Monotonic::now()) {
+            Ok(None | Some(Trial::OnProbation { .. })) => {}
+            Ok(Some(Trial::Settled)) => tracing::info!("the kernel program is off probation"),
+            Ok(Some(Trial::RolledBack { reason })) => {
+                tracing::error!(reason, "the kernel program does wrong: the one before it is back");
+                notifier.tell(&State::Status(&format!("the program before this one is back: {reason}")));
+            }
+            Err(error) => {
+                tracing::error!(error = %Causes(&error), "the kernel program cannot be looked after");
+            }
         }
     }
 }

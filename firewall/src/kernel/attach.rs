@@ -116,15 +116,20 @@ impl Attachments {
         })
     }
 
-    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
-    pub(super) fn start(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
+    /// Sees to it that an interface is judged as it is to be before its program is replaced.
+    pub(super) fn prepare(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
         let links = self.links()?;
         self.forget_gone(&links, hands.judging)?;
-        // Before its program is replaced an interface is judged as it is to be.
         let options = self.options.clone();
         for (link, option) in wanted(&links, &options) {
             self.admit(hands, link, option.role)?;
         }
+        Ok(())
+    }
+
+    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
+    pub(super) fn start(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
+        let links = self.links()?;
         self.adopt(hands.program, &links)?;
         self.reconcile(hands)?;
         if let Some(pins) = &self.pins
@@ -133,6 +138,26 @@ impl Attachments {
             tracing::warn!(%error, "maps of another version stay pinned");
         }
         Ok(())
+    }
+
+    pub(super) fn pins(&self) -> Option<&Pins> {
+        self.pins.as_ref()
+    }
+
+    /// Whether the program has taken the place of an earlier one.
+    pub(super) fn has_adopted(&self) -> bool {
+        !self.adopted.is_empty()
+    }
+
+    /// Puts this program into every link that is pinned, as far as that can be done.
+    pub(super) fn replace_all(&mut self, program: &mut Xdp) -> Result<(), KernelError> {
+        let mut failed = Ok(());
+        for Pinned { path, .. } in self.pinned()? {
+            if let Err(source) = link::replace(program, &path) {
+                failed = Err(KernelError::Pin { path, action: "given another program", source });
+            }
+        }
+        failed
     }
 
     pub(super) fn reports(&self) -> &[InterfaceReport] {

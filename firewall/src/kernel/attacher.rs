@@ -11,14 +11,17 @@ use super::checks::{CheckSetting, merge, policy};
 use super::log::{LogLevel, LogStream};
 use super::maps::{COUNTED, Judging, SHARED, Source, check_pinned};
 use super::pin::{Access, Pins};
+use super::probation::{Probation, Trial};
 use super::watch::Watch;
-use super::{COOKIES, KernelError, OBJECT, Options, PROGRAM};
+use super::{COOKIES, FAULT, KernelError, OBJECT, Options, PROGRAM};
+use crate::clock::Monotonic;
 
 /// The loaded program, and where it is attached.
 pub(super) struct Attacher {
     pub(super) program: Ebpf,
     judging: Judging,
     attachments: Attachments,
+    probation: Probation,
     options: Options,
     watch: Option<Watch>,
     log: Option<LogStream>,
@@ -47,7 +50,16 @@ impl Attacher {
         let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
         let attachments = Attachments::new(&options.interfaces, pins)?;
         let (watch, options) = (Some(watch), options.clone());
-        Ok(Self { program, judging, attachments, options, watch, log, has_new_tables })
+        Ok(Self {
+            program,
+            judging,
+            attachments,
+            probation: Probation::default(),
+            options,
+            watch,
+            log,
+            has_new_tables,
+        })
     }
 
     /// Where the other half finds its maps.
@@ -58,23 +70,40 @@ impl Attacher {
     /// Attaches to the interfaces, in place of an earlier program without a gap.
     pub(super) fn attach(&mut self) -> Result<(), KernelError> {
         let options = &self.options;
-        let mut hands = Hands {
-            program: xdp(&mut self.program)?,
-            judging: &mut self.judging,
-            policy: &|role, name| policy(options, role, Some(name)),
-        };
-        self.attachments.start(&mut hands)
+        let program = xdp(&mut self.program)?;
+        let policy = |role, name: &str| policy(options, role, Some(name));
+        let mut hands = Hands { program, judging: &mut self.judging, policy: &policy };
+        self.attachments.prepare(&mut hands)?;
+        let before = hands.judging.counters()?;
+        self.attachments.start(&mut hands)?;
+        self.probation.begin(&options.probation, program, &self.attachments, &before)
     }
 
     /// Brings what is attached up to date with the interfaces that there are now.
     pub(super) fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         let options = &self.options;
         let mut hands = Hands {
-            program: xdp(&mut self.program)?,
+            program: self.probation.in_force(&mut self.program)?,
             judging: &mut self.judging,
             policy: &|role, name| policy(options, role, Some(name)),
         };
         self.attachments.reconcile(&mut hands)
+    }
+
+    /// The program that is attached: this one, or the one before it.
+    pub(super) fn in_force(&mut self) -> Result<&mut Xdp, KernelError> {
+        self.probation.in_force(&mut self.program)
+    }
+
+    pub(super) fn trial(&self) -> &Trial {
+        self.probation.trial()
+    }
+
+    /// Looks after a program on probation; gives where it stands if that has changed.
+    pub(super) fn tend(&mut self, now: Monotonic) -> Result<Option<&Trial>, KernelError> {
+        let Self { program, judging, attachments, probation, options, .. } = self;
+        let counters = || judging.counters();
+        probation.tend(&options.probation, program, attachments, counters, now)
     }
 
     pub(super) fn interfaces(&self) -> &[InterfaceReport] {
@@ -150,6 +179,7 @@ pub(super) fn load(
     // The program needs none of the kernel's types, and reading them costs milliseconds.
     loader.btf(None).override_global(aya_log::LEVEL, &level, true);
     loader.override_global(COOKIES, &cookies, true);
+    loader.override_global(FAULT, &options.fault, true);
     loader.map_max_entries(EVENTS.name, ring_octets);
     let shared = if access == Access::Group { SHARED.as_slice() } else { &[] };
     let mut open_pins = || {

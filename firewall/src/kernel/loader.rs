@@ -20,10 +20,12 @@ use super::checks::CheckSetting;
 use super::log::LogStream;
 use super::maps::{Allowlist, Others, failed};
 use super::pin::{Access, NotPinned, Pins};
+use super::probation::Trial;
 use super::split::{PROTOCOL, REQUEST_MAX, Reply, Request, State, Welcome, WireCheck};
 use super::split::{receive, send};
 use super::watch::Watch;
 use super::{KernelError, Options, table as tables};
+use crate::clock::Monotonic;
 
 /// How long a question about interfaces waits for those that just changed.
 const SETTLING: Duration = Duration::from_millis(500);
@@ -125,6 +127,20 @@ impl Loader {
         let happened = attacher.reconcile();
         self.tell(&attacher);
         happened
+    }
+
+    /// Looks after a program on probation; see [`Kernel::tend`](super::Kernel::tend).
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    pub fn tend(&self, now: Monotonic) -> Result<Option<Trial>, KernelError> {
+        let mut attacher = self.attacher();
+        let trial = attacher.tend(now)?.cloned();
+        if trial.is_some() {
+            self.tell(&attacher);
+        }
+        Ok(trial)
     }
 
     /// What is known of the interfaces.
@@ -257,7 +273,7 @@ impl Loader {
     }
 
     fn tell(&self, attacher: &Attacher) {
-        let state = State::new(attacher.interfaces(), attacher.admitted());
+        let state = State::new(attacher.interfaces(), attacher.admitted(), attacher.trial());
         let mut told = self.told();
         *told = (told.0 + 1, state);
         self.changed.notify_all();

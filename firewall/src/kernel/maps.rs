@@ -55,10 +55,11 @@ impl Tables {
     ) -> Result<Self, KernelError> {
         // Another process may have allowed more, which is to be respected.
         let allow = Allowlist::open(source, allow, Others::Kept)?;
+        let config = source.open(CONFIG)?;
         let mut tables = Self {
             bans: BanTables::open(source, home)?,
-            config: source.open(CONFIG)?,
-            current: Config { tables: allow.bits(), ..Config::new() },
+            current: Config { tables: allow.bits(), ..earlier(&config)? },
+            config,
             published: None,
             own: OwnAddresses::open(source)?,
             allow,
@@ -151,6 +152,12 @@ impl Tables {
         self.publish()
     }
 
+    /// Drops nothing from then on, unless it is put off; zero: whatever happens.
+    pub(super) fn drop_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
+        self.current.drop_until_mono_ns = until_ns;
+        self.publish()
+    }
+
     /// The bits of what holds something.
     fn bits(&self) -> u32 {
         let allowlist = self.current.tables & (table::ALLOW4 | table::ALLOW6);
@@ -193,6 +200,14 @@ impl Tables {
         self.current.own = self.own.set(addresses)?;
         self.publish()
     }
+}
+
+/// What an earlier daemon told the program that is still attached, as far as it is to know it until
+/// it is told anew: what is served, whose addresses are the host's, and that everything passes.
+fn earlier(config: &Array<MapData, Config>) -> Result<Config, KernelError> {
+    let found = config.get(&0, 0).map_err(|source| failed(CONFIG, "read", source))?;
+    let Config { served, ports, own, pass_until_mono_ns, .. } = found;
+    Ok(Config { served, ports, own, pass_until_mono_ns, ..Config::new() })
 }
 
 pub(super) fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelError {

@@ -2,9 +2,9 @@
 //! namespace.
 //!
 //! Beneath the pin directory, `net-N` for the namespace with inode N holds `link-INDEX-NAME` for
-//! each interface and `vLAYOUT` with the maps: a link may take a program of another layout, a map
-//! may not. Where one process loads the program and another writes its tables, the maps are open to
-//! the group of the first, and `vLAYOUT/tables` holds what the second one pins.
+//! each interface, `program` to return to, and `vLAYOUT` with the maps: a link may take a program of
+//! another layout, a map may not. Where one process loads the program and another writes its tables,
+//! the maps are open to the group of the first, and `vLAYOUT/tables` holds what the second one pins.
 
 use std::fs::{self, File};
 use std::io;
@@ -43,7 +43,7 @@ pub enum PinState {
 }
 
 /// Beside the maps, what the process pins that writes the tables of bans.
-const TABLES: &str = "tables";
+pub(super) const TABLES: &str = "tables";
 const BPF_FS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
@@ -166,6 +166,16 @@ impl Pins {
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
         maps_directory(&self.directory).join(name)
+    }
+
+    /// The program that a later one will be compared with.
+    pub(super) fn program(&self) -> PathBuf {
+        self.directory.join("program")
+    }
+
+    /// The same before it has that name.
+    pub(super) fn new_program(&self) -> PathBuf {
+        self.directory.join("program-new")
     }
 
     pub(super) fn link(&self, index: u32, interface: &str) -> PathBuf {

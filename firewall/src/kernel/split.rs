@@ -20,6 +20,7 @@ use super::maps::{Counters, Slot, Source, failed};
 use super::interface::{InterfaceOptions, wanted};
 use super::netlink::{Link, Netlink};
 use super::pin::Pins;
+use super::probation::Trial;
 use super::{KernelError, Options};
 
 /// The loader, as the other half knows it.
@@ -31,6 +32,9 @@ pub(super) struct Remote {
     policies: Array<MapData, Policy>,
     reports: Vec<InterfaceReport>,
     judged: Vec<(String, Role)>,
+    trial: Trial,
+    /// Whether the trial has changed since it was last asked for.
+    has_new_trial: bool,
     /// Whether the tables hold what is banned.
     is_filled: bool,
     /// The loader that was told so, and of the modes of checks.
@@ -56,6 +60,8 @@ impl Remote {
             policies,
             reports: Vec::new(),
             judged: Vec::new(),
+            trial: Trial::default(),
+            has_new_trial: false,
             is_filled: false,
             told: None,
             problem: None,
@@ -79,6 +85,9 @@ impl Remote {
                 self.problem = None;
                 let before = std::mem::replace(&mut self.reports, state.reports());
                 self.judged = state.judged();
+                let trial = state.trial();
+                self.has_new_trial |= trial != self.trial;
+                self.trial = trial;
                 Ok(events(&before, &self.reports, &std::collections::BTreeSet::new()))
             }
             Err(error @ KernelError::NewTables { .. }) => Err(error),
@@ -127,6 +136,15 @@ impl Remote {
 
     pub(super) fn judged(&self) -> impl Iterator<Item = (&str, Role)> {
         self.judged.iter().map(|(name, role)| (name.as_str(), *role))
+    }
+
+    pub(super) fn trial(&self) -> &Trial {
+        &self.trial
+    }
+
+    /// Where the program stands, if that has changed since it was last asked for.
+    pub(super) fn new_trial(&mut self) -> Option<&Trial> {
+        std::mem::take(&mut self.has_new_trial).then_some(&self.trial)
     }
 
     pub(super) fn options(&self) -> &Options {

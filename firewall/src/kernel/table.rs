@@ -124,6 +124,8 @@ pub(super) enum Maker {
 pub(super) struct Home {
     pub(super) maker: Maker,
     pub(super) pins: Option<PathBuf>,
+    /// Where the other maps are.
+    pub(super) maps: Option<PathBuf>,
 }
 
 /// The array of maps that the program finds the tables by.

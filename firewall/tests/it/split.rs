@@ -127,6 +127,12 @@ impl Site {
     /// Starts a loader, and waits until it is ready.
     #[track_caller]
     fn load(&self) -> Loader {
+        self.load_until(" ready ")
+    }
+
+    /// Starts a loader, and waits until it says so.
+    #[track_caller]
+    fn load_until(&self, said: &str) -> Loader {
         let socket = self.socket();
         drop(std::fs::remove_file(&socket));
         let words = becoming(LOADER, GROUP, &["bpf", "net_admin", "perfmon"]);
@@ -140,7 +146,7 @@ impl Site {
             if let Some(status) = loader.0.try_wait().unwrap() {
                 panic!("the loader ended, {status}:\n{}", self.loader_said());
             }
-            self.loader_said().contains(" ready ").then_some(())
+            self.loader_said().contains(said).then_some(())
         });
         loader
     }
@@ -361,7 +367,8 @@ fn other_groups_are_shut_out() {
     for entry in children(namespace) {
         let mode = std::fs::metadata(&entry).unwrap().permissions().mode() & 0o7777;
         let name = entry.file_name().unwrap().to_string_lossy().into_owned();
-        assert_eq!(mode, if name.starts_with("link-") { 0o600 } else { 0o750 }, "{name}");
+        let is_directory = name.starts_with('v');
+        assert_eq!(mode, if is_directory { 0o750 } else { 0o600 }, "{name}");
     }
     let words = becoming(PROXY, GROUP, &[]);
     let link = children(namespace).into_iter().find(|path| path.to_string_lossy().contains("link-"));
@@ -469,4 +476,34 @@ fn what_is_required_is_waited_for_and_then_refused() {
         (started.join().unwrap(), loader)
     });
     assert_eq!(gateway.0.status()["mode"], "xdp-native");
+}
+
+#[test]
+fn new_tables_are_filled_before_the_program_is_replaced() {
+    let test = "split::new_tables_are_filled_before_the_program_is_replaced";
+    let Some(site) = Site::new(test) else { return };
+    let loader = site.load();
+    let gateway = site.start(&site.setup());
+    site.offend(1);
+    site.assert_dropped(1);
+    let mut next = None;
+    let meanwhile = || {
+        kill(loader);
+        let [namespace] = &children(&site.pins)[..] else { panic!("one namespace") };
+        // As if of a version whose tables nobody can read any more: the state file tells.
+        let own = namespace.join(format!("v{}", firewall_common::LAYOUT));
+        std::fs::rename(own, namespace.join("v1")).unwrap();
+        next = Some(site.load_until("an earlier program stays in force"));
+        site.assert_dropped(1);
+        assert!(namespace.join("v1").exists());
+    };
+    let gateway = gateway.kill_and_restart_after(|command| site.spawn(command), meanwhile);
+    let status = site.until(&gateway, false);
+    assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
+    site.assert_dropped(1);
+    let [namespace] = &children(&site.pins)[..] else { panic!("one namespace") };
+    assert!(!namespace.join("v1").exists());
+    // It is the new tables that are read.
+    site.offend(2);
+    site.assert_dropped(2);
 }

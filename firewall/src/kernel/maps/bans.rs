@@ -1,5 +1,7 @@
 //! The tables of bans as one: what is banned, and where it is written.
 
+mod earlier;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
@@ -68,6 +70,7 @@ impl BanTables {
     /// Takes over what is there, makes the tables anew with another hash, and puts them into the
     /// place of the earlier ones. What was banned is banned throughout.
     pub(super) fn open(source: &mut Source<'_>, home: Home) -> Result<Self, KernelError> {
+        let earlier = home.maps.as_deref().map(earlier::read).unwrap_or_default();
         let outer = match source.take(BANS)? {
             Map::ArrayOfMaps(map) => Outer::new(map, home),
             _ => return Err(KernelError::NoMap { map: BANS.name }),
@@ -86,6 +89,16 @@ impl BanTables {
         }
         if let Some(lines) = &old6 {
             for (list, prefixes) in Bans6::adopted_lists(lines.memory()) {
+                v6.list(list, prefixes);
+            }
+        }
+        for (list, intervals) in earlier.lists4 {
+            if !v4.has_list(list) {
+                v4.list(list, intervals);
+            }
+        }
+        for (list, prefixes) in earlier.lists6 {
+            if !v6.has_list(list) {
                 v6.list(list, prefixes);
             }
         }
@@ -123,7 +136,7 @@ impl BanTables {
             (Err(error), _, _) => return Err(error),
         };
         let list_drops = source.open(LIST_DROPS)?;
-        Ok(Self {
+        let mut tables = Self {
             is_as_found,
             outer,
             bans,
@@ -137,7 +150,23 @@ impl BanTables {
             spill4,
             spill6,
             list_drops,
-        })
+        };
+        tables.take_over(&earlier.bans)?;
+        Ok(tables)
+    }
+
+    /// Bans what tables of an older layout banned, unless it was taken over before.
+    fn take_over(&mut self, earlier: &[(IpNet, Ban)]) -> Result<(), KernelError> {
+        for &(target, ban) in earlier {
+            if self.bans.contains_key(&target) {
+                continue;
+            }
+            self.put(target, ban.until_mono_ns)?;
+            if let Some(&line) = self.bans.get(&target) {
+                Records::resume(self.record_lines.memory(), line, ban.drops);
+            }
+        }
+        Ok(())
     }
 
     /// Makes anew what could not be made when it was opened.

@@ -15,8 +15,8 @@ use crate::kernel::syscall::open_pin;
 
 /// What a process that has not loaded the program works with; it is pinned for that process alone,
 /// beside the maps that outlive the daemon in any case.
-pub(in crate::kernel) const SHARED: [Declared; 9] =
-    [ALLOW4, ALLOW6, CONFIG, OWN, EVENTS, BUDGETS, TALLY, MULTIPLIERS, STANDING];
+pub(in crate::kernel) const SHARED: [Declared; 8] =
+    [ALLOW4, ALLOW6, OWN, EVENTS, BUDGETS, TALLY, MULTIPLIERS, STANDING];
 
 /// Refuses a pinned map that is not of the declared kind. The layout number guards against our own
 /// earlier versions; this, against what others put there.

@@ -15,8 +15,10 @@ use rustix::net::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Monotonic;
 use crate::kernel::attach::{InterfaceReport, Mode};
 use crate::kernel::checks::CheckSetting;
+use crate::kernel::probation::Trial;
 
 /// Changes when an older process would misunderstand.
 pub(in crate::kernel) const PROTOCOL: u32 = 1;
@@ -64,6 +66,20 @@ pub(in crate::kernel) struct State {
     interfaces: Vec<WireInterface>,
     /// Name and role of those that are judged.
     judged: Vec<(String, WireRole)>,
+    trial: WireTrial,
+}
+
+/// Where the program stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum WireTrial {
+    #[default]
+    Settled,
+    OnProbation {
+        until_ns: u64,
+    },
+    RolledBack {
+        reason: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +126,13 @@ impl State {
     pub(in crate::kernel) fn new<'a>(
         reports: &[InterfaceReport],
         judged: impl Iterator<Item = (u32, &'a str, Role)>,
+        trial: &Trial,
     ) -> Self {
+        let trial = match trial {
+            Trial::Settled => WireTrial::Settled,
+            Trial::OnProbation { until } => WireTrial::OnProbation { until_ns: until.ns() },
+            Trial::RolledBack { reason } => WireTrial::RolledBack { reason: reason.clone() },
+        };
         let judged = judged.map(|(_, name, role)| (name.to_owned(), role.into()));
         let interface = |report: &InterfaceReport| WireInterface {
             name: report.name.clone(),
@@ -126,7 +148,18 @@ impl State {
             required: report.is_required,
             on: report.on.clone(),
         };
-        Self { interfaces: reports.iter().map(interface).collect(), judged: judged.collect() }
+        let interfaces = reports.iter().map(interface).collect();
+        Self { interfaces, judged: judged.collect(), trial }
+    }
+
+    pub(in crate::kernel) fn trial(&self) -> Trial {
+        match &self.trial {
+            WireTrial::Settled => Trial::Settled,
+            WireTrial::OnProbation { until_ns } => {
+                Trial::OnProbation { until: Monotonic::from_ns(*until_ns) }
+            }
+            WireTrial::RolledBack { reason } => Trial::RolledBack { reason: reason.clone() },
+        }
     }
 
     pub(in crate::kernel) fn reports(&self) -> Vec<InterfaceReport> {

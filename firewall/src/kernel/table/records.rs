@@ -98,6 +98,12 @@ impl Records {
         memory.store(line(memory, owner), record::UNTIL_MONO_NS, until_ns);
     }
 
+    /// Counts on from what an earlier table has counted.
+    pub(crate) fn resume(memory: Memory<'_>, owner: u32, dropped: u64) {
+        let (drops, word) = drops(memory, owner);
+        memory.add(drops, word, dropped);
+    }
+
     pub(crate) fn ban(memory: Memory<'_>, owner: u32) -> Ban {
         let (drops, word) = drops(memory, owner);
         Ban {
