@@ -37,8 +37,8 @@ use firewall_common::{Mode as CheckMode, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
-use attacher::{Attacher, xdp};
 pub use attach::{Event, InterfaceReport, Mode};
+use attacher::{Attacher, xdp};
 use budgets::BudgetMaps;
 pub use budgets::Limits;
 pub use checks::CheckSetting;
@@ -51,10 +51,10 @@ pub use firewall_common::{
 };
 use heartbeat::Heartbeat;
 pub use interface::{InterfaceOptions, Pattern, PatternError};
-pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 pub use loader::Loader;
-use maps::{Source, Tables, id_of};
+pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
+use maps::{Source, Tables, id_of};
 use pin::{Access, NotPinned, Pins};
 pub use pin::{PinState, Pinning};
 pub use probation::{ProbationRules, Trial};
@@ -201,9 +201,7 @@ impl Kernel {
     /// When the interfaces cannot be listed, or a table or pin not be written.
     pub fn attach(&mut self) -> Result<(), KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => {
-                attacher.attach().map_err(KernelError::behind_what_is_lacking)
-            }
+            Holder::Own(attacher) => attacher.attach().map_err(KernelError::behind_what_is_lacking),
             Holder::Loader(loader) => {
                 loader.fill();
                 self.reconcile().map(drop)
@@ -292,9 +290,7 @@ impl Kernel {
     pub fn loader(&self) -> Option<(String, u32)> {
         match &self.holder {
             Holder::Own(_) => None,
-            Holder::Loader(loader) => {
-                loader.loader().map(|welcome| (welcome.version, welcome.pid))
-            }
+            Holder::Loader(loader) => loader.loader().map(|welcome| (welcome.version, welcome.pid)),
         }
     }
 

@@ -81,7 +81,11 @@ async fn serve(options: &RunOptions, settings: Settings, socket: &Path) -> anyho
     tracing::info!(pins = %loader.directory().display(), socket = %socket.display(), "ready");
     notifier.tell(&State::Ready(&summary(&loader)));
     tokio::spawn(follow_interfaces(Arc::clone(&loader), Arc::clone(&notifier)));
-    tokio::spawn(follow_configuration(options.clone(), settings.kernel_checks, Arc::clone(&loader)));
+    tokio::spawn(follow_configuration(
+        options.clone(),
+        settings.kernel_checks,
+        Arc::clone(&loader),
+    ));
     tokio::spawn(tend_program(Arc::clone(&loader), Arc::clone(&notifier)));
     if let Some(interval) = notify::watchdog_interval() {
         tokio::spawn(watchdog(Arc::clone(&notifier), interval));
@@ -258,7 +262,9 @@ async fn tend_program(loader: Arc<Loader>, notifier: Arc<Notifier>) {
             Ok(Some(Trial::Settled)) => tracing::info!("the kernel program is off probation"),
             Ok(Some(Trial::RolledBack { reason })) => {
                 tracing::error!(reason, "the kernel program does wrong: the one before it is back");
-                notifier.tell(&State::Status(&format!("the program before this one is back: {reason}")));
+                notifier.tell(&State::Status(&format!(
+                    "the program before this one is back: {reason}"
+                )));
             }
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "the kernel program cannot be looked after");

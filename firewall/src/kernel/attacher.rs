@@ -29,6 +29,14 @@ pub(super) struct Attacher {
     has_new_tables: bool,
 }
 
+/// What tests work with one by one.
+#[cfg(test)]
+pub(super) struct Parts<'a> {
+    pub(super) program: &'a mut Ebpf,
+    pub(super) judging: &'a mut Judging,
+    pub(super) attachments: &'a mut Attachments,
+}
+
 impl Attacher {
     /// Loads the program, with the maps that are pinned already; it is attached nowhere yet.
     pub(super) fn load(
@@ -144,6 +152,12 @@ impl Attacher {
     pub(super) fn set_checks(&mut self, settings: Vec<CheckSetting>) -> Result<(), KernelError> {
         self.options.checks = settings;
         self.judge()
+    }
+
+    #[cfg(test)]
+    pub(super) fn parts(&mut self) -> Parts<'_> {
+        let Self { program, judging, attachments, .. } = self;
+        Parts { program, judging, attachments }
     }
 
     fn judge(&mut self) -> Result<(), KernelError> {

@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
@@ -27,19 +27,16 @@ use super::watch::Watch;
 use super::{KernelError, Options, table as tables};
 use crate::clock::Monotonic;
 
-/// How long a question about interfaces waits for those that just changed.
-const SETTLING: Duration = Duration::from_millis(500);
 /// How long other modes of checks wait for what is being attached.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(300);
 /// How long an answer may take to be read, and a greeting to come.
 const WRITING: Duration = Duration::from_secs(2);
 
 /// The privileged half.
 pub struct Loader {
     attacher: Mutex<Attacher>,
-    /// What was told of interfaces last, and how often there was something to tell.
-    told: Mutex<(u64, State)>,
-    changed: Condvar,
+    /// What there is to tell of interfaces.
+    told: Mutex<State>,
     /// Wakes whoever is to look at the interfaces.
     wanted: Arc<Notify>,
     is_filled: AtomicBool,
@@ -70,10 +67,11 @@ impl Loader {
         Allowlist::open(&mut source, &options.allow, Others::Removed)?;
         let mut config: Array<MapData, Config> = source.open(CONFIG)?;
         let found = config.get(&0, 0).map_err(|error| failed(CONFIG, "read", error))?;
-        if found.tables == 0 {
-            // Nobody has written it yet. Whoever does keeps the allowlist asked.
-            let tables = table::ALLOW4 | table::ALLOW6;
-            let written = config.set(0, Config { tables, ..Config::new() }, 0);
+        // Whoever writes it keeps the allowlist asked; nobody may have written it yet.
+        let asked = table::ALLOW4 | table::ALLOW6;
+        if found.tables & asked != asked {
+            let known = if found == Config::default() { Config::new() } else { found };
+            let written = config.set(0, Config { tables: known.tables | asked, ..known }, 0);
             written.map_err(|error| failed(CONFIG, "take a value", error))?;
         }
         let Map::ArrayOfMaps(bans) = source.take(BANS)? else {
@@ -85,7 +83,6 @@ impl Loader {
         Ok(Self {
             attacher: Mutex::new(attacher),
             told: Mutex::default(),
-            changed: Condvar::new(),
             wanted: Arc::default(),
             is_filled: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
@@ -224,10 +221,10 @@ impl Loader {
                     }
                     Err(error) => Err(error.told()),
                 },
-                Request::Interfaces => Ok(self.settled()),
+                Request::Interfaces => Ok(self.known()),
                 Request::Filled => {
                     self.is_filled.store(true, Ordering::Release);
-                    Ok(self.settled())
+                    Ok(self.known())
                 }
                 Request::Checks(checks) => self.take_checks(&checks),
             };
@@ -239,13 +236,11 @@ impl Loader {
         }
     }
 
-    /// What there is to tell of interfaces when they have been looked at again.
-    fn settled(&self) -> State {
-        let told = self.told();
-        let before = told.0;
+    /// What is known of interfaces, at once, since whoever asks does nothing else meanwhile; they are
+    /// looked at again for the next question.
+    fn known(&self) -> State {
         self.wanted.notify_one();
-        let waited = self.changed.wait_timeout_while(told, SETTLING, |told| told.0 == before);
-        waited.unwrap_or_else(PoisonError::into_inner).0.1.clone()
+        self.told().clone()
     }
 
     fn take_checks(&self, checks: &[WireCheck]) -> Result<State, String> {
@@ -269,21 +264,19 @@ impl Loader {
         self.tell(&attacher);
         drop(attacher);
         set.map_err(|error| error.told())?;
-        Ok(self.told().1.clone())
+        Ok(self.told().clone())
     }
 
     fn tell(&self, attacher: &Attacher) {
         let state = State::new(attacher.interfaces(), attacher.admitted(), attacher.trial());
-        let mut told = self.told();
-        *told = (told.0 + 1, state);
-        self.changed.notify_all();
+        *self.told() = state;
     }
 
     fn attacher(&self) -> MutexGuard<'_, Attacher> {
         self.attacher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told(&self) -> MutexGuard<'_, (u64, State)> {
+    fn told(&self) -> MutexGuard<'_, State> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

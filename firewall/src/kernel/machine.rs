@@ -6,11 +6,11 @@ use std::path::Path;
 use firewall_common::maps::EVENTS;
 
 use super::attach::describe;
+use super::attacher::{load, xdp};
 use super::interface::{InterfaceOptions, wanted};
 use super::netlink::generic::Generic;
 use super::netlink::{Link, Netlink};
 use super::pin::{self, Access, PinState, Pins};
-use super::attacher::{load, xdp};
 use super::{KernelError, Options};
 
 /// Offloads by which packets look otherwise to the program than on the wire, or which a driver gives

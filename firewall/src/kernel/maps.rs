@@ -66,8 +66,7 @@ impl Tables {
             allowed_bans: 0,
             allowed_lists: BTreeSet::new(),
         };
-        tables.allowed_bans =
-            tables.bans.targets().filter(|ban| tables.allow.meets(ban)).count();
+        tables.allowed_bans = tables.bans.targets().filter(|ban| tables.allow.meets(ban)).count();
         // Which of them an earlier daemon's lists meet is not known until they are replaced.
         tables.allowed_lists = tables.bans.lists().collect();
         tables.publish()?;
@@ -81,7 +80,9 @@ impl Tables {
 
     /// Holds again what is to be allowed, whatever a loader has taken out.
     pub(super) fn allow_again(&mut self) -> Result<(), KernelError> {
-        self.allow.fill(Others::Kept)
+        self.allow.fill(Others::Kept)?;
+        self.current.tables |= self.allow.bits();
+        self.publish()
     }
 
     pub(super) fn ban(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {

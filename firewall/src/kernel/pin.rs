@@ -122,6 +122,9 @@ impl Pins {
     pub(super) fn shared(pin_dir: &Path) -> Result<Self, KernelError> {
         let directory =
             namespace_directory(pin_dir).map_err(|source| failed(pin_dir, "found", source))?;
+        if let Some(layout) = newest_layout(&directory).filter(|layout| *layout > LAYOUT) {
+            return Err(KernelError::NewerLayout { path: directory, layout });
+        }
         let tables = maps_directory(&directory).join(TABLES);
         match fs::metadata(&tables) {
             Ok(_) => {}
@@ -249,7 +252,9 @@ pub(super) fn state(pin_dir: &Path) -> PinState {
     };
     // The first that is there is the one that is written to.
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(&directory);
-    if let Err(error) = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK) {
+    if let Err(error) =
+        rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+    {
         return refused(format!("{} cannot be written to: {error}", existing.display()));
     }
     let holder = File::open(&directory).ok().as_ref().and_then(holder);

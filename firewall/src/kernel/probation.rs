@@ -15,9 +15,9 @@ use aya_obj::programs::XdpAttachType;
 use firewall_common::Reason;
 
 use super::attach::Attachments;
+use super::attacher::xdp;
 use super::maps::Counters;
 use super::pin::Pins;
-use super::attacher::xdp;
 use super::{Holder, Kernel, KernelError};
 use crate::clock::Monotonic;
 

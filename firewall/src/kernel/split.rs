@@ -16,8 +16,8 @@ pub(super) use self::wire::{
 };
 use super::attach::{Event, InterfaceReport, Mode, events};
 use super::checks::{CheckSetting, merge};
-use super::maps::{Counters, Slot, Source, failed};
 use super::interface::{InterfaceOptions, wanted};
+use super::maps::{Counters, Slot, Source, failed};
 use super::netlink::{Link, Netlink};
 use super::pin::Pins;
 use super::probation::Trial;

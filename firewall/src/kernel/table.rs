@@ -21,9 +21,9 @@ use firewall_common::lines::LINE_WORDS;
 use firewall_common::maps::{BANS, LINES_FLAGS};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
+use super::KernelError;
 use super::pin;
 use super::split::Client;
-use super::KernelError;
 use super::syscall::{create_array, inner_id, open_pin, set_inner};
 use memory::Line;
 pub(super) use memory::{Crowded, Memory, Seed};
@@ -54,11 +54,6 @@ pub(super) fn create(lines: u32) -> Result<OwnedFd, KernelError> {
 }
 
 impl Region {
-    #[cfg(test)]
-    fn create(lines: u32) -> Result<Self, KernelError> {
-        Self::of(create(lines)?)
-    }
-
     fn of(fd: OwnedFd) -> Result<Self, KernelError> {
         Self::map(MapData::from_fd(fd).map_err(|source| failed("be opened", source))?)
     }
@@ -138,6 +133,15 @@ pub(super) struct Outer {
 impl Outer {
     pub(super) fn new(map: MapData, home: Home) -> Self {
         Self { map, home }
+    }
+
+    /// Lines of the first records: room for 512 bans, or for 8,192 where a loader must be there for
+    /// more.
+    pub(super) fn record_lines(&self) -> u32 {
+        match self.home.maker {
+            Maker::Here => Records::LINES_MIN,
+            Maker::Loader(_) => (0..4).fold(Records::LINES_MIN, |lines, _| Records::doubled(lines)),
+        }
     }
 
     /// Makes an inner map of `lines` lines, all zero. It is read by nobody yet.

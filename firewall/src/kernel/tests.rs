@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use aya::maps::MapInfo;
 use aya::programs::loaded_programs;
+use firewall_common::maps::PINNED;
 use firewall_ebpf::cases;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use xtask::lab::{self, Change, Device, NetNs};

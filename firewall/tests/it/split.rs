@@ -98,7 +98,8 @@ impl Site {
     /// Writes the loader's configuration, with more of its `[kernel]`.
     fn configure(&self, kernel: &str) -> PathBuf {
         let kernel = self.kernel() + kernel;
-        let api = "[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\nupstream = \"http://10.0.0.1:1\"";
+        let api =
+            "[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\nupstream = \"http://10.0.0.1:1\"";
         let text = format!("[listen]\naddress = \"[::]:8080\"\n{api}\n[kernel]\n{kernel}\n");
         self.scratch.file("firewall.toml", &text)
     }
@@ -137,7 +138,10 @@ impl Site {
         drop(std::fs::remove_file(&socket));
         let words = becoming(LOADER, GROUP, &["bpf", "net_admin", "perfmon"]);
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).arg(self.scratch.path().join("firewall")).args(["load", "--config"]);
+        command
+            .args(&words[1..])
+            .arg(self.scratch.path().join("firewall"))
+            .args(["load", "--config"]);
         command.arg(self.scratch.path().join("firewall.toml")).stdin(Stdio::null());
         let errors = std::fs::File::create(self.scratch.path().join("errors")).unwrap();
         let child = self.spawn(command.stderr(errors));
@@ -225,7 +229,6 @@ fn problem(status: &Value) -> Option<String> {
     status["loader"]["problem"].as_str().map(str::to_owned)
 }
 
-
 #[test]
 fn a_proxy_without_capability_has_the_kernel_drop() {
     let Some(site) = Site::new("split::a_proxy_without_capability_has_the_kernel_drop") else {
@@ -283,7 +286,10 @@ fn either_half_may_be_killed() {
     // What is attached is, whoever runs.
     assert_eq!(status["mode"], "xdp-native", "{status}");
     let reasons = status["reasons"].to_string();
-    assert!(reasons.contains("no loader answers at ") && reasons.contains("do not grow"), "{reasons}");
+    assert!(
+        reasons.contains("no loader answers at ") && reasons.contains("do not grow"),
+        "{reasons}"
+    );
     assert_eq!(site.metric(&gateway, "firewall_loader_absent"), Some(1));
     site.assert_dropped(1);
     site.offend(2);
@@ -323,7 +329,8 @@ fn tables_grow_by_way_of_the_loader() {
     let Some(site) = Site::new("split::tables_grow_by_way_of_the_loader") else { return };
     let loader = site.load();
     // Twice what the first table has room for, and the client.
-    let mut listed: String = (0..10_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
+    let mut listed: String =
+        (0..10_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
     listed += &Topology::client_v4(1).to_string();
     let feed = "[[feed]]\nname = \"bad\"\npath = \"bad.txt\"\nprivate_addresses = \"list\"\n";
     let setup = Setup {
@@ -339,7 +346,8 @@ fn tables_grow_by_way_of_the_loader() {
 
     // Without the loader a larger table is not to be had, and what there is stays.
     kill(loader);
-    let grown: String = (0..12_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
+    let grown: String =
+        (0..12_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
     gateway.scratch.file("bad.txt", &grown);
     let problem = eventually("the feed is refused", || {
         let feeds = gateway.cli(&["feed", "list", "--json"]).1;
@@ -371,7 +379,8 @@ fn other_groups_are_shut_out() {
         assert_eq!(mode, if is_directory { 0o750 } else { 0o600 }, "{name}");
     }
     let words = becoming(PROXY, GROUP, &[]);
-    let link = children(namespace).into_iter().find(|path| path.to_string_lossy().contains("link-"));
+    let link =
+        children(namespace).into_iter().find(|path| path.to_string_lossy().contains("link-"));
     let removed = Command::new(&words[0]).args(&words[1..]).arg("rm").arg(link.unwrap()).output();
     assert!(!removed.unwrap().status.success());
     // Two proxies would write over each other.

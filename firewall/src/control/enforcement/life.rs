@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::Enforcement;
 use crate::causes::Causes;
 use crate::clock::Monotonic;
-use crate::kernel::{Trial};
+use crate::kernel::Trial;
 use crate::metrics::Metrics;
 
 impl Enforcement {

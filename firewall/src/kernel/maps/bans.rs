@@ -16,9 +16,7 @@ use ipnet::IpNet;
 
 use super::{Source, failed, write_error};
 use crate::kernel::KernelError;
-use crate::kernel::table::{
-    Bans4, Bans6, Crowded, Home, Outer, Records, Region, Seed, interval,
-};
+use crate::kernel::table::{Bans4, Bans6, Crowded, Home, Outer, Records, Region, Seed, interval};
 
 /// The number of a list of prefixes: 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,7 +103,7 @@ impl BanTables {
         let record_lines = if let Some(lines) = record_lines {
             lines
         } else {
-            let lines = outer.make(Records::LINES_MIN)?;
+            let lines = outer.make(outer.record_lines())?;
             Records::prepare(lines.memory());
             outer.put(inner::RECORDS, &lines)?;
             lines
@@ -119,8 +117,8 @@ impl BanTables {
                 spilled.insert(target);
             }
         }
-        let built = build4(&mut v4, &outer)
-            .and_then(|v4_lines| Ok((v4_lines, build6(&mut v6, &outer)?)));
+        let built =
+            build4(&mut v4, &outer).and_then(|v4_lines| Ok((v4_lines, build6(&mut v6, &outer)?)));
         let (v4_lines, v6_lines, is_as_found) = match (built, old4, old6) {
             (Ok((v4_lines, v6_lines)), _, _) => {
                 outer.put(inner::V4, &v4_lines)?;
@@ -408,7 +406,9 @@ impl From<KernelError> for NotWritten {
     fn from(error: KernelError) -> Self {
         // What has no memory for a larger table may still have room in a trie.
         match error {
-            KernelError::Memory { .. } => Self::Crowded,
+            KernelError::Memory { .. }
+            | KernelError::NoLoader { .. }
+            | KernelError::RefusedByLoader { .. } => Self::Crowded,
             other => Self::Kernel(other),
         }
     }

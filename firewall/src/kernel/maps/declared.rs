@@ -4,8 +4,8 @@ use std::path::Path;
 
 use aya::maps::{MapData, MapInfo, MapType};
 use firewall_common::maps::{
-    ALLOW4, ALLOW6, BANS, BUDGETS, CONFIG, EVENTS, LIST_DROPS, MULTIPLIERS,
-    Map as Declared, OWN, POLICIES, SPILL4, SPILL6, STANDING, TALLY,
+    ALLOW4, ALLOW6, BANS, BUDGETS, CONFIG, EVENTS, LIST_DROPS, MULTIPLIERS, Map as Declared, OWN,
+    POLICIES, SPILL4, SPILL6, STANDING, TALLY,
 };
 use firewall_common::{Budgets, Config, Counter, Payer, Policy, Tally};
 

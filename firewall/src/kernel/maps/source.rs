@@ -52,7 +52,8 @@ fn opened(pins: &Pins, declared: Declared) -> Result<MapData, KernelError> {
     let path = pins.map(declared.name);
     let told = |source| failed(declared, "tell its kind", source);
     let fd = open_pin(&path, COUNTED.contains(&declared));
-    let data = MapData::from_fd(fd.map_err(|error| pin::not_shared(&path, error))?).map_err(told)?;
+    let data =
+        MapData::from_fd(fd.map_err(|error| pin::not_shared(&path, error))?).map_err(told)?;
     super::declared::check(&data.info().map_err(told)?, &path, declared)?;
     Ok(data)
 }

@@ -12,7 +12,9 @@ use crate::clock::Monotonic;
 use crate::kernel::KernelError;
 
 /// How long an answer is waited for: whoever waits does nothing else meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a new array is, of which the largest are 64 MiB.
+const ARRAY_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a loader that was silent is not asked again.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -88,7 +90,14 @@ impl Client {
             way.stream = None;
         }
         let stream = self.open(&mut way)?;
-        let answer = send(stream, request, None).and_then(|()| receive(stream, REPLY_MAX));
+        let patience = match request {
+            Request::Lines { .. } => ARRAY_PATIENCE,
+            _ => PATIENCE,
+        };
+        let answer = stream
+            .set_read_timeout(Some(patience))
+            .and_then(|()| send(stream, request, None))
+            .and_then(|()| receive(stream, REPLY_MAX));
         answer.map_err(|error| self.lost(&mut way, error))
     }
 

@@ -47,7 +47,9 @@ pub(in crate::kernel) enum Reply {
     /// With the descriptor of the array.
     Lines,
     State(State),
-    Refused { reason: String },
+    Refused {
+        reason: String,
+    },
 }
 
 /// Who the loader is, and where it has pinned what.
@@ -281,4 +283,103 @@ pub(in crate::kernel) fn receive<T: DeserializeOwned>(
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
     Ok((serde_json::from_slice(&body)?, descriptor))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().unwrap()
+    }
+
+    #[test]
+    fn what_is_sent_is_received() {
+        let (near, far) = pair();
+        let report = InterfaceReport {
+            name: "eth0".into(),
+            index: 2,
+            mode: Mode::Generic,
+            reason: Some("its driver cannot".into()),
+            adopted: true,
+            role: Role::Internet,
+            is_required: true,
+            on: vec!["eth1".into()],
+        };
+        for trial in [
+            Trial::Settled,
+            Trial::OnProbation { until: Monotonic::from_ns(7) },
+            Trial::RolledBack { reason: "it gave up".into() },
+        ] {
+            let judged = [(2, "eth0", Role::Internet), (3, "eth1", Role::Lan)];
+            let state = State::new(std::slice::from_ref(&report), judged.iter().copied(), &trial);
+            send(&near, &Reply::State(state), None).unwrap();
+            let (Reply::State(state), None) = receive(&far, REPLY_MAX).unwrap() else {
+                panic!("another answer");
+            };
+            assert_eq!(state.reports(), std::slice::from_ref(&report));
+            assert_eq!(
+                state.judged(),
+                [("eth0".into(), Role::Internet), ("eth1".into(), Role::Lan)]
+            );
+            assert_eq!(state.trial(), trial);
+        }
+    }
+
+    #[test]
+    fn checks_are_named_and_unknown_ones_refused() {
+        let reason = *Reason::ALL.iter().find(|reason| reason.is_check()).unwrap();
+        for (mode, interface) in [
+            (CheckMode::Drop, None),
+            (CheckMode::Observe, Some("eth*".parse().unwrap())),
+            (CheckMode::Off, None),
+        ] {
+            let setting = CheckSetting { reason, mode, interface };
+            assert_eq!(CheckSetting::try_from(&WireCheck::from(&setting)), Ok(setting));
+        }
+        let wire = |id: &str, interface: Option<&str>| WireCheck {
+            id: id.into(),
+            mode: WireCheckMode::Off,
+            interface: interface.map(str::to_owned),
+        };
+        // A ban is no check: that it is enforced is the loader's configuration.
+        for broken in [wire("X99", None), wire("ban", None), wire(reason.id(), Some("a/b"))] {
+            assert!(CheckSetting::try_from(&broken).is_err(), "{broken:?}");
+        }
+    }
+
+    #[test]
+    fn a_descriptor_comes_with_its_answer() {
+        let (near, far) = pair();
+        let (one, _other) = pair();
+        send(&near, &Reply::Lines, Some(one.as_fd())).unwrap();
+        send(&near, &Reply::Lines, None).unwrap();
+        let (_, descriptor) = receive::<Reply>(&far, REPLY_MAX).unwrap();
+        let descriptor = descriptor.unwrap();
+        assert_ne!(descriptor.as_raw_fd(), one.as_raw_fd());
+        let flags = rustix::io::fcntl_getfd(&descriptor).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        assert!(receive::<Reply>(&far, REPLY_MAX).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let long = u32::try_from(REQUEST_MAX).unwrap() + 1;
+        for (octets, kind) in [
+            (Vec::new(), io::ErrorKind::UnexpectedEof),
+            (vec![1, 0], io::ErrorKind::UnexpectedEof),
+            (9_u32.to_ne_bytes().to_vec(), io::ErrorKind::UnexpectedEof),
+            (long.to_ne_bytes().to_vec(), io::ErrorKind::InvalidData),
+            ([&1_u32.to_ne_bytes()[..], b"x"].concat(), io::ErrorKind::InvalidData),
+            ([&4_u32.to_ne_bytes()[..], b"null"].concat(), io::ErrorKind::InvalidData),
+        ] {
+            let (mut near, far) = pair();
+            near.write_all(&octets).unwrap();
+            drop(near);
+            let error = receive::<Request>(&far, REQUEST_MAX).unwrap_err();
+            assert_eq!(error.kind(), kind, "{octets:?}");
+        }
+    }
 }
