@@ -40,6 +40,7 @@ pub struct Loader {
     /// Wakes whoever is to look at the interfaces.
     wanted: Arc<Notify>,
     is_filled: AtomicBool,
+    is_attached: AtomicBool,
     connections: AtomicUsize,
     welcome: Welcome,
     directory: PathBuf,
@@ -85,6 +86,7 @@ impl Loader {
             told: Mutex::default(),
             wanted: Arc::default(),
             is_filled: AtomicBool::new(false),
+            is_attached: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             welcome,
             directory,
@@ -110,6 +112,7 @@ impl Loader {
     pub fn attach(&self) -> Result<(), KernelError> {
         let mut attacher = self.attacher();
         let attached = attacher.attach().map_err(KernelError::behind_what_is_lacking);
+        self.is_attached.store(true, Ordering::Release);
         self.tell(&attacher);
         attached
     }
@@ -268,6 +271,9 @@ impl Loader {
     }
 
     fn tell(&self, attacher: &Attacher) {
+        if !self.is_attached.load(Ordering::Acquire) {
+            return;
+        }
         let state = State::new(attacher.interfaces(), attacher.admitted(), attacher.trial());
         *self.told() = state;
     }

@@ -83,6 +83,9 @@ impl Remote {
         match self.ask() {
             Ok(state) => {
                 self.problem = None;
+                if !state.is_attached {
+                    return Ok(Vec::new());
+                }
                 let before = std::mem::replace(&mut self.reports, state.reports());
                 self.judged = state.judged();
                 let trial = state.trial();
@@ -119,7 +122,9 @@ impl Remote {
     pub(super) fn set_checks(&mut self, settings: Vec<CheckSetting>) -> Result<(), KernelError> {
         let wire = settings.iter().map(WireCheck::from).collect();
         let state = self.client.state(&Request::Checks(wire))?;
-        self.judged = state.judged();
+        if state.is_attached {
+            self.judged = state.judged();
+        }
         self.options.checks = settings;
         Ok(())
     }

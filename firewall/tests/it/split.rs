@@ -426,8 +426,10 @@ fn a_proxy_goes_on_when_the_loader_comes() {
     assert_eq!(bans[0]["planes"], json!(["proxy"]), "{bans:?}");
 
     let loader = site.load();
-    let status = site.until(&gateway, false);
-    assert_eq!(status["mode"], "xdp-native", "{status}");
+    eventually("the program is attached", || {
+        let status = gateway.status();
+        (problem(&status).is_none() && status["mode"] == "xdp-native").then_some(())
+    });
     eventually("the ban is in the kernel", || {
         (gateway.bans()[0]["planes"] == json!(["kernel", "proxy"])).then_some(())
     });
@@ -507,8 +509,12 @@ fn new_tables_are_filled_before_the_program_is_replaced() {
         assert!(namespace.join("v1").exists());
     };
     let gateway = gateway.kill_and_restart_after(|command| site.spawn(command), meanwhile);
-    let status = site.until(&gateway, false);
-    assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
+    eventually("the new program is attached", || {
+        let status = gateway.status();
+        let report = &status["interfaces"][0];
+        (problem(&status).is_none() && report["adopted"] == true && report["reason"].is_null())
+            .then_some(())
+    });
     site.assert_dropped(1);
     let [namespace] = &children(&site.pins)[..] else { panic!("one namespace") };
     assert!(!namespace.join("v1").exists());

@@ -65,6 +65,8 @@ pub(in crate::kernel) struct Welcome {
 /// What the loader tells of interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::kernel) struct State {
+    /// Whether it has been attached to anything at all; until then there is nothing to tell.
+    pub(in crate::kernel) is_attached: bool,
     interfaces: Vec<WireInterface>,
     /// Name and role of those that are judged.
     judged: Vec<(String, WireRole)>,
@@ -151,7 +153,7 @@ impl State {
             on: report.on.clone(),
         };
         let interfaces = reports.iter().map(interface).collect();
-        Self { interfaces, judged: judged.collect(), trial }
+        Self { is_attached: true, interfaces, judged: judged.collect(), trial }
     }
 
     pub(in crate::kernel) fn trial(&self) -> Trial {
