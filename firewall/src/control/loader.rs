@@ -32,7 +32,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often it is looked what a program on probation does.
 const TEND_INTERVAL: Duration = Duration::from_millis(500);
 /// How long an earlier program, of other tables, stays in force for want of a proxy that fills these.
-const FILL_PATIENCE: Duration = Duration::from_secs(60);
+const FILL_PATIENCE: Duration = Duration::from_mins(1);
 
 /// What `load` is told.
 #[derive(Clone, Debug, Args)]

@@ -111,10 +111,10 @@ impl Loader {
     /// As [`Kernel::attach`](super::Kernel::attach).
     pub fn attach(&self) -> Result<(), KernelError> {
         let mut attacher = self.attacher();
-        let attached = attacher.attach().map_err(KernelError::behind_what_is_lacking);
+        let result = attacher.attach().map_err(KernelError::behind_what_is_lacking);
         self.is_attached.store(true, Ordering::Release);
         self.tell(&attacher);
-        attached
+        result
     }
 
     /// Brings what is attached up to date; see [`Kernel::reconcile`](super::Kernel::reconcile).
@@ -193,16 +193,12 @@ impl Loader {
         stream.set_read_timeout(Some(WRITING))?;
         let (greeting, _) = receive(stream, REQUEST_MAX)?;
         stream.set_read_timeout(None)?;
-        match greeting {
-            Request::Hello { protocol: PROTOCOL } => {
-                send(stream, &Reply::Welcome(self.welcome.clone()), None)?;
-            }
-            _ => {
-                let version = &self.welcome.version;
-                let reason = format!("it is of version {version}, which speaks otherwise");
-                return send(stream, &Reply::Refused { reason }, None);
-            }
+        if !matches!(greeting, Request::Hello { protocol: PROTOCOL }) {
+            let version = &self.welcome.version;
+            let reason = format!("it is of version {version}, which speaks otherwise");
+            return send(stream, &Reply::Refused { reason }, None);
         }
+        send(stream, &Reply::Welcome(self.welcome.clone()), None)?;
         self.connections.fetch_add(1, Ordering::Relaxed);
         let served = self.answer(stream);
         self.connections.fetch_sub(1, Ordering::Relaxed);

@@ -210,7 +210,7 @@ impl Probation {
         self.looked = now;
         let since = Record::of(&counters()?).since(self.before);
         if let Some(fault) = judge(rules, self.before, since) {
-            self.roll_back(own, attachments, fault.to_string())?;
+            self.roll_back(own, attachments, &fault.to_string())?;
             return Ok(Some(&self.trial));
         }
         if now < until {
@@ -229,9 +229,9 @@ impl Probation {
         &mut self,
         own: &mut Ebpf,
         attachments: &mut Attachments,
-        reason: String,
+        reason: &str,
     ) -> Result<(), KernelError> {
-        self.trial = Trial::RolledBack { reason: reason.clone() };
+        self.trial = Trial::RolledBack { reason: reason.to_owned() };
         if let Err(error) = attachments.replace_all(self.in_force(own)?) {
             let reason = format!("{reason}; but not everywhere: {}", error.told());
             self.trial = Trial::RolledBack { reason };

@@ -135,7 +135,6 @@ impl BanTables {
         };
         let list_drops = source.open(LIST_DROPS)?;
         let mut tables = Self {
-            is_as_found,
             outer,
             bans,
             records,
@@ -148,6 +147,7 @@ impl BanTables {
             spill4,
             spill6,
             list_drops,
+            is_as_found,
         };
         tables.take_over(&earlier.bans)?;
         Ok(tables)

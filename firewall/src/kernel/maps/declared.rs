@@ -39,17 +39,14 @@ pub(super) fn check(info: &MapInfo, path: &Path, declared: Declared) -> Result<(
     let (kind, key_size, value_size) = kind(declared);
     let found = info.map_type().map_err(|source| failed(declared, "tell its kind", source))?;
     let is_ours = found == kind
-        && info.key_size() == key_size
+        && info.key_size() as usize == key_size
         && info.value_size() as usize == value_size
         && info.max_entries() == declared.entries;
     if is_ours { Ok(()) } else { Err(KernelError::ForeignMap { path: path.to_owned() }) }
 }
 
-/// Octets of the key of [`STANDING`].
-const PAYER_OCTETS: u32 = size_of::<Payer>() as u32;
-
 /// The type, and the octets of key and value.
-fn kind(declared: Declared) -> (MapType, u32, usize) {
+fn kind(declared: Declared) -> (MapType, usize, usize) {
     match declared {
         BANS => (MapType::ArrayOfMaps, 4, 4),
         SPILL4 => (MapType::LpmTrie, 8, 8),
@@ -63,7 +60,7 @@ fn kind(declared: Declared) -> (MapType, u32, usize) {
         EVENTS => (MapType::RingBuf, 0, 0),
         BUDGETS => (MapType::Array, 4, size_of::<Budgets>()),
         TALLY => (MapType::PerCpuArray, 4, size_of::<Tally>()),
-        STANDING => (MapType::Hash, PAYER_OCTETS, 4),
+        STANDING => (MapType::Hash, size_of::<Payer>(), 4),
         // COUNTERS; a wrong one of the others would be found out by its test.
         _ => (MapType::PerCpuArray, 4, size_of::<Counter>()),
     }
