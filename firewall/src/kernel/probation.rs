@@ -4,6 +4,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::error::Error as _;
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -18,7 +19,6 @@ use super::attach::Attachments;
 use super::maps::Counters;
 use super::pin::Pins;
 use super::{Kernel, KernelError, xdp};
-use crate::causes::Causes;
 use crate::clock::Monotonic;
 
 /// How often the counters are looked at meanwhile.
@@ -229,7 +229,7 @@ impl Kernel {
         self.probation.looked = now;
         let since = Record::of(&self.counters()?).since(self.probation.before);
         if let Some(fault) = judge(&self.options.probation, self.probation.before, since) {
-            self.roll_back(fault.to_string())?;
+            self.roll_back(fault)?;
             return Ok(Some(&self.probation.trial));
         }
         if now < until {
@@ -244,11 +244,12 @@ impl Kernel {
     }
 
     /// Puts the program before this one back, as far as that can be done.
-    fn roll_back(&mut self, reason: String) -> Result<(), KernelError> {
-        self.probation.trial = Trial::RolledBack { reason: reason.clone() };
+    fn roll_back(&mut self, fault: Fault) -> Result<(), KernelError> {
+        self.probation.trial = Trial::RolledBack { reason: fault.to_string() };
         let program = self.probation.in_force(&mut self.program)?;
         if let Err(error) = self.attachments.replace_all(program) {
-            let reason = format!("{reason}; but not everywhere: {}", Causes(&error));
+            let why = error.source().map(ToString::to_string).unwrap_or_default();
+            let reason = format!("{fault}; but it is not back everywhere: {error}: {why}");
             self.probation.trial = Trial::RolledBack { reason };
         }
         Ok(())

@@ -14,7 +14,7 @@ use crate::kit::gateway::{Gateway, Setup};
 use crate::xdp::net::BpfFs;
 
 /// A command line that starts what follows in a mount namespace of its own, as a service manager does
-/// for PrivateMounts= and ProtectSystem=: it receives what is mounted outside.
+/// for `PrivateMounts=` and `ProtectSystem=`: it receives what is mounted outside.
 fn receiving() -> Vec<String> {
     ["unshare", "--mount", "--propagation", "slave"].map(str::to_owned).to_vec()
 }

@@ -1,5 +1,6 @@
 //! What is banned in the pinned tables of an older layout.
 
+use std::error::Error as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,6 @@ use firewall_common::{Ban, LAYOUT};
 use ipnet::IpNet;
 
 use super::failed;
-use crate::causes::Causes;
 use crate::kernel::KernelError;
 use crate::kernel::maps::check_pinned;
 use crate::kernel::table::{Bans4, Bans6, Outer, Records};
@@ -40,8 +40,8 @@ pub(super) fn read(maps: &Path) -> Earlier {
             earlier
         }
         Err(error) => {
-            let error = Causes(&error);
-            tracing::error!(layout, %error, "an older firewall's bans are not taken over");
+            let cause = error.source().map(tracing::field::display);
+            tracing::error!(layout, %error, cause, "an older firewall's bans are not taken over");
             Earlier::default()
         }
     }
