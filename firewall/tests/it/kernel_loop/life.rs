@@ -1,5 +1,5 @@
 //! The kernel program's life as an operator meets it: the daemon's sign of life, and what `status` says
-//! of a program that was taken out.
+//! of a program that was taken out; and the bans of a version before.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -8,9 +8,11 @@ use std::time::Duration;
 use aya::maps::{Array, Map, MapData};
 use firewall::clock::Monotonic;
 use firewall_common::{Config, LAYOUT, maps};
+use http::Method;
+use serde_json::json;
 use xtask::lab::Topology;
 
-use super::{Family, NEIGHBOUR, Site, on};
+use super::{Family, NEIGHBOUR, SCANNER, Site, on};
 use crate::contract::NOTES;
 use crate::kit::eventually;
 use crate::kit::gateway::{Gateway, Setup};
@@ -83,4 +85,35 @@ fn a_program_that_is_taken_out_is_told_of() {
     };
     assert!(topology.gateway.run(ask).unwrap().contains("firewall_xdp_rolled_back 1"));
     Site { gateway, topology }.assert_served(Family::V4, NEIGHBOUR);
+}
+
+/// The ledger is what counts, whether the tables of the version before can be read or not.
+#[test]
+fn bans_outlive_the_layout_of_their_tables() {
+    let test = "kernel_loop::life::bans_outlive_the_layout_of_their_tables";
+    for (older, said) in [(1, "bans are taken over"), (2, "tables cannot be read")] {
+        let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+        let target = Family::V4.client(SCANNER);
+        let ban = json!({ "target": format!("{target}/32"), "for_seconds": 600, "reason": "ticket 4711" });
+        site.gateway.admin(&Method::POST, "/v1/bans", Some(&ban));
+        site.assert_dropped(Family::V4, SCANNER);
+        let pins = PathBuf::from(site.gateway.status()["pins"].as_str().unwrap());
+        let Site { gateway, topology } = site;
+        let tables = |layout: u32| pins.join(format!("v{layout}"));
+        let gateway = gateway.kill_and_restart_after(
+            |command| on(&topology, command),
+            || std::fs::rename(tables(LAYOUT), tables(LAYOUT - older)).unwrap(),
+        );
+        let status = gateway.status();
+        assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
+        assert!(gateway.errors().contains(said), "{}", gateway.errors());
+        assert!(!tables(LAYOUT - older).exists(), "nothing reads them any more");
+        let bans = gateway.bans();
+        assert_eq!(bans.len(), 1, "{bans:?}");
+        assert_eq!((&bans[0]["origin"], &bans[0]["reason"]), (&json!("operator"), &ban["reason"]));
+        let site = Site { gateway, topology };
+        assert!(site.explain(target)["kernel"].is_object());
+        site.assert_dropped(Family::V4, SCANNER);
+        site.assert_served(Family::V4, NEIGHBOUR);
+    }
 }
