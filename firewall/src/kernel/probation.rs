@@ -233,7 +233,7 @@ impl Probation {
     ) -> Result<(), KernelError> {
         self.trial = Trial::RolledBack { reason: reason.to_owned() };
         if let Err(error) = attachments.replace_all(self.in_force(own)?) {
-            let reason = format!("{reason}; but not everywhere: {}", error.told());
+            let reason = format!("{reason}; but it is not back everywhere: {}", error.told());
             self.trial = Trial::RolledBack { reason };
         }
         Ok(())

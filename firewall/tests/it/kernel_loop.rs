@@ -2,6 +2,7 @@
 
 mod evidence;
 mod killed;
+mod life;
 mod mounts;
 
 use std::io::ErrorKind;

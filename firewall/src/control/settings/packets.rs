@@ -41,16 +41,16 @@ fn rates(budgets: &Budgets) -> [(Budgeted, &'static str, Rate); 6] {
     ]
 }
 
-fn is_share(share: &f64) -> bool {
-    (0.0..=1.0).contains(share)
+fn is_share(share: f64) -> bool {
+    (0.0..=1.0).contains(&share)
 }
 
 /// What of the shares cannot be meant.
 pub(super) fn shares(probation: &Probation) -> Vec<SettingsError> {
-    let Probation { given_up, passing, .. } = probation;
+    let Probation { given_up, passing, .. } = *probation;
     [("given_up", given_up), ("passing", passing)]
         .into_iter()
-        .filter(|(_, share)| !is_share(share))
+        .filter(|(_, share)| !is_share(*share))
         .map(|(key, _)| SettingsError::Share { key })
         .collect()
 }
@@ -62,12 +62,12 @@ pub(super) fn levels(pressure: &Pressure) -> Vec<SettingsError> {
         (
             "seats",
             "three shares from 0 to 1 that rise",
-            seats.is_sorted() && seats.iter().all(is_share),
+            seats.is_sorted() && seats.iter().copied().all(is_share),
         ),
         (
             "shed",
             "three shares from 0 to 1 that rise",
-            shed.is_sorted() && shed.iter().all(is_share),
+            shed.is_sorted() && shed.iter().copied().all(is_share),
         ),
         ("lag", "three durations that rise", lag.is_sorted_by_key(|span| span.0)),
         ("overflows", "three numbers that rise", overflows.is_sorted()),

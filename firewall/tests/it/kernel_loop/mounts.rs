@@ -13,11 +13,22 @@ use crate::contract::NOTES;
 use crate::kit::gateway::{Gateway, Setup};
 use crate::xdp::net::BpfFs;
 
-/// A command line that starts what follows in a mount namespace of its own.
-fn unshared(propagation: &str, first: &str) -> Vec<String> {
-    let words = ["unshare", "--mount", "--propagation", propagation, "sh", "-c"];
-    let mut words: Vec<String> = words.map(str::to_owned).to_vec();
-    words.extend([format!("{first} exec \"$@\""), "sh".to_owned()]);
+/// A command line that starts what follows in a mount namespace of its own, as a service manager does
+/// for `PrivateMounts=` and `ProtectSystem=`: it receives what is mounted outside.
+fn receiving() -> Vec<String> {
+    ["unshare", "--mount", "--propagation", "slave"].map(str::to_owned).to_vec()
+}
+
+/// The same, cut off from what is mounted outside, with something to be done there first. The first
+/// process that it sees lives outside: it is one that may be asked where it lives.
+fn cut_off(first: &str) -> Vec<String> {
+    let outside =
+        "unshare --pid --fork --kill-child --mount --mount-proc --propagation private sh -c";
+    let inside = "unshare --mount --propagation private sh -c";
+    let mut words: Vec<String> = outside.split(' ').map(str::to_owned).collect();
+    // The first shell must stay, and not become what it starts.
+    words.push(format!("{inside} '{first} exec \"$@\"' sh \"$@\"; exit $?"));
+    words.push("sh".to_owned());
     words
 }
 
@@ -56,24 +67,23 @@ fn pins_outlive_the_namespace_that_they_were_made_in() {
     let file_system = BpfFs::new();
     mount_change(file_system.path(), MountPropagationFlags::SHARED).unwrap();
     let pins = file_system.path().join("firewall");
-    // What the service manager makes of PrivateMounts= and ProtectSystem=.
-    let wrapper = unshared("slave", "");
-    let Some(site) = start(test, wrapper, pins.to_str().unwrap()) else { return };
+    let Some(site) = start(test, receiving(), pins.to_str().unwrap()) else { return };
     let status = site.gateway.status();
     assert_eq!((&status["pinned"], &status["reasons"]), (&true.into(), &Value::Array(Vec::new())));
     let namespace = |site: &Site| {
         let path = format!("/proc/{}/ns/mnt", site.gateway.pid());
         std::fs::read_link(path).unwrap()
     };
-    let first = namespace(&site);
-    assert_ne!(first, std::fs::read_link("/proc/self/ns/mnt").unwrap());
+    let here = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    assert_ne!(namespace(&site), here);
     site.scan(Family::V4);
     site.assert_dropped(Family::V4, SCANNER);
 
     let Site { gateway, topology } = site;
     let gateway = gateway.kill_and_restart_after(|command| on(&topology, command), || ());
     let site = Site { gateway, topology };
-    assert_ne!(namespace(&site), first, "it is another one");
+    // The first one has ended with its only process.
+    assert_ne!(namespace(&site), here);
     let status = site.gateway.status();
     assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
     assert_eq!(site.gateway.bans().len(), 1);
@@ -91,7 +101,7 @@ fn what_would_end_with_the_namespace_is_not_pinned_and_said_so() {
         ("", own.to_str().unwrap()),
         ("umount --lazy /sys/fs/bpf 2>/dev/null;", "/sys/fs/bpf/firewall"),
     ] {
-        let Some(site) = start(test, unshared("private", first), pins) else { return };
+        let Some(site) = start(test, cut_off(first), pins) else { return };
         let status = site.gateway.status();
         assert_eq!(status["pinned"], false, "{pins}: {status}");
         let reasons = status["reasons"].to_string();

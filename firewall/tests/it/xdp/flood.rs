@@ -104,7 +104,7 @@ impl<'a> Flood<'a> {
     }
 }
 
-/// What an interface of the calling thread's namespace could not send (proc_net(5): eight columns of
+/// What an interface of the calling thread's namespace could not send (`proc_net(5)`: eight columns of
 /// what was received, then octets, packets, errors, drops).
 fn dropped(interface: &str) -> u64 {
     let devices = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
