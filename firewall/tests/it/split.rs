@@ -199,7 +199,7 @@ impl Site {
 
     /// Waits until the proxy has a problem with its loader, or none; gives the status then.
     #[track_caller]
-    fn until(&self, gateway: &Gateway, has_problem: bool) -> Value {
+    fn until(gateway: &Gateway, has_problem: bool) -> Value {
         eventually("the proxy knows of its loader", || {
             let status = gateway.status();
             (problem(&status).is_some() == has_problem).then_some(status)
@@ -268,6 +268,14 @@ fn a_proxy_without_capability_has_the_kernel_drop() {
     site.assert_served(1);
 }
 
+/// So many addresses, a line each.
+fn many(count: u32) -> String {
+    let line = |n: u32| format!("203.{}.{}.1", n >> 8, n & 255);
+    let mut lines = (0..count).map(line).collect::<Vec<_>>().join("\n");
+    lines.push('\n');
+    lines
+}
+
 /// Ends a process by SIGKILL.
 fn kill(loader: Loader) {
     drop(loader);
@@ -282,7 +290,7 @@ fn either_half_may_be_killed() {
     site.assert_dropped(1);
 
     kill(loader);
-    let status = site.until(&gateway, true);
+    let status = Site::until(&gateway, true);
     // What is attached is, whoever runs.
     assert_eq!(status["mode"], "xdp-native", "{status}");
     let reasons = status["reasons"].to_string();
@@ -300,7 +308,7 @@ fn either_half_may_be_killed() {
     assert!(set.0 == Some(2) && set.1.contains("no loader answers at "), "{set:?}");
 
     let loader = site.load();
-    let status = site.until(&gateway, false);
+    let status = Site::until(&gateway, false);
     assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
     assert_eq!(status["loader"]["pid"], loader.0.id(), "{status}");
     assert_eq!(site.metric(&gateway, "firewall_loader_absent"), Some(0));
@@ -329,8 +337,7 @@ fn tables_grow_by_way_of_the_loader() {
     let Some(site) = Site::new("split::tables_grow_by_way_of_the_loader") else { return };
     let loader = site.load();
     // Twice what the first table has room for, and the client.
-    let mut listed: String =
-        (0..10_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
+    let mut listed: String = many(10_000);
     listed += &Topology::client_v4(1).to_string();
     let feed = "[[feed]]\nname = \"bad\"\npath = \"bad.txt\"\nprivate_addresses = \"list\"\n";
     let setup = Setup {
@@ -346,8 +353,7 @@ fn tables_grow_by_way_of_the_loader() {
 
     // Without the loader a larger table is not to be had, and what there is stays.
     kill(loader);
-    let grown: String =
-        (0..12_000_u32).map(|n| format!("203.{}.{}.1\n", n >> 8, n & 255)).collect();
+    let grown: String = many(12_000);
     gateway.scratch.file("bad.txt", &grown);
     let problem = eventually("the feed is refused", || {
         let feeds = gateway.cli(&["feed", "list", "--json"]).1;
@@ -465,13 +471,13 @@ fn what_is_required_is_waited_for_and_then_refused() {
     };
     let scratch = Scratch::new();
     scratch.file("spec.yaml", NOTES);
-    let text = format!(
+    let configuration = format!(
         "[listen]\naddress = \"[::]:8081\"\n[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\n\
          upstream = \"http://10.0.0.1:1\"\n[admin]\nsocket = \"{}/admin.sock\"\n[kernel]\n{}",
         scratch.path().display(),
         required(site.kernel()),
     );
-    let config = scratch.file("firewall.toml", &text);
+    let config = scratch.file("firewall.toml", &configuration);
     let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
     command.args(["run", "--config"]).arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
     let child = site.spawn(&mut command);
