@@ -19,7 +19,7 @@ pub use reason::{Evidence, Mode, Reason, Reasons, Role, UnknownReason};
 /// The version of everything here and of the maps' capacities. Maps that outlive a daemon are pinned
 /// beneath it, so that a daemon never reads another version's bytes: raise it with every change of
 /// layout, capacity or meaning.
-pub const LAYOUT: u32 = 3;
+pub const LAYOUT: u32 = 6;
 
 /// A ban with this deadline never ends.
 pub const FOREVER: u64 = u64::MAX;
@@ -68,6 +68,9 @@ pub struct Config {
     /// For each of the host's addresses the bit [`own_bit`]: whether the table of them is worth a
     /// lookup.
     pub own: u64,
+    /// Nothing is dropped from this moment on, which the daemon keeps moving while it lives, and all
+    /// that would be is counted as observed, and beside that as [`unattended`]. Zero if it never comes.
+    pub drop_until_mono_ns: u64,
 }
 
 impl Config {
@@ -82,6 +85,7 @@ impl Config {
             pass_until_mono_ns: 0,
             ports: [0; PORTS],
             own: 0,
+            drop_until_mono_ns: 0,
         }
     }
 
@@ -257,13 +261,35 @@ pub const fn counter(slot: u32, reason: u32, is_ipv6: bool, observed: bool) -> u
         + observed as u32
 }
 
+/// The index of the counter of packets that passed because no daemon was there any more: what passed
+/// has no other use for a counter of what was only observed.
+pub const fn unattended(slot: u32, is_ipv6: bool) -> u32 {
+    counter(slot, Reason::Passed as u32, is_ipv6, true)
+}
+
+/// The index of the counter of packets that the program gave up on (`XDP_ABORTED`): the allowlist, too,
+/// has no other use for a counter of what was only observed.
+#[inline(always)]
+pub const fn given_up(slot: u32) -> u32 {
+    counter(slot, Reason::Allowed as u32, false, true)
+}
+
+/// What the program can be made to do wrong with every packet when it is loaded, for tests alone.
+pub mod fault {
+    pub const NONE: u8 = 0;
+    /// Gives up on it.
+    pub const ABORT: u8 = 1;
+    /// Drops it, and counts it under its first check.
+    pub const DROP: u8 = 2;
+}
+
 // The kernel copies these as raw bytes: a hole would leak, a moved field would lie.
 const _: () = {
     use core::mem::offset_of;
     // Two in a cache line, none across.
     assert!(size_of::<Counter>() == 32);
     assert!(offset_of!(Counter, event_mono_ns) == 16);
-    assert!(size_of::<Config>() == 64);
+    assert!(size_of::<Config>() == 72);
     assert!(offset_of!(Config, captured) == 16);
     assert!(size_of::<Policy>() == 24);
     assert!(offset_of!(Policy, slot) == 16);

@@ -60,6 +60,6 @@ pub const STANDING: Map = Map { name: "STANDING", entries: 65_536 };
 pub const SCRATCH: Map = Map { name: "SCRATCH", entries: 1 };
 
 /// The maps that outlive the daemon when they can be pinned: what is banned, what was
-/// counted, and for which interface.
+/// counted, for which interface, and what a program reads that may be put back.
 /// The others are made anew and filled before the program that reads them is attached.
-pub const PINNED: [Map; 6] = [BANS, SPILL4, SPILL6, LIST_DROPS, POLICIES, COUNTERS];
+pub const PINNED: [Map; 7] = [BANS, SPILL4, SPILL6, LIST_DROPS, CONFIG, POLICIES, COUNTERS];

@@ -10,6 +10,7 @@
 )]
 
 mod cookies;
+mod fault;
 mod frame;
 mod purse;
 
@@ -83,6 +84,10 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(maps::EVENTS.entries, 0);
 
 #[xdp(frags)]
 fn firewall(context: XdpContext) -> u32 {
+    let ordered = fault::ordered();
+    if ordered != firewall_common::fault::NONE {
+        return fault::obey(context.ctx, ordered);
+    }
     let frame = Frame::new(context.ctx);
     let verdict = judge(&frame, &Maps { context: frame.context });
     let is_ipv6 = matches!(verdict.source.family, Family::V6);

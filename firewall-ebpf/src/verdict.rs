@@ -196,9 +196,9 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     if dropping.is_empty() {
         return Verdict { acted: dropping, observed, source, slot, is_due, is_odd, link };
     }
-    // The clock is read only when something is about to be dropped while all is to pass.
-    if config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns {
-        let (acted, observed) = (Reasons::NONE, observed.or(dropping));
+    let (all_pass, because) = passes_all(&config, tables);
+    if all_pass {
+        let (acted, observed) = (Reasons::NONE, observed.or(dropping).or(because));
         return Verdict { acted, observed, source, slot, is_due: false, is_odd, link };
     }
     if let Some(hit) = hit {
@@ -226,11 +226,29 @@ pub fn budgets<T: Tables>(kind: Kind, verdict: Verdict, tables: &T) -> Verdict {
         return Verdict { acted, observed: Reasons::NONE, ..verdict };
     }
     let observed = verdict.observed.or(observed);
-    let all_pass = config.pass_until_mono_ns != 0 && tables.now_ns() < config.pass_until_mono_ns;
+    if dropping.is_empty() {
+        return Verdict { observed, ..verdict };
+    }
+    let (all_pass, because) = passes_all(&config, tables);
     if all_pass {
-        return Verdict { observed: observed.or(dropping), ..verdict };
+        return Verdict { observed: observed.or(dropping).or(because), ..verdict };
     }
     Verdict { acted: dropping, observed, ..verdict }
+}
+
+/// Whether nothing is dropped for now, and what is to be counted beside that if it is for want of a
+/// daemon. The clock is read only where one of the two is to be known, of what is about to be dropped.
+#[inline(always)]
+fn passes_all<T: Tables>(config: &Config, tables: &T) -> (bool, Reasons) {
+    let (pass_until, drop_until) = (config.pass_until_mono_ns, config.drop_until_mono_ns);
+    if pass_until | drop_until == 0 {
+        return (false, Reasons::NONE);
+    }
+    let now = tables.now_ns();
+    if drop_until != 0 && now >= drop_until {
+        return (true, Reasons::NONE.with(Reason::Passed));
+    }
+    (now < pass_until, Reasons::NONE)
 }
 
 #[inline(always)]

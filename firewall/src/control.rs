@@ -14,6 +14,7 @@ pub mod exposition;
 pub mod generations;
 pub mod keeping;
 pub mod kernel_plane;
+pub mod loader;
 pub mod management;
 pub mod notify;
 pub mod panic_allow;

@@ -53,6 +53,12 @@ pub struct FeedsEnvironment {
 pub trait FeedPlane {
     type Error: std::error::Error;
 
+    /// Which table it is, for it may be exchanged for another one, empty; none while there is none, and
+    /// nothing becomes of what is written.
+    fn epoch(&self) -> Option<u64> {
+        Some(0)
+    }
+
     /// Makes `list` hold exactly these prefixes, which neither overlap nor can be joined.
     fn replace(&mut self, list: u8, prefixes: &[IpNet]) -> Result<(), Self::Error>;
 }

@@ -5,55 +5,69 @@
 //! bans enforced, and the next one adopts them.
 
 mod attach;
+mod attacher;
 mod budgets;
 mod capability;
 mod checks;
+mod error;
 mod events;
+mod heartbeat;
 mod interface;
+mod loader;
 mod log;
 pub mod machine;
 mod maps;
 mod netlink;
 mod pin;
+mod probation;
+mod split;
 mod syscall;
 mod table;
 mod watch;
 
-use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use aya::programs::{ProgramError, Xdp};
-use aya::{Ebpf, EbpfLoader, TestRun as _, TestRunOptions};
-use firewall_common::maps::{EVENTS, PINNED};
+use aya::{TestRun as _, TestRunOptions};
+use firewall_common::maps::{BANS, EVENTS};
 use firewall_common::{Mode as CheckMode, Reasons};
 use ipnet::IpNet;
 
 use crate::clock::Monotonic;
-use attach::{Attachments, Hands};
 pub use attach::{Event, InterfaceReport, Mode};
+use attacher::{Attacher, xdp};
 use budgets::BudgetMaps;
 pub use budgets::Limits;
 pub use checks::CheckSetting;
-use checks::policy;
+pub use error::KernelError;
 pub use events::Events;
+#[doc(hidden)]
+pub use firewall_common::fault;
 pub use firewall_common::{
     Ban, Budget, Budgeted, DropEvent, Evidence, Mode as Check, Reason, Role, SAMPLE_OCTETS, Tally,
 };
+use heartbeat::Heartbeat;
 pub use interface::{InterfaceOptions, Pattern, PatternError};
+pub use loader::Loader;
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
-use maps::Tables;
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
-use pin::{NotPinned, Pins};
+use maps::{Source, Tables, id_of};
+use pin::{Access, NotPinned, Pins};
 pub use pin::{PinState, Pinning};
+pub use probation::{ProbationRules, Trial};
+use split::{Client, Remote};
+use table::{Home, Maker};
 pub use watch::{Heard, Watch};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!("kernel/firewall.bpf.o");
 const PROGRAM: &str = "firewall";
 /// What the program reads of [`Options::syn_cookies`].
 const COOKIES: &str = "COOKIES";
+/// What it reads of [`Options::fault`].
+const FAULT: &str = "FAULT";
 
 /// Where link and maps are pinned unless it is configured otherwise.
 pub const PIN_DIR: &str = "/sys/fs/bpf/firewall";
@@ -79,7 +93,7 @@ impl BanMode {
 }
 
 /// What to attach, where, and how it is to judge.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Where to attach; of several that match an interface, one without wildcard decides, else the
     /// first.
@@ -97,6 +111,15 @@ pub struct Options {
     pub syn_cookies: bool,
     /// What the program itself logs; nothing by default, at which it costs nothing.
     pub log: Option<LogLevel>,
+    /// The socket of the process that loads the program for this one; none if this one does. Not for
+    /// that process itself.
+    pub loader: Option<PathBuf>,
+    /// How long packets are dropped without a [heartbeat](Kernel::beat); none: for ever.
+    pub stale_after: Option<Duration>,
+    pub probation: ProbationRules,
+    /// What the program does wrong, for tests alone; by default nothing.
+    #[doc(hidden)]
+    pub fault: u8,
 }
 
 impl Default for Options {
@@ -110,103 +133,32 @@ impl Default for Options {
             limits: Limits::default(),
             syn_cookies: false,
             log: None,
+            loader: None,
+            stale_after: None,
+            probation: ProbationRules::default(),
+            fault: fault::NONE,
         }
     }
 }
 
-/// The kernel does not do what was asked of it.
-#[derive(Debug, thiserror::Error)]
-pub enum KernelError {
-    #[error("the XDP object cannot be loaded")]
-    Load { source: aya::EbpfError },
-    /// Without capability (`CAP_BPF`, `CAP_NET_ADMIN`, and `CAP_PERFMON`, without which the verifier
-    /// forbids variable offsets), or by the verdict of the verifier, whose last lines are in `log`.
-    #[error("the kernel refuses the XDP program{log}")]
-    Refused { source: io::Error, log: String },
-    #[error("the XDP program cannot be used")]
-    Program { source: ProgramError },
-    /// Whatever failed, and what this process lacks for it.
-    #[error("without {missing}")]
-    Lacking { missing: String, source: Box<Self> },
-    #[error("the XDP object has no map {map}")]
-    NoMap { map: &'static str },
-    #[error("map {map} does not {action}")]
-    Map { map: &'static str, action: &'static str, source: aya::maps::MapError },
-    #[error("map {map} is full at {entries} entries: {target} is not in it")]
-    Full { map: &'static str, entries: u32, target: IpNet },
-    #[error("the tables of bans cannot {action}")]
-    Memory { action: &'static str, source: io::Error },
-    #[error("{} holds another kind of map: remove it with `firewall detach`", path.display())]
-    ForeignMap { path: PathBuf },
-    #[error("{} cannot be {action}", path.display())]
-    Pin { path: PathBuf, action: &'static str, source: io::Error },
-    /// What is pinned was pinned by a version that this one knows nothing of. It stays in force.
-    #[error(
-        "a newer firewall's tables (layout {layout}) are in {}: run that version, or remove them with \
-         `firewall detach`",
-        path.display()
-    )]
-    NewerLayout { path: PathBuf, layout: u32 },
-    /// Another daemon keeps what is pinned in this network namespace.
-    #[error("{} is in use by {}", path.display(), process(*pid))]
-    InUse { path: PathBuf, pid: Option<u32> },
-    #[error("the network interfaces cannot be asked for")]
-    Netlink { source: io::Error },
-}
-
-impl KernelError {
-    /// The error, behind the capabilities that this process lacks, if it lacks any.
-    fn behind_what_is_lacking(self) -> Self {
-        let needed = capability::missing();
-        let is_anothers =
-            matches!(self, Self::InUse { .. } | Self::NewerLayout { .. } | Self::ForeignMap { .. });
-        if needed.is_empty() || is_anothers {
-            return self;
-        }
-        let missing: Vec<String> = needed.iter().map(ToString::to_string).collect();
-        let missing = missing.join(", ");
-        Self::Lacking { missing, source: Box::new(self) }
-    }
-
-    /// Whether a capability is missing, as against a kernel or a machine that fails.
-    pub fn is_not_permitted(&self) -> bool {
-        // The verifier says "permission denied" of a program that it finds unsound, too.
-        if let Self::Refused { log, .. } = self
-            && !log.is_empty()
-            && !log.contains("!root")
-        {
-            return false;
-        }
-        let mut error: Option<&dyn Error> = Some(self);
-        while let Some(current) = error {
-            if let Some(error) = current.downcast_ref::<io::Error>()
-                && error.kind() == io::ErrorKind::PermissionDenied
-            {
-                return true;
-            }
-            error = current.source();
-        }
-        false
-    }
-}
-
-fn process(pid: Option<u32>) -> String {
-    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+/// Who holds the program.
+enum Holder {
+    /// This process.
+    Own(Box<Attacher>),
+    /// Another one, which has the capabilities for it.
+    Loader(Box<Remote>),
 }
 
 /// A loaded program, its tables, and where it is attached.
 ///
 /// Dropping it detaches nothing that is pinned.
 pub struct Kernel {
-    program: Ebpf,
+    holder: Holder,
     tables: Tables,
     budgets: BudgetMaps,
-    attachments: Attachments,
-    options: Options,
+    heartbeat: Heartbeat,
     pinning: Pinning,
-    watch: Option<Watch>,
     events: Option<Events>,
-    log: Option<LogStream>,
 }
 
 impl Kernel {
@@ -225,13 +177,19 @@ impl Kernel {
     /// yet: what is written into the tables now is in force from the first packet on, also where the
     /// tables are new ones because the earlier daemon's had another layout.
     ///
+    /// Where there is a loader, opens what that one has pinned, whether it still runs or not.
+    ///
     /// # Errors
     ///
     /// When program or maps cannot be loaded at all, as without capability;
     /// [`KernelError::InUse`] while another daemon has the same pins, and
     /// [`KernelError::NewerLayout`] where a newer version's are.
     pub fn load(options: &Options) -> Result<Self, KernelError> {
-        Self::with_ring(options, EVENTS.entries).map_err(KernelError::behind_what_is_lacking)
+        match &options.loader {
+            Some(socket) => Self::share(options, socket),
+            None => Self::with_ring(options, EVENTS.entries)
+                .map_err(KernelError::behind_what_is_lacking),
+        }
     }
 
     /// Attaches to the interfaces, in place of an earlier daemon's program without a gap.
@@ -242,18 +200,18 @@ impl Kernel {
     ///
     /// When the interfaces cannot be listed, or a table or pin not be written.
     pub fn attach(&mut self) -> Result<(), KernelError> {
-        let options = &self.options;
-        let mut hands = Hands {
-            program: xdp(&mut self.program)?,
-            tables: &mut self.tables,
-            policy: &|role, name| policy(options, role, Some(name)),
-        };
-        self.attachments.start(&mut hands).map_err(KernelError::behind_what_is_lacking)
+        match &mut self.holder {
+            Holder::Own(attacher) => attacher.attach().map_err(KernelError::behind_what_is_lacking),
+            Holder::Loader(loader) => {
+                loader.fill();
+                self.reconcile().map(drop)
+            }
+        }
     }
 
     /// The same as [`load`](Self::load), with a ring buffer of `ring_octets` for the events: a power of two, at least a page.
     fn with_ring(options: &Options, ring_octets: u32) -> Result<Self, KernelError> {
-        let (pins, pinning) = match Pins::open(&options.pin_dir) {
+        let (pins, pinning) = match Pins::open(&options.pin_dir, Access::User) {
             Ok(pins) => {
                 let directory = pins.directory().to_owned();
                 (Some(pins), Pinning::Pinned(directory))
@@ -261,22 +219,35 @@ impl Kernel {
             Err(NotPinned::InUse(error) | NotPinned::Newer(error)) => return Err(error),
             Err(reason) => (None, Pinning::Unpinned { reason: reason.to_string() }),
         };
-        let mut program = load(pins.as_ref(), options, ring_octets)?;
-        let default = policy(options, Role::default(), None);
-        let maps_directory = pins.as_ref().map(Pins::maps);
-        let tables = Tables::open(&mut program, default, &options.allow, maps_directory)?;
-        let budgets = BudgetMaps::open(&mut program, &options.limits)?;
-        let events = Events::open(maps::take(&mut program, EVENTS.name)?)?;
-        let log = match options.log {
-            Some(_) => Some(LogStream::open(&mut program)?),
-            None => None,
+        let maps = pins.as_ref().map(Pins::maps);
+        let home = Home { maker: Maker::Here, pins: maps.clone(), maps };
+        let mut attacher = Attacher::load(options, pins, Access::User, ring_octets)?;
+        let mut source = attacher.maps();
+        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
+        let budgets = BudgetMaps::open(&mut source, &options.limits)?;
+        let events = Some(Events::open(source.take(EVENTS)?)?);
+        let holder = Holder::Own(Box::new(attacher));
+        Ok(Self { holder, tables, budgets, heartbeat, pinning, events })
+    }
+
+    fn share(options: &Options, socket: &Path) -> Result<Self, KernelError> {
+        let pins = Pins::shared(&options.pin_dir)?;
+        let pinning = Pinning::Pinned(pins.directory().to_owned());
+        let client = Arc::new(Client::new(socket, pins.maps()));
+        let mut source = Source::Pinned(&pins);
+        client.bind(id_of(&pins, BANS)?);
+        let home = Home {
+            maker: Maker::Loader(Arc::clone(&client)),
+            pins: Some(pins.tables()),
+            maps: Some(pins.maps()),
         };
-        // Made before the interfaces are listed, so that no change falls between the two.
-        let watch = Watch::open().map_err(|source| KernelError::Netlink { source })?;
-        let attachments = Attachments::new(&options.interfaces, pins)?;
-        let (events, watch) = (Some(events), Some(watch));
-        let options = options.clone();
-        Ok(Self { program, tables, budgets, attachments, options, pinning, watch, events, log })
+        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
+        let budgets = BudgetMaps::open(&mut source, &options.limits)?;
+        let events = Some(Events::open(source.take(EVENTS)?)?);
+        let holder = Holder::Loader(Box::new(Remote::open(options, client, pins)?));
+        Ok(Self { holder, tables, budgets, heartbeat, pinning, events })
     }
 
     /// Brings what is attached up to date with the interfaces that there are now in the network
@@ -287,30 +258,76 @@ impl Kernel {
     /// # Errors
     ///
     /// When the interfaces cannot be listed, or a table or pin not be written. What was attached
-    /// stays.
+    /// stays. That a loader does not answer is no error but the
+    /// [`loader_problem`](Self::loader_problem), unless it has made new tables:
+    /// [`KernelError::NewTables`], after which this is of no use.
     pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
-        let options = &self.options;
-        let mut hands = Hands {
-            program: xdp(&mut self.program)?,
-            tables: &mut self.tables,
-            policy: &|role, name| policy(options, role, Some(name)),
-        };
-        self.attachments.reconcile(&mut hands)
+        match &mut self.holder {
+            Holder::Own(attacher) => attacher.reconcile(),
+            Holder::Loader(loader) => {
+                let before = loader.told();
+                let happened = loader.reconcile()?;
+                // Another loader than the last one.
+                if loader.told() != before {
+                    self.tables.allow_again()?;
+                    self.tables.renew()?;
+                }
+                Ok(happened)
+            }
+        }
     }
 
-    /// What tells when to [`reconcile`](Self::reconcile); none the second time.
+    /// Why the loader did not answer when it was last asked: interfaces that appear are not attached
+    /// to, and tables do not grow.
+    pub fn loader_problem(&self) -> Option<&str> {
+        match &self.holder {
+            Holder::Own(_) => None,
+            Holder::Loader(loader) => loader.problem(),
+        }
+    }
+
+    /// Version and process of the loader, while there is one.
+    pub fn loader(&self) -> Option<(String, u32)> {
+        match &self.holder {
+            Holder::Own(_) => None,
+            Holder::Loader(loader) => loader.loader().map(|welcome| (welcome.version, welcome.pid)),
+        }
+    }
+
+    fn options(&self) -> &Options {
+        match &self.holder {
+            Holder::Own(attacher) => attacher.options(),
+            Holder::Loader(loader) => loader.options(),
+        }
+    }
+
+    fn attacher(&mut self) -> Result<&mut Attacher, KernelError> {
+        match &mut self.holder {
+            Holder::Own(attacher) => Ok(attacher),
+            Holder::Loader(_) => Err(KernelError::NoMap { map: PROGRAM }),
+        }
+    }
+
+    /// What tells when to [`reconcile`](Self::reconcile); none the second time, or where a loader does
+    /// that.
     pub fn watch(&mut self) -> Option<Watch> {
-        self.watch.take()
+        match &mut self.holder {
+            Holder::Own(attacher) => attacher.watch(),
+            Holder::Loader(_) => None,
+        }
     }
 
     /// Every interface that was asked for, and those adopted that were not.
     pub fn interfaces(&self) -> &[InterfaceReport] {
-        self.attachments.reports()
+        match &self.holder {
+            Holder::Own(attacher) => attacher.interfaces(),
+            Holder::Loader(loader) => loader.interfaces(),
+        }
     }
 
     /// Whether something is wrong where nothing is attached.
     pub fn requires_interface(&self) -> bool {
-        self.options.interfaces.iter().any(|interface| interface.is_required)
+        self.options().interfaces.iter().any(|interface| interface.is_required)
     }
 
     pub fn pinning(&self) -> &Pinning {
@@ -405,7 +422,10 @@ impl Kernel {
 
     /// What was counted since the maps were made, which is before this daemon if they were adopted.
     pub fn counters(&self) -> Result<Counters, KernelError> {
-        self.tables.counters()
+        match &self.holder {
+            Holder::Own(attacher) => attacher.judging().counters(),
+            Holder::Loader(loader) => loader.counters(),
+        }
     }
 
     /// Samples these reasons a thousand times a second from each counter and CPU, until told otherwise;
@@ -420,9 +440,13 @@ impl Kernel {
         self.events.take()
     }
 
-    /// What the program logs; none unless [`Options::log`] was given, or the second time.
+    /// What the program logs; none unless [`Options::log`] was given, or the second time. A loader
+    /// writes it itself.
     pub fn log_stream(&mut self) -> Option<LogStream> {
-        self.log.take()
+        match &mut self.holder {
+            Holder::Own(attacher) => attacher.log_stream(),
+            Holder::Loader(_) => None,
+        }
     }
 
     /// What the loaded program does with `frame`, and the mean time it takes over `repeat` runs.
@@ -447,20 +471,20 @@ impl Kernel {
     }
 
     fn test_run(&mut self, options: TestRunOptions<'_>) -> Result<Probe, KernelError> {
-        let program = xdp(&mut self.program)?;
+        let program = xdp(&mut self.attacher()?.program)?;
         let result = program.test_run(options).map_err(|source| KernelError::Program { source })?;
         Ok(Probe { is_dropped: result.return_value == XDP_DROP, duration: result.duration })
     }
 
-    /// The loaded program's number in this kernel, by which tools and other programs find it.
+    /// The number of the program in force in this kernel, by which tools and other programs find it.
     pub fn program_id(&mut self) -> Result<u32, KernelError> {
-        let info = xdp(&mut self.program)?.info();
+        let info = self.attacher()?.in_force()?.info();
         Ok(info.map_err(|source| KernelError::Program { source })?.id())
     }
 
     /// Instructions that the verifier walked; none on a kernel that does not tell.
     pub fn verified_instructions(&mut self) -> Result<Option<u32>, KernelError> {
-        let info = xdp(&mut self.program)?.info();
+        let info = xdp(&mut self.attacher()?.program)?.info();
         let info = info.map_err(|source| KernelError::Program { source })?;
         Ok(info.verified_instruction_count())
     }
@@ -479,6 +503,21 @@ pub struct Probe {
     pub duration: Duration,
 }
 
+/// Version and process of the loader that answers at a socket and keeps these pins.
+///
+/// # Errors
+///
+/// When none answers, or one that pins elsewhere.
+pub fn loader_at(socket: &Path, pin_dir: &Path) -> Result<(String, u32), KernelError> {
+    let client = Client::new(socket, pin::maps_at(pin_dir)?);
+    client.connect()?;
+    let absent = || KernelError::NoLoader {
+        socket: socket.to_owned(),
+        source: io::ErrorKind::NotConnected.into(),
+    };
+    client.welcome().map(|welcome| (welcome.version, welcome.pid)).ok_or_else(absent)
+}
+
 /// Takes down everything that is pinned for this network namespace, and gives the names of the
 /// interfaces. Nothing else detaches the program from an interface of this namespace.
 ///
@@ -487,41 +526,6 @@ pub struct Probe {
 /// [`KernelError::InUse`] while a daemon runs.
 pub fn detach(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     pin::remove(pin_dir)
-}
-
-fn load(pins: Option<&Pins>, options: &Options, ring_octets: u32) -> Result<Ebpf, KernelError> {
-    let level = options.log.map_or(0, LogLevel::number);
-    let cookies = u8::from(options.syn_cookies);
-    let mut loader = EbpfLoader::new();
-    // The program needs none of the kernel's types, and reading them costs milliseconds.
-    loader.btf(None).override_global(aya_log::LEVEL, &level, true);
-    loader.override_global(COOKIES, &cookies, true);
-    loader.map_max_entries(EVENTS.name, ring_octets);
-    if let Some(pins) = pins {
-        for map in PINNED {
-            let path = pins.map(map.name);
-            maps::check_pinned(&path, map)?;
-            loader.map_pin_path(map.name, path);
-        }
-    }
-    let mut program = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
-    match xdp(&mut program)?.load() {
-        Ok(()) => Ok(program),
-        Err(ProgramError::LoadError { io_error, verifier_log }) => {
-            let log = verifier_log.to_string();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = lines.get(lines.len().saturating_sub(8)..).unwrap_or_default();
-            let log =
-                if tail.is_empty() { String::new() } else { format!(":\n{}", tail.join("\n")) };
-            Err(KernelError::Refused { source: io_error, log })
-        }
-        Err(source) => Err(KernelError::Program { source }),
-    }
-}
-
-fn xdp(program: &mut Ebpf) -> Result<&mut Xdp, KernelError> {
-    let program = program.program_mut(PROGRAM).ok_or(KernelError::NoMap { map: PROGRAM })?;
-    program.try_into().map_err(|source| KernelError::Program { source })
 }
 
 #[cfg(test)]

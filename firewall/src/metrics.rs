@@ -94,10 +94,13 @@ pub struct Metrics {
     pub kernel_attach_mode: IntGaugeVec,
     pub interface_events: IntCounterVec,
     pub required_unattached: IntGauge,
+    pub loader_absent: IntGauge,
     pub kernel_packets: IntCounterVec,
     pub kernel_bytes: IntCounterVec,
     pub kernel_events: IntCounterVec,
     pub kernel_events_lost: IntCounter,
+    pub stale_passed: IntCounter,
+    pub rolled_back: IntGauge,
     pub captures_missed: IntCounter,
     pub pressure_level: IntGauge,
     pub good_standing: IntGauge,
@@ -256,6 +259,11 @@ impl Metrics {
                 "firewall_required_interfaces_unattached",
                 "Required interfaces that nothing is attached to.",
             ),
+            loader_absent: gauge(
+                r,
+                "firewall_loader_absent",
+                "1 while the loader that is configured does not answer.",
+            ),
             kernel_packets: counters(
                 r,
                 "firewall_xdp_packets_total",
@@ -278,6 +286,16 @@ impl Metrics {
                 r,
                 "firewall_ring_lost_total",
                 "Drop events for which the ring buffer had no room.",
+            ),
+            rolled_back: gauge(
+                r,
+                "firewall_xdp_rolled_back",
+                "1 while an earlier kernel program is attached, this one having done wrong.",
+            ),
+            stale_passed: counter(
+                r,
+                "firewall_stale_passed_packets_total",
+                "Packets that would have been dropped, and passed because no daemon was there.",
             ),
             captures_missed: counter(
                 r,

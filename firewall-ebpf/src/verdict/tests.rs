@@ -297,3 +297,27 @@ fn until_its_deadline_everything_passes_and_is_counted_as_observed() {
         assert_eq!(verdict(case.frame.as_slice(), &tables), judged, "{}", case.name);
     }
 }
+
+#[test]
+fn without_a_daemon_everything_passes_and_that_is_counted() {
+    for case in cases::all() {
+        let mut tables = case.tables();
+        let judged = verdict(case.frame.as_slice(), &tables);
+        // It is the last moment that drops.
+        tables.config.drop_until_mono_ns = tables.now_ns() + 1;
+        assert_eq!(verdict(case.frame.as_slice(), &tables), judged, "{}", case.name);
+        tables.config.drop_until_mono_ns = tables.now_ns();
+        let passing = verdict(case.frame.as_slice(), &tables);
+        assert!(!passing.drops(), "{}", case.name);
+        let unattended = Reasons::NONE.with(Reason::Passed);
+        let observed = if judged.drops() {
+            judged.observed.or(judged.acted).or(unattended)
+        } else {
+            judged.observed
+        };
+        assert_eq!(passing.observed, observed, "{}", case.name);
+        // That everything passes by order changes nothing.
+        tables.config.pass_until_mono_ns = tables.now_ns() + 1;
+        assert_eq!(verdict(case.frame.as_slice(), &tables), passing, "{}", case.name);
+    }
+}

@@ -86,6 +86,12 @@ pub struct Held {
 pub trait Plane {
     type Error: std::error::Error + Send;
 
+    /// Which table it is, for it may be exchanged for another one; none while there is none, and
+    /// nothing becomes of what is written.
+    fn epoch(&self) -> Option<u64> {
+        Some(0)
+    }
+
     /// Drops the packets of a target until then, whatever held before.
     fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), Self::Error>;
 
@@ -140,6 +146,8 @@ pub struct Keeper<P> {
     mode: BanMode,
     ledger: BanLedger,
     plane: Option<P>,
+    /// Which of the plane's tables holds what the ledger holds.
+    epoch: Option<u64>,
     /// Targets whose entry in the kernel is not as the ledger wants it: a write failed.
     owed: BTreeSet<IpNet>,
     links: Links,
@@ -174,10 +182,12 @@ impl<P: Plane> Keeper<P> {
         let (accuse, accusations) = mpsc::channel(OFFENCES_MAX);
         let (order, orders) = mpsc::channel(ORDERS_MAX);
         let (conduct, reports) = mpsc::channel(REPORTS_MAX);
+        let epoch = plane.as_ref().and_then(Plane::epoch);
         let mut keeper = Self {
             mode,
             ledger,
             plane,
+            epoch,
             owed: BTreeSet::new(),
             links: Links::default(),
             disk: Disk::new(store, Arc::clone(&stats)),
@@ -344,9 +354,15 @@ impl<P: Plane> Keeper<P> {
         }
     }
 
+    /// Whether there is a table, and it holds what the ledger holds.
+    fn is_in_kernel(&self) -> bool {
+        let epoch = self.plane.as_ref().and_then(Plane::epoch);
+        epoch.is_some() && epoch == self.epoch
+    }
+
     fn report(&self, ban: &Ban, at: &Moment) -> BanReport {
         let in_kernel =
-            ban.planes == Planes::Both && self.plane.is_some() && !self.owed.contains(&ban.target);
+            ban.planes == Planes::Both && self.is_in_kernel() && !self.owed.contains(&ban.target);
         let planes: &[_] = if in_kernel { &["kernel", "proxy"] } else { &["proxy"] };
         BanReport::new(ban, planes, self.mode == BanMode::Observe, at)
     }

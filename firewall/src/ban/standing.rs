@@ -135,6 +135,11 @@ impl Standings {
         record.map_or((false, 0), |record| (record.is_good, merit(record)))
     }
 
+    /// Who is in good standing.
+    pub fn known(&self) -> impl Iterator<Item = IpAddr> {
+        self.records.iter().filter(|record| record.is_good).map(|record| record.source)
+    }
+
     /// How many are in good standing.
     pub fn good(&self) -> usize {
         self.good

@@ -43,14 +43,14 @@ const LOOP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Opens the socket, readable and writable for user and group. A socket left by a process that is no
 /// more is replaced; one that answers is not.
-pub fn bind(path: &Path) -> anyhow::Result<UnixListener> {
-    let context = || format!("admin socket {}", path.display());
+pub fn bind(what: &str, path: &Path) -> anyhow::Result<UnixListener> {
+    let context = || format!("{what} {}", path.display());
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         std::fs::create_dir_all(directory).with_context(context)?;
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
-            bail!("admin socket {}: another firewall answers there", path.display());
+            bail!("{what} {}: another firewall answers there", path.display());
         }
         std::fs::remove_file(path).with_context(context)?;
     }

@@ -12,10 +12,11 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use crate::ban::keeper::BanMode;
+use crate::control::config::KernelLog;
 use crate::control::config::{self, Admin, ConfigFile};
 use crate::control::doctor::DoctorOptions;
-use crate::control::settings::KernelLog;
-use crate::control::{check, checks, daemon, doctor, pressure, socket, top};
+use crate::control::loader::LoadOptions;
+use crate::control::{check, checks, daemon, doctor, loader, pressure, socket, top};
 use crate::kernel;
 
 /// An eBPF/XDP edge firewall that enforces OpenAPI contracts.
@@ -30,6 +31,9 @@ pub struct Cli {
 enum Command {
     /// Serve until told to stop (SIGTERM drains, SIGHUP reloads)
     Run(Box<RunOptions>),
+    /// Load the kernel program and keep it attached for a `firewall run` without any capability, until
+    /// told to stop
+    Load(LoadOptions),
     /// Say whether configuration and document can be enforced; exit 0 if so, 1 if not, 2 if it
     /// could not be found out
     Check(CheckOptions),
@@ -306,9 +310,17 @@ pub struct RunOptions {
     /// Where maps and links are pinned
     #[arg(long, value_name = "DIR")]
     pin_dir: Option<PathBuf>,
+    /// The socket of a `firewall load` that has the capabilities which the kernel program takes
+    #[arg(long, value_name = "PATH")]
+    loader: Option<PathBuf>,
 }
 
 impl RunOptions {
+    /// A configuration file, and a loader other than it names.
+    pub(super) fn of_loader(config: PathBuf, loader: Option<PathBuf>) -> Self {
+        Self { config: Some(config), loader, ..Self::default() }
+    }
+
     /// The configuration that the options alone amount to. Clap has seen to it that document,
     /// upstream and address are there where no file is.
     pub(super) fn of_one_api(&self) -> ConfigFile {
@@ -349,6 +361,7 @@ impl RunOptions {
         if let Some(directory) = &self.pin_dir {
             file.kernel.pin_dir.clone_from(directory);
         }
+        file.kernel.loader = self.loader.clone().or(file.kernel.loader.take());
     }
 }
 
@@ -373,6 +386,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run(options) => daemon::run(&options).map(|()| ExitCode::SUCCESS),
+            Command::Load(options) => loader::run(&options).map(|()| ExitCode::SUCCESS),
             Command::Check(options) => check::run(&options),
             Command::Doctor(options) => doctor::run(&options),
             Command::Health(connection) => {

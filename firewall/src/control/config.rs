@@ -17,11 +17,10 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::threshold::Weights;
 use crate::contract::Policy;
-use crate::control::settings::KernelLog;
 use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
 
-pub use self::packets::{Budgets, Pressure, Rate, Standing};
+pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -260,9 +259,14 @@ pub struct Kernel {
     pub interfaces: Vec<String>,
     pub interface: Vec<Interface>,
     pub pin_dir: PathBuf,
+    /// The socket of the process that loads the program for this one; none if this one does.
+    pub loader: Option<PathBuf>,
     pub log: KernelLog,
     pub checks: BTreeMap<String, CheckMode>,
     pub syn_cookies: bool,
+    pub stale_policy: StalePolicy,
+    pub stale_after: Span,
+    pub probation: Probation,
     pub budgets: Budgets,
     pub pressure: Pressure,
     pub standing: Standing,
@@ -285,9 +289,13 @@ impl Default for Kernel {
             interfaces: Vec::new(),
             interface: Vec::new(),
             pin_dir: "/sys/fs/bpf/firewall".into(),
+            loader: None,
             log: KernelLog::Off,
             checks: BTreeMap::new(),
             syn_cookies: false,
+            stale_policy: StalePolicy::default(),
+            stale_after: Span::seconds(300),
+            probation: Probation::default(),
             budgets: Budgets::default(),
             pressure: Pressure::default(),
             standing: Standing::default(),

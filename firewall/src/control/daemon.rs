@@ -118,7 +118,7 @@ fn reported(error: LoadError) -> anyhow::Error {
     error.into()
 }
 
-fn start_tracing() {
+pub(super) fn start_tracing() {
     let filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
@@ -144,7 +144,7 @@ async fn serve(
     let settings = Arc::new(settings);
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
-    let admin_listener = admin::bind(&settings.admin_socket)?;
+    let admin_listener = admin::bind("admin socket", &settings.admin_socket)?;
     let metrics_listener = exposition::bind(settings.metrics).await?;
     let Logs { log, audit, writers } = Logs::open(&settings)?;
     let mut loaded = Enforcement::load(&settings)?;
@@ -398,12 +398,15 @@ async fn reload(
     Ok(generation)
 }
 
-/// Ends what was ordered for a time.
+/// Ends what was ordered for a time, and puts off what ends without us.
 async fn deadlines(control: Rc<Control>) {
     let mut tick = tokio::time::interval(DEADLINE_INTERVAL);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
+        let now = Monotonic::now();
+        control.enforcement.borrow_mut().beat(now);
+        control.enforcement.borrow_mut().tend_program(now, &control.metrics);
         panic_allow::tend(&control);
         confirmation::tend(&control);
     }

@@ -1,6 +1,6 @@
 //! `firewall doctor`: what of the machine keeps the kernel's half from working, or from working well.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,7 +12,7 @@ use crate::control::cli::print;
 use crate::control::config::{ConfigFile, Kernel};
 use crate::control::settings;
 use crate::kernel::machine::{self, InterfaceFacts, Machine};
-use crate::kernel::{InterfaceOptions, KernelError, PinState};
+use crate::kernel::{self, InterfaceOptions, KernelError, PinState};
 
 /// The oldest kernel that the program was loaded on.
 const OLDEST: (u32, u32) = (6, 1);
@@ -117,6 +117,10 @@ pub fn run(options: &DoctorOptions) -> anyhow::Result<ExitCode> {
     }
     let wanted = settings::interfaces(&kernel).context("the interfaces")?;
     let mut findings = of_machine(&Machine::examine(&kernel.pin_dir));
+    if let Some(socket) = &kernel.loader {
+        findings.retain(|finding| !IN_PLACE_OF_LOADER.contains(&finding.id));
+        findings.push(loader(socket, kernel::loader_at(socket, &kernel.pin_dir)));
+    }
     let (interfaces, absent) = machine::interfaces(&wanted, &kernel.pin_dir)?;
     findings.extend(interfaces.iter().flat_map(of_interface));
     findings.extend(absent.iter().map(missing));
@@ -159,6 +163,24 @@ fn of_machine(machine: &Machine) -> Vec<Finding> {
     });
     findings.push(memory(machine));
     findings
+}
+
+/// What it takes privileges to do, which another process does.
+const IN_PLACE_OF_LOADER: [&str; 2] = ["kernel.program", "bpf.pins"];
+
+fn loader(socket: &Path, found: Result<(String, u32), KernelError>) -> Finding {
+    const ID: &str = "kernel.loader";
+    match found {
+        Ok((version, pid)) => {
+            let socket = socket.display();
+            Finding::ok(ID, format!("process {pid} (version {version}) answers at {socket}"))
+        }
+        Err(error) => {
+            let what = format!("nobody loads the program: {}", Causes(&error));
+            Finding::new(ID, Severity::Fatal, what)
+                .remedy("systemctl status firewall-loader, or `firewall load`")
+        }
+    }
 }
 
 fn version(machine: &Machine) -> Finding {

@@ -1,6 +1,8 @@
 //! The kernel's half of the firewall, or the reason why there is none.
 
 mod checks;
+mod life;
+mod opening;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,16 +18,18 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
 
 pub use self::checks::Judged;
+use self::opening::Opening;
 use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::control::capture::Captures;
-use crate::control::settings::{KernelLog, Settings};
+use crate::control::config::KernelLog;
+use crate::control::settings::Settings;
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
-    KernelError, LogLevel, Mode, Pinning, Reason, Role, Watch,
+    KernelError, LogLevel, LogStream, Mode, Pinning, Reason, Role, Watch,
 };
 use crate::metrics::Metrics;
 
@@ -36,9 +40,9 @@ const FADING_INTERVAL: Duration = Duration::from_secs(10);
 /// How old the kernel's counters may be when they are told.
 const COUNTERS_AGE: Duration = Duration::from_millis(500);
 /// Interfaces are listed at most this often; what changes meanwhile is seen together.
-const SETTLE_TIME: Duration = Duration::from_millis(50);
+pub(super) const SETTLE_TIME: Duration = Duration::from_millis(50);
 /// Not every change is told of: another's program that is taken off, for one.
-const RELIST_INTERVAL: Duration = Duration::from_secs(10);
+pub(super) const RELIST_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What enforces bans and packet checks beneath the proxy.
 #[derive(Default)]
@@ -55,6 +59,11 @@ pub struct Enforcement {
     link_messages: u64,
     /// The modes of checks as they were configured when they were last set by that.
     configured: Vec<CheckSetting>,
+    /// Where another process loads the program: how what that one has pinned is opened, also anew.
+    opening: Option<Opening>,
+    /// The ports that are told to the program.
+    ports: Vec<u16>,
+    passes_until: Option<Monotonic>,
 }
 
 /// Packets of one reason.
@@ -80,7 +89,12 @@ impl Enforcement {
             return Ok(enforcement);
         }
         let is_required = settings.interfaces.iter().any(|interface| interface.is_required);
-        match Kernel::load(&options(settings)) {
+        let options = options(settings);
+        if options.loader.is_some() {
+            enforcement.open_pinned(options, is_required)?;
+            return Ok(enforcement);
+        }
+        match Kernel::load(&options) {
             Ok(kernel) => {
                 if let Pinning::Unpinned { reason } = kernel.pinning() {
                     tracing::warn!(reason, "not pinned: the kernel's bans are lost on exit");
@@ -112,6 +126,7 @@ impl Enforcement {
     /// When a required interface is not attached to.
     pub fn attach(&mut self, metrics: &Metrics) -> anyhow::Result<()> {
         self.refresh_own();
+        self.await_loader();
         let Some(kernel) = &mut self.kernel else { return Ok(()) };
         if let Err(error) = kernel.attach() {
             if kernel.requires_interface() {
@@ -143,31 +158,22 @@ impl Enforcement {
                 gauge.set(i64::from(known == report.mode));
             }
         }
+        metrics.loader_absent.set(i64::from(self.loader_problem().is_some()));
         let missing = reports.iter().filter(|report| is_missing(report)).count();
         metrics.required_unattached.set(i64::try_from(missing).unwrap_or(i64::MAX));
     }
 
     /// Attaches to what has appeared, and lets go of what is gone.
     fn reconcile(&mut self, metrics: &Metrics) {
+        self.reopen();
         self.refresh_own();
-        let Some(kernel) = &mut self.kernel else { return };
+        let Some(kernel) = &mut self.kernel else { return self.measure(metrics) };
         match kernel.reconcile() {
+            Err(error @ KernelError::NewTables { .. }) => self.close(&error),
             Ok(happened) => {
                 for (event, report) in happened {
                     metrics.interface_events.with_label_values(&[event.name()]).inc();
-                    match event {
-                        Event::Attached | Event::Unattached => tell_of_interface(&report),
-                        Event::Renamed => tracing::info!(
-                            interface = report.name,
-                            index = report.index,
-                            "an interface has another name"
-                        ),
-                        Event::Gone => tracing::warn!(
-                            interface = report.name,
-                            index = report.index,
-                            "an interface is gone"
-                        ),
-                    }
+                    tell_of_event(event, &report);
                 }
                 self.measure(metrics);
             }
@@ -201,7 +207,10 @@ impl Enforcement {
             report.reason.as_ref().map(|reason| format!("{}: {reason}", report.name))
         };
         let interfaces = self.interface_reports().iter().filter_map(of_interface);
-        interfaces.chain(self.reasons.iter().cloned()).collect()
+        let loader = self.loader_problem().map(|problem| {
+            format!("{problem}: what appears is not attached to, and tables do not grow")
+        });
+        interfaces.chain(self.reasons.iter().cloned()).chain(loader).collect()
     }
 
     /// Whether a required interface is not attached to.
@@ -233,6 +242,7 @@ impl Enforcement {
     /// Lets every packet pass until then; see [`Kernel::pass_until`]. Without kernel program there is
     /// nothing to do.
     pub fn pass_until(&mut self, until: Monotonic) -> Result<(), KernelError> {
+        self.passes_until = Some(until);
         self.kernel.as_mut().map_or(Ok(()), |kernel| kernel.pass_until(until))
     }
 
@@ -375,6 +385,11 @@ impl Enforcement {
         tasks: &mut JoinSet<()>,
     ) {
         let mut enforcement = this.borrow_mut();
+        if enforcement.opening.is_some() {
+            let (this, keeper) = (Rc::clone(this), keeper.clone());
+            tasks.spawn_local(opening::follow_loader(this, keeper, Arc::clone(metrics)));
+            return;
+        }
         let Some(kernel) = &mut enforcement.kernel else { return };
         if let Some(events) = kernel.events() {
             tasks.spawn_local(follow_events(
@@ -388,16 +403,20 @@ impl Enforcement {
             tasks.spawn_local(follow_interfaces(Rc::clone(this), watch, Arc::clone(metrics)));
         }
         if let Some(messages) = kernel.log_stream() {
-            tasks.spawn_local(async move {
-                if let Err(error) = messages.run().await {
-                    tracing::error!(%error, "the kernel program's messages cannot be read");
-                }
-            });
+            tasks.spawn_local(follow_messages(messages));
         }
     }
 }
 
-fn options(settings: &Settings) -> kernel::Options {
+/// Passes on what the program itself logs.
+pub(super) async fn follow_messages(messages: LogStream) {
+    if let Err(error) = messages.run().await {
+        tracing::error!(%error, "the kernel program's messages cannot be read");
+    }
+}
+
+/// What the kernel's half is told.
+pub(super) fn options(settings: &Settings) -> kernel::Options {
     kernel::Options {
         interfaces: settings.interfaces.clone(),
         pin_dir: settings.pin_dir.clone(),
@@ -419,6 +438,10 @@ fn options(settings: &Settings) -> kernel::Options {
             KernelLog::Debug => Some(LogLevel::Debug),
             KernelLog::Trace => Some(LogLevel::Trace),
         },
+        loader: settings.loader.clone(),
+        stale_after: settings.stale_after,
+        probation: settings.probation,
+        ..kernel::Options::default()
     }
 }
 
@@ -437,11 +460,11 @@ const fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn is_missing(report: &InterfaceReport) -> bool {
+pub(super) fn is_missing(report: &InterfaceReport) -> bool {
     report.is_required && report.mode == Mode::None
 }
 
-fn tell_of_interface(report: &InterfaceReport) {
+pub(super) fn tell_of_interface(report: &InterfaceReport) {
     let (interface, mode, role) = (&report.name, mode_name(report.mode), role_name(report.role));
     match &report.reason {
         Some(reason) if report.mode == Mode::None => {
@@ -449,6 +472,15 @@ fn tell_of_interface(report: &InterfaceReport) {
         }
         Some(reason) => tracing::warn!(interface, mode, role, reason, "attached"),
         None => tracing::info!(interface, mode, role, adopted = report.adopted, "attached"),
+    }
+}
+
+pub(super) fn tell_of_event(event: Event, report: &InterfaceReport) {
+    let (interface, index) = (&report.name, report.index);
+    match event {
+        Event::Attached | Event::Unattached => tell_of_interface(report),
+        Event::Renamed => tracing::info!(interface, index, "an interface has another name"),
+        Event::Gone => tracing::warn!(interface, index, "an interface is gone"),
     }
 }
 

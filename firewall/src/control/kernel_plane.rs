@@ -22,13 +22,13 @@ pub struct KernelPlane {
 }
 
 impl KernelPlane {
-    /// The way to the table; none without kernel program.
+    /// The way to the table; none where there is no kernel program, and will be none.
     pub fn new(enforcement: &Rc<RefCell<Enforcement>>) -> Option<Self> {
-        let kernel = enforcement.borrow();
-        kernel.kernel().map(|_| Self { enforcement: Rc::clone(enforcement) })
+        let may_have = enforcement.borrow().may_have_kernel();
+        may_have.then(|| Self { enforcement: Rc::clone(enforcement) })
     }
 
-    /// Only made where there is a kernel, which stays; without one a write is a no-op.
+    /// Without a kernel, which may come later, a write is a no-op.
     fn with<T: Default>(
         &self,
         work: impl FnOnce(&mut Kernel) -> Result<T, KernelError>,
@@ -39,6 +39,11 @@ impl KernelPlane {
 
 impl Plane for KernelPlane {
     type Error = KernelError;
+
+    fn epoch(&self) -> Option<u64> {
+        let enforcement = self.enforcement.borrow();
+        enforcement.kernel().map(|_| enforcement.epoch())
+    }
 
     fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
         self.with(|kernel| kernel.ban(target, until))
@@ -72,6 +77,10 @@ impl Plane for KernelPlane {
 
 impl FeedPlane for KernelPlane {
     type Error = KernelError;
+
+    fn epoch(&self) -> Option<u64> {
+        Plane::epoch(self)
+    }
 
     /// Feeds count from 0, the kernel's lists from 1.
     fn replace(&mut self, list: u8, prefixes: &[IpNet]) -> Result<(), KernelError> {

@@ -318,6 +318,7 @@ impl Enforcement {
 
     /// Budgets as these settings have them, from now on.
     pub fn limit(&mut self, settings: &Settings) {
+        self.note_limits(&settings.packets);
         if let Some(kernel) = self.kernel_mut()
             && let Err(error) = kernel.limit(&settings.packets)
         {

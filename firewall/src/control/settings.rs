@@ -18,8 +18,8 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, Limits, Management,
-    Pressure, PrivateAddresses, Standing,
+    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, KernelLog, Limits,
+    Management, Pressure, PrivateAddresses, Standing,
 };
 use crate::control::management::{Allowed, allowlist};
 use crate::feeds::origin::HttpOrigin;
@@ -33,19 +33,6 @@ use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
 
 /// More workers than this is a mistake, not a machine.
 const WORKERS_MAX: usize = 256;
-
-/// How much the kernel program says of its own work (aya-log).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum KernelLog {
-    #[default]
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
-}
 
 /// What the daemon runs by. Those parts that a reload may change are read from here each time.
 #[derive(Clone, Debug)]
@@ -65,9 +52,13 @@ pub struct Settings {
     pub feeds: Arc<[FeedSettings]>,
     pub interfaces: Vec<InterfaceOptions>,
     pub pin_dir: PathBuf,
+    pub loader: Option<PathBuf>,
     pub kernel_log: KernelLog,
     pub kernel_checks: Vec<CheckSetting>,
     pub syn_cookies: bool,
+    /// How long packets are dropped while no daemon is there; none: for ever.
+    pub stale_after: Option<Duration>,
+    pub probation: kernel::ProbationRules,
     pub packets: kernel::Limits,
     pub pressure: Pressure,
     pub standing: Standing,
@@ -117,6 +108,8 @@ pub enum SettingsError {
     LongMultiplier { network: IpNet },
     #[error("kernel.pressure.{key}: expected {expected}")]
     Levels { key: &'static str, expected: &'static str },
+    #[error("kernel.probation.{key}: expected a share from 0 to 1")]
+    Share { key: &'static str },
     #[error(
         "feed: expected a name of letters, digits, '-', '_' and '.', given once, found {found:?}"
     )]
@@ -168,6 +161,8 @@ impl Settings {
         let kernel_checks = checks(&file.kernel).map_err(&mut or_problem).ok();
         let packets = packets::limits(&file.kernel.budgets).map_err(&mut or_problem).ok();
         let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
+        let stale_after = packets::stale_after(&file.kernel);
+        let probation = packets::probation(&file.kernel.probation);
         let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
         let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
@@ -198,9 +193,12 @@ impl Settings {
             feeds,
             interfaces,
             pin_dir: file.kernel.pin_dir,
+            loader: file.kernel.loader,
             kernel_log: file.kernel.log,
             kernel_checks,
             syn_cookies: file.kernel.syn_cookies,
+            stale_after,
+            probation,
             packets,
             pressure: file.kernel.pressure,
             standing: file.kernel.standing,
@@ -222,9 +220,8 @@ impl Settings {
 
     /// Whom no ban reaches, in either plane.
     pub fn exempt(&self) -> impl Iterator<Item = IpNet> {
-        let networks: BTreeSet<IpNet> =
-            self.allowlist.iter().map(|allowed| allowed.network).collect();
-        networks.into_iter()
+        let networks = self.allowlist.iter().map(|allowed| allowed.network);
+        networks.collect::<BTreeSet<_>>().into_iter()
     }
 
     pub fn exchange_limits(&self) -> ExchangeLimits {
@@ -250,8 +247,11 @@ impl Settings {
             ("clients.trusted_proxies", self.trusted_proxies != other.trusted_proxies),
             ("kernel.interfaces", self.interfaces != other.interfaces),
             ("kernel.pin_dir", self.pin_dir != other.pin_dir),
+            ("kernel.loader", self.loader != other.loader),
             ("kernel.log", self.kernel_log != other.kernel_log),
             ("kernel.syn_cookies", self.syn_cookies != other.syn_cookies),
+            ("kernel.stale_policy", self.stale_after != other.stale_after),
+            ("kernel.probation", self.probation != other.probation),
             ("kernel.pressure", self.pressure != other.pressure),
             ("kernel.standing", self.standing != other.standing),
             ("state.dir", self.state_dir != other.state_dir),
@@ -373,12 +373,13 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         let connections = api.upstream_limits.connections;
         bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
     }
-    bounds.extend(packets::bounds(&file.kernel.budgets));
+    bounds.extend(packets::bounds(&file.kernel));
     let requests = file.kernel.standing.requests as usize;
     bounds.push(("kernel.standing.requests", "at least 1", requests, 1, most));
     let decay_ms = usize::try_from(file.kernel.standing.decay.0.as_millis()).unwrap_or(most);
     bounds.push(("kernel.standing.decay", "at least 1 ms", decay_ms, 1, most));
-    let levels = packets::levels(&file.kernel.pressure);
+    let shares = packets::shares(&file.kernel.probation);
+    let levels = packets::levels(&file.kernel.pressure).into_iter().chain(shares);
     bounds
         .into_iter()
         .filter(|(_, _, found, least, most)| !(least..=most).contains(&found))

@@ -121,6 +121,12 @@ pub fn status_text(status: &Value) -> String {
         format!("pins        {}", text(member(status, "pins"))),
         format!("state       {}", text(member(status, "state"))),
     ];
+    let loader = member(status, "loader");
+    if let Some(socket) = member(loader, "socket").as_str() {
+        let pid = member(loader, "pid").as_u64().map(|pid| format!("process {pid} at "));
+        let pid = pid.unwrap_or_else(|| "none at ".to_owned());
+        lines.push(format!("loader      {pid}{socket}"));
+    }
     if let Some(seconds) = member(member(status, "panic_allow"), "remaining_seconds").as_u64() {
         lines.push(format!("PANIC       everything passes for {seconds} s more"));
     }

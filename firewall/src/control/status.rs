@@ -32,6 +32,7 @@ pub fn status(control: &Control) -> Value {
         "reasons": enforcement.reasons(),
         "interfaces": enforcement.interfaces(),
         "link_messages": enforcement.link_messages(),
+        "loader": enforcement.loader(),
         "pins": enforcement.pins(),
         "pinned": enforcement.is_pinned(),
         "packets": packets(control),
@@ -47,6 +48,11 @@ pub fn status(control: &Control) -> Value {
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "allowlist": control.settings.allowlist,
+        "program": enforcement.trial(),
+        "stale": {
+            "after_seconds": control.settings.stale_after.map(|after| after.as_secs()),
+            "passed_packets": enforcement.unattended(),
+        },
         "panic_allow": control.panic_allow.borrow().report(Monotonic::now()),
         "unconfirmed": confirmation::report(control),
         "state": stats.persistence(),
@@ -200,6 +206,7 @@ pub fn refresh(control: &Control) {
         refresh_packets(metrics, &counters);
     }
     advance(&metrics.kernel_events_lost, enforcement.events_lost());
+    advance(&metrics.stale_passed, enforcement.unattended());
 }
 
 /// Brings the counters of packets up to date: those of each interface, of all others together under

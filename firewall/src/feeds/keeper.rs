@@ -149,6 +149,8 @@ pub struct Feeds<P> {
     environment: FeedsEnvironment,
     kept: Vec<Feed>,
     plane: Option<P>,
+    /// Which of the plane's tables holds what is listed.
+    epoch: Option<u64>,
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     settings: watch::Receiver<Arc<[FeedSettings]>>,
@@ -171,6 +173,7 @@ impl<P: FeedPlane> Feeds<P> {
         let mut feeds = Self {
             environment,
             kept: Vec::new(),
+            epoch: plane.as_ref().and_then(FeedPlane::epoch),
             plane,
             shared,
             metrics,
@@ -296,11 +299,17 @@ impl<P: FeedPlane> Feeds<P> {
     fn reports(&self, is_meant: impl Fn(&Feed) -> bool) -> Vec<FeedReport> {
         let now = Wall::now();
         let meant = self.kept.iter().filter(|feed| is_meant(feed));
-        meant.map(|feed| FeedReport::new(feed, self.plane.is_some(), now)).collect()
+        meant.map(|feed| FeedReport::new(feed, self.epoch.is_some(), now)).collect()
     }
 
     fn tick(&mut self, now: Monotonic) {
         let wall = Wall::now();
+        let epoch = self.plane.as_ref().and_then(FeedPlane::epoch);
+        if std::mem::replace(&mut self.epoch, epoch) != epoch && epoch.is_some() {
+            for feed in &mut self.kept {
+                feed.kernel_due = Some(now);
+            }
+        }
         for feed in &mut self.kept {
             let is_due = match &feed.settings.origin {
                 Origin::Http(_) => feed.due <= now,

@@ -11,7 +11,7 @@ use aya::programs::links::FdLink;
 use firewall_common::{Policy, Role};
 
 use super::interface::{InterfaceOptions, wanted};
-use super::maps::Tables;
+use super::maps::Judging;
 use super::netlink::{Attached, Link, Netlink};
 use super::pin::{Pinned, Pins};
 use super::{KernelError, pin};
@@ -91,7 +91,7 @@ pub(super) struct Attachments {
 /// What attaching works with.
 pub(super) struct Hands<'a> {
     pub(super) program: &'a mut Xdp,
-    pub(super) tables: &'a mut Tables,
+    pub(super) judging: &'a mut Judging,
     /// How packets are judged that come in by an interface of a role and a name.
     pub(super) policy: &'a dyn Fn(Role, &str) -> Policy,
 }
@@ -116,15 +116,20 @@ impl Attachments {
         })
     }
 
-    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
-    pub(super) fn start(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
+    /// Sees to it that an interface is judged as it is to be before its program is replaced.
+    pub(super) fn prepare(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
         let links = self.links()?;
-        self.forget_gone(&links, hands.tables)?;
-        // Before its program is replaced an interface is judged as it is to be.
+        self.forget_gone(&links, hands.judging)?;
         let options = self.options.clone();
         for (link, option) in wanted(&links, &options) {
             self.admit(hands, link, option.role)?;
         }
+        Ok(())
+    }
+
+    /// Replaces the program of every link that is pinned, and attaches to what is wanted.
+    pub(super) fn start(&mut self, hands: &mut Hands<'_>) -> Result<(), KernelError> {
+        let links = self.links()?;
         self.adopt(hands.program, &links)?;
         self.reconcile(hands)?;
         if let Some(pins) = &self.pins
@@ -133,6 +138,26 @@ impl Attachments {
             tracing::warn!(%error, "maps of another version stay pinned");
         }
         Ok(())
+    }
+
+    pub(super) fn pins(&self) -> Option<&Pins> {
+        self.pins.as_ref()
+    }
+
+    /// Whether the program has taken the place of an earlier one.
+    pub(super) fn has_adopted(&self) -> bool {
+        !self.adopted.is_empty()
+    }
+
+    /// Puts this program into every link that is pinned, as far as that can be done.
+    pub(super) fn replace_all(&mut self, program: &mut Xdp) -> Result<(), KernelError> {
+        let mut failed = Ok(());
+        for Pinned { path, .. } in self.pinned()? {
+            if let Err(source) = link::replace(program, &path) {
+                failed = Err(KernelError::Pin { path, action: "given another program", source });
+            }
+        }
+        failed
     }
 
     pub(super) fn reports(&self) -> &[InterfaceReport] {
@@ -146,7 +171,7 @@ impl Attachments {
     ) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         let own = hands.program.info().map_err(|source| KernelError::Program { source })?.id();
         let links = self.links()?;
-        self.forget_gone(&links, hands.tables)?;
+        self.forget_gone(&links, hands.judging)?;
         let options = self.options.clone();
         let wanted = wanted(&links, &options);
         let mut new = BTreeSet::new();
@@ -180,6 +205,11 @@ impl Attachments {
         self.netlink.links().map_err(|source| KernelError::Netlink { source })
     }
 
+    /// Whether an earlier process has left links.
+    pub(super) fn has_pinned(&self) -> Result<bool, KernelError> {
+        Ok(!self.pinned()?.is_empty())
+    }
+
     fn pinned(&self) -> Result<Vec<Pinned>, KernelError> {
         self.pins.as_ref().map_or_else(|| Ok(Vec::new()), Pins::links)
     }
@@ -208,10 +238,10 @@ impl Attachments {
 
     /// Lets go of interfaces that this network namespace has no more. From one that was moved to
     /// another, this detaches: whom it serves there is not ours to filter.
-    fn forget_gone(&mut self, links: &[Link], tables: &mut Tables) -> Result<(), KernelError> {
+    fn forget_gone(&mut self, links: &[Link], judging: &mut Judging) -> Result<(), KernelError> {
         let is_there = |index: u32| links.iter().any(|link| link.index == index);
         for index in self.admitted.keys().filter(|index| !is_there(**index)) {
-            tables.dismiss(*index)?;
+            judging.dismiss(*index)?;
         }
         self.admitted.retain(|index, _| is_there(*index));
         self.held.retain(|index, _| is_there(*index));
@@ -233,7 +263,7 @@ impl Attachments {
     fn admit(&mut self, hands: &mut Hands<'_>, link: &Link, role: Role) -> Result<(), KernelError> {
         let told = (link.name.clone(), role);
         if self.admitted.get(&link.index) != Some(&told) {
-            hands.tables.admit(link.index, &link.name, (hands.policy)(role, &link.name))?;
+            hands.judging.admit(link.index, &link.name, (hands.policy)(role, &link.name))?;
             self.admitted.insert(link.index, told);
         }
         Ok(())
@@ -284,7 +314,7 @@ impl Attachments {
 }
 
 impl Attached {
-    fn mode(self) -> Mode {
+    pub(super) fn mode(self) -> Mode {
         match self {
             Self { is_native: true, .. } => Mode::Native,
             Self { is_generic: true, .. } => Mode::Generic,
@@ -310,7 +340,7 @@ fn absent(option: &InterfaceOptions) -> InterfaceReport {
 }
 
 /// What happened between two reports; `new` are the interfaces attached to meanwhile.
-fn events(
+pub(super) fn events(
     before: &[InterfaceReport],
     after: &[InterfaceReport],
     new: &BTreeSet<u32>,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
 use firewall_common::maps::{BUDGETS, MULTIPLIERS, STANDING, TALLY};
@@ -12,7 +11,7 @@ use firewall_common::{Budget, Budgeted, Budgets, Payer, Tally};
 use ipnet::IpNet;
 
 use super::KernelError;
-use super::maps::{failed, open, write_error};
+use super::maps::{Source, failed, write_error};
 use crate::clock::Monotonic;
 
 /// What may be sent, by each source and by all; what is not named is unlimited.
@@ -27,7 +26,7 @@ pub struct Limits {
     pub multipliers: Vec<(IpNet, u32)>,
 }
 
-/// The maps of the budgets. None of them is pinned: a daemon that starts anew knows nobody yet.
+/// The maps of the budgets. A daemon that starts anew knows nobody yet.
 pub(super) struct BudgetMaps {
     budgets: Array<MapData, Budgets>,
     current: Budgets,
@@ -39,17 +38,39 @@ pub(super) struct BudgetMaps {
 
 impl BudgetMaps {
     /// Opens the maps, and tells the program its limits.
-    pub(super) fn open(program: &mut Ebpf, limits: &Limits) -> Result<Self, KernelError> {
+    pub(super) fn open(source: &mut Source<'_>, limits: &Limits) -> Result<Self, KernelError> {
         let mut maps = Self {
-            budgets: open(program, BUDGETS)?,
+            budgets: source.open(BUDGETS)?,
             current: Budgets::default(),
-            tally: open(program, TALLY)?,
-            multipliers: open(program, MULTIPLIERS)?,
+            tally: source.open(TALLY)?,
+            multipliers: source.open(MULTIPLIERS)?,
             multiplied: BTreeSet::new(),
-            standing: open(program, STANDING)?,
+            standing: source.open(STANDING)?,
         };
         maps.limit(limits)?;
+        maps.forget_others()?;
         Ok(maps)
+    }
+
+    /// Takes out what a process before this one has left in the maps, if they are not new.
+    fn forget_others(&mut self) -> Result<(), KernelError> {
+        let wanted: Vec<_> = self.multiplied.iter().map(|network| mapped(*network)).collect();
+        let known: Result<Vec<_>, _> = self.multipliers.keys().collect();
+        for key in known.map_err(|source| failed(MULTIPLIERS, "read", source))? {
+            let is_same = |wanted: &Key<[u8; 16]>| {
+                (wanted.prefix_len(), wanted.data()) == (key.prefix_len(), key.data())
+            };
+            if !wanted.iter().any(is_same) {
+                let removed = self.multipliers.remove(&key);
+                removed.map_err(|source| failed(MULTIPLIERS, "give up a value", source))?;
+            }
+        }
+        let standing: Result<Vec<_>, _> = self.standing.keys().collect();
+        for payer in standing.map_err(|source| failed(STANDING, "read", source))? {
+            let removed = self.standing.remove(&payer);
+            removed.map_err(|source| failed(STANDING, "give up a value", source))?;
+        }
+        Ok(())
     }
 
     /// Budgets and multipliers from now on. What was spent of earlier ones is forgotten.

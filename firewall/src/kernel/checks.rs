@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use firewall_common::{Mode as CheckMode, Policy, Reason, Role};
 
-use super::{Kernel, KernelError, Options, Pattern};
+use super::attacher::mode_of;
+use super::{Holder, Kernel, KernelError, Options, Pattern};
 
 /// The interface that a host speaks to itself by. What is forged elsewhere is true there.
 const LOOPBACK: &str = "lo";
@@ -40,27 +41,30 @@ pub(super) fn policy(options: &Options, role: Role, name: Option<&str>) -> Polic
     policy.with(Reason::Ban, bans).with(Reason::BanRange, bans)
 }
 
-/// The mode that a policy gives a reason.
-const fn mode_of(policy: Policy, reason: Reason) -> CheckMode {
-    if policy.drop.holds(reason) {
-        CheckMode::Drop
-    } else if policy.observe.holds(reason) {
-        CheckMode::Observe
-    } else {
-        CheckMode::Off
-    }
+/// Sets one mode among others, in place of what was said of the same check.
+pub(super) fn merge(settings: &mut Vec<CheckSetting>, setting: CheckSetting) {
+    settings.retain(|earlier| {
+        earlier.reason != setting.reason
+            || (setting.interface.is_some() && earlier.interface != setting.interface)
+    });
+    settings.push(setting);
 }
 
 impl Kernel {
     /// What a check does with packets that come in by an interface of this role and name; by those of
     /// which nothing was told, if it has none.
     pub fn check(&self, reason: Reason, role: Role, name: Option<&str>) -> CheckMode {
-        mode_of(policy(&self.options, role, name), reason)
+        mode_of(policy(self.options(), role, name), reason)
     }
 
     /// The interfaces whose packets are judged, with their roles.
-    pub fn judged(&self) -> impl Iterator<Item = (&str, Role)> {
-        self.attachments.admitted().map(|(_, name, role)| (name, role))
+    pub fn judged(&self) -> Vec<(&str, Role)> {
+        match &self.holder {
+            Holder::Own(attacher) => {
+                attacher.admitted().map(|(_, name, role)| (name, role)).collect()
+            }
+            Holder::Loader(loader) => loader.judged().collect(),
+        }
     }
 
     /// Sets the mode of one check from the next packet on; of every interface if none is named, also
@@ -69,19 +73,24 @@ impl Kernel {
     /// # Errors
     ///
     /// When the map of policies does not take a value; then some interfaces may have the new mode.
+    /// When the loader does not answer; then none has.
     pub fn set_check(&mut self, setting: CheckSetting) -> Result<(), KernelError> {
-        self.options.checks.retain(|earlier| {
-            earlier.reason != setting.reason
-                || (setting.interface.is_some() && earlier.interface != setting.interface)
-        });
-        self.options.checks.push(setting);
-        self.judge()
+        match &mut self.holder {
+            Holder::Own(attacher) => attacher.set_check(setting),
+            Holder::Loader(loader) => loader.set_check(setting),
+        }
     }
 
     /// Forgets every mode that was set, and sets these.
+    ///
+    /// # Errors
+    ///
+    /// As [`set_check`](Self::set_check).
     pub fn set_checks(&mut self, settings: Vec<CheckSetting>) -> Result<(), KernelError> {
-        self.options.checks = settings;
-        self.judge()
+        match &mut self.holder {
+            Holder::Own(attacher) => attacher.set_checks(settings),
+            Holder::Loader(loader) => loader.set_checks(settings),
+        }
     }
 
     /// Tells the program at which ports the proxy listens, of which it is told eight, and whether QUIC
@@ -93,15 +102,5 @@ impl Kernel {
     /// Tells the program the host's own addresses, of which there is room for 256.
     pub fn set_own(&mut self, addresses: &[IpAddr]) -> Result<(), KernelError> {
         self.tables.set_own(addresses)
-    }
-
-    fn judge(&mut self) -> Result<(), KernelError> {
-        let options = &self.options;
-        let default = policy(options, Role::default(), None);
-        self.tables.set_default_policy(default)?;
-        for (index, name, role) in self.attachments.admitted() {
-            self.tables.admit(index, name, policy(options, role, Some(name)))?;
-        }
-        Ok(())
     }
 }

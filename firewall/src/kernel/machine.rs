@@ -6,11 +6,12 @@ use std::path::Path;
 use firewall_common::maps::EVENTS;
 
 use super::attach::describe;
+use super::attacher::{load, xdp};
 use super::interface::{InterfaceOptions, wanted};
 use super::netlink::generic::Generic;
 use super::netlink::{Link, Netlink};
-use super::pin::{self, PinState, Pins};
-use super::{KernelError, Options, load, xdp};
+use super::pin::{self, Access, PinState, Pins};
+use super::{KernelError, Options};
 
 /// Offloads by which packets look otherwise to the program than on the wire, or which a driver gives
 /// up or refuses for it, as ethtool names them.
@@ -73,7 +74,7 @@ impl Machine {
             memlock_max: rustix::process::getrlimit(rustix::process::Resource::Memlock).current,
             capabilities: capabilities(&status).unwrap_or(0),
             pins: pin::state(pin_dir),
-            program: load(None, &Options::default(), EVENTS.entries)
+            program: load(None, Access::User, &Options::default(), EVENTS.entries)
                 .and_then(|mut program| Ok(xdp(&mut program)?.info()))
                 .map(|info| info.ok().and_then(|info| info.verified_instruction_count())),
         }

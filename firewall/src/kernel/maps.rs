@@ -1,30 +1,33 @@
 //! The program's tables, as the daemon writes and reads them: bans, allowlist, configuration,
 //! counters.
 
+mod allow;
 mod bans;
 mod counters;
+mod declared;
+mod judging;
 mod own;
 mod policies;
+mod source;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
-use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData, MapError, MapInfo, MapType, PerCpuArray};
-use firewall_common::maps::{
-    ALLOW4, ALLOW6, BANS, CONFIG, COUNTERS, LIST_DROPS, Map as Declared, POLICIES, SPILL4, SPILL6,
-};
-use firewall_common::{Ban, Config, Counter, Policy, Reasons, table};
+use aya::maps::{Array, MapData, MapError};
+use firewall_common::maps::{CONFIG, Map as Declared};
+use firewall_common::{Ban, Config, Reasons, table};
 use ipnet::IpNet;
 
 use super::KernelError;
+use super::table::Home;
+pub(super) use allow::{Allowlist, Others};
 use bans::BanTables;
 pub use bans::{ListId, ListReport};
 pub use counters::{Count, Counters, InterfaceCounters};
+pub(super) use declared::{SHARED, check_pinned};
+pub(super) use judging::{Judging, Slot};
 use own::OwnAddresses;
-use policies::Policies;
+pub(super) use source::{COUNTED, Source, id_of};
 
 /// Every table; the daemon is their only writer, the program adds to drops and counters.
 pub(super) struct Tables {
@@ -33,10 +36,8 @@ pub(super) struct Tables {
     current: Config,
     /// What the program was told last.
     published: Option<Config>,
-    policies: Policies,
     own: OwnAddresses,
-    counters: PerCpuArray<MapData, Counter>,
-    allow: Vec<IpNet>,
+    allow: Allowlist,
     /// Bans that meet the allowlist.
     allowed_bans: usize,
     /// Lists that do.
@@ -44,58 +45,49 @@ pub(super) struct Tables {
 }
 
 impl Tables {
-    /// Opens the maps, counts what they hold, and tells the program how to judge. The program is not
-    /// attached yet, or still is another one.
+    /// Opens the maps, counts what they hold, and tells the program what is allowed and what holds
+    /// something. The program is not attached yet, still is another one, or is kept by another
+    /// process that writes nothing of this.
     pub(super) fn open(
-        program: &mut Ebpf,
-        default: Policy,
+        source: &mut Source<'_>,
         allow: &[IpNet],
-        pins: Option<PathBuf>,
+        home: Home,
     ) -> Result<Self, KernelError> {
+        // Another process may have allowed more, which is to be respected.
+        let allow = Allowlist::open(source, allow, Others::Kept)?;
+        let config = source.open(CONFIG)?;
         let mut tables = Self {
-            bans: BanTables::open(program, pins)?,
-            config: open(program, CONFIG)?,
-            current: Config::new(),
+            bans: BanTables::open(source, home)?,
+            current: Config { tables: allow.bits(), ..earlier(&config)? },
+            config,
             published: None,
-            policies: Policies::open(program, default)?,
-            own: OwnAddresses::open(program)?,
-            counters: open(program, COUNTERS)?,
-            allow: allow.iter().map(IpNet::trunc).collect(),
+            own: OwnAddresses::open(source)?,
+            allow,
             allowed_bans: 0,
             allowed_lists: BTreeSet::new(),
         };
-        tables.fill_allowlist(program)?;
-        tables.allowed_bans = tables.bans.targets().filter(|ban| tables.meets_allowed(ban)).count();
+        tables.allowed_bans = tables.bans.targets().filter(|ban| tables.allow.meets(ban)).count();
         // Which of them an earlier daemon's lists meet is not known until they are replaced.
         tables.allowed_lists = tables.bans.lists().collect();
         tables.publish()?;
         Ok(tables)
     }
 
-    fn fill_allowlist(&mut self, program: &mut Ebpf) -> Result<(), KernelError> {
-        let mut allow4: LpmTrie<_, [u8; 4], u32> = open(program, ALLOW4)?;
-        let mut allow6: LpmTrie<_, [u8; 16], u32> = open(program, ALLOW6)?;
-        for &network in &self.allow {
-            let length = u32::from(network.prefix_len());
-            let (declared, bit, written) = match network.addr() {
-                IpAddr::V4(address) => {
-                    let key = Key::new(length, address.octets());
-                    (ALLOW4, table::ALLOW4, allow4.insert(&key, 1, 0))
-                }
-                IpAddr::V6(address) => {
-                    let key = Key::new(length, address.octets());
-                    (ALLOW6, table::ALLOW6, allow6.insert(&key, 1, 0))
-                }
-            };
-            written.map_err(|source| write_error(declared, network, source))?;
-            self.current.tables |= bit;
-        }
-        Ok(())
+    /// Makes anew what could not be made when it was opened, for want of a loader.
+    pub(super) fn renew(&mut self) -> Result<(), KernelError> {
+        self.bans.renew()
+    }
+
+    /// Holds again what is to be allowed, whatever a loader has taken out.
+    pub(super) fn allow_again(&mut self) -> Result<(), KernelError> {
+        self.allow.fill(Others::Kept)?;
+        self.current.tables |= self.allow.bits();
+        self.publish()
     }
 
     pub(super) fn ban(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {
         let is_new = self.bans.get(target).is_none();
-        let meets = is_new && self.meets_allowed(&target);
+        let meets = is_new && self.allow.meets(&target);
         if meets {
             // The program must ask the allowlist before there is a ban to ask it for.
             self.allowed_bans += 1;
@@ -113,7 +105,7 @@ impl Tables {
         if !self.bans.remove(target)? {
             return Ok(false);
         }
-        self.allowed_bans -= usize::from(self.meets_allowed(&target));
+        self.allowed_bans -= usize::from(self.allow.meets(&target));
         self.publish()?;
         Ok(true)
     }
@@ -125,7 +117,7 @@ impl Tables {
         prefixes: &[IpNet],
     ) -> Result<ListReport, KernelError> {
         let met = self.allowed_lists.contains(&list);
-        let meets = prefixes.iter().any(|prefix| self.meets_allowed(prefix));
+        let meets = prefixes.iter().any(|prefix| self.allow.meets(prefix));
         if meets {
             self.allowed_lists.insert(list);
             self.publish()?;
@@ -155,13 +147,15 @@ impl Tables {
         self.bans.octets()
     }
 
-    fn meets_allowed(&self, target: &IpNet) -> bool {
-        self.allow.iter().any(|allowed| allowed.contains(target) || target.contains(allowed))
-    }
-
     /// Lets everything pass until then.
     pub(super) fn pass_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
         self.current.pass_until_mono_ns = until_ns;
+        self.publish()
+    }
+
+    /// Drops nothing from then on, unless it is put off; zero: whatever happens.
+    pub(super) fn drop_until(&mut self, until_ns: u64) -> Result<(), KernelError> {
+        self.current.drop_until_mono_ns = until_ns;
         self.publish()
     }
 
@@ -196,25 +190,6 @@ impl Tables {
         self.publish()
     }
 
-    /// Tells the program how to judge what comes in by an interface, and gives it counters of its own
-    /// while there are any left.
-    pub(super) fn admit(
-        &mut self,
-        interface: u32,
-        name: &str,
-        policy: Policy,
-    ) -> Result<(), KernelError> {
-        if let Some(slot) = self.policies.admit(interface, name, policy)? {
-            counters::clear(&mut self.counters, slot)?;
-        }
-        Ok(())
-    }
-
-    /// Judges by this what comes in by interfaces of which nothing was told.
-    pub(super) fn set_default_policy(&mut self, default: Policy) -> Result<(), KernelError> {
-        self.policies.set_default(default)
-    }
-
     /// Tells the program what the proxy serves.
     pub(super) fn serve(&mut self, ports: &[u16], quic: bool) -> Result<(), KernelError> {
         self.current = self.current.serving(ports, quic);
@@ -226,51 +201,14 @@ impl Tables {
         self.current.own = self.own.set(addresses)?;
         self.publish()
     }
-
-    /// Takes back what was told of an interface that is gone.
-    pub(super) fn dismiss(&mut self, interface: u32) -> Result<(), KernelError> {
-        self.policies.dismiss(interface)
-    }
-
-    pub(super) fn counters(&self) -> Result<Counters, KernelError> {
-        Counters::read(&self.counters, self.policies.slots())
-    }
 }
 
-/// Takes a map out of the loaded object.
-pub(super) fn take(program: &mut Ebpf, map: &'static str) -> Result<Map, KernelError> {
-    program.take_map(map).ok_or(KernelError::NoMap { map })
-}
-
-pub(super) fn open<M>(program: &mut Ebpf, declared: Declared) -> Result<M, KernelError>
-where
-    M: TryFrom<Map, Error = MapError>,
-{
-    let map = take(program, declared.name)?;
-    M::try_from(map).map_err(|source| failed(declared, "open", source))
-}
-
-/// Refuses a pinned map that is not of the declared kind. The layout number guards against our own
-/// earlier versions; this, against what others put there.
-pub(super) fn check_pinned(path: &Path, declared: Declared) -> Result<(), KernelError> {
-    if !path.exists() {
-        return Ok(());
-    }
-    let failed = |source| failed(declared, "tell its kind", source);
-    let info = MapInfo::from_pin(path).map_err(failed)?;
-    let (kind, key_size, value_size) = match declared {
-        BANS => (MapType::ArrayOfMaps, 4, 4),
-        SPILL4 => (MapType::LpmTrie, 8, 8),
-        SPILL6 => (MapType::LpmTrie, 20, 8),
-        LIST_DROPS => (MapType::PerCpuArray, 4, 8),
-        POLICIES => (MapType::Array, 4, size_of::<Policy>()),
-        _ => (MapType::PerCpuArray, 4, size_of::<Counter>()),
-    };
-    let is_ours = info.map_type().map_err(failed)? == kind
-        && info.key_size() == key_size
-        && info.value_size() as usize == value_size
-        && info.max_entries() == declared.entries;
-    if is_ours { Ok(()) } else { Err(KernelError::ForeignMap { path: path.to_owned() }) }
+/// What an earlier daemon told the program that is still attached, as far as it is to know it until
+/// it is told anew: what is served, whose addresses are the host's, and that everything passes.
+fn earlier(config: &Array<MapData, Config>) -> Result<Config, KernelError> {
+    let found = config.get(&0, 0).map_err(|source| failed(CONFIG, "read", source))?;
+    let Config { served, ports, own, pass_until_mono_ns, .. } = found;
+    Ok(Config { served, ports, own, pass_until_mono_ns, ..Config::new() })
 }
 
 pub(super) fn write_error(declared: Declared, target: IpNet, source: MapError) -> KernelError {

@@ -2,16 +2,17 @@
 //! namespace.
 //!
 //! Beneath the pin directory, `net-N` for the namespace with inode N holds `link-INDEX-NAME` for
-//! each interface and `vLAYOUT` with the maps: a link may take a program of another layout, a map
-//! may not.
+//! each interface, `program` to return to, and `vLAYOUT` with the maps: a link may take a program of
+//! another layout, a map may not. Where one process loads the program and another writes its tables,
+//! the maps are open to the group of the first, and `vLAYOUT/tables` holds what the second one pins.
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use firewall_common::LAYOUT;
-use rustix::fs::{Access, FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 
@@ -41,6 +42,8 @@ pub enum PinState {
     },
 }
 
+/// Beside the maps, what the process pins that writes the tables of bans.
+pub(super) const TABLES: &str = "tables";
 const BPF_FS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: rustix::fs::FsWord = 0xcafe_4a11;
@@ -66,6 +69,14 @@ pub(super) enum NotPinned {
     Newer(KernelError),
 }
 
+/// Who may open the maps beside this process's user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    User,
+    /// The group of this process.
+    Group,
+}
+
 /// The directory of this network namespace.
 #[derive(Debug)]
 pub(super) struct Pins {
@@ -77,7 +88,7 @@ pub(super) struct Pins {
 
 impl Pins {
     /// Makes the directory, and mounts the file system if it is missing from its usual place.
-    pub(super) fn open(pin_dir: &Path) -> Result<Self, NotPinned> {
+    pub(super) fn open(pin_dir: &Path, access: Access) -> Result<Self, NotPinned> {
         if !is_mounted(pin_dir)? {
             let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
             mount("bpf", BPF_FS, "bpf", flags, Some(c"mode=0700"))
@@ -91,7 +102,54 @@ impl Pins {
         fs::create_dir_all(&maps)
             .map_err(|error| NotPinned::Directory { path: maps.clone(), error })?;
         let lock = lock(&directory).map_err(NotPinned::InUse)?;
+        if access == Access::Group {
+            let tables = maps.join(TABLES);
+            let opened = fs::create_dir_all(&tables)
+                .and_then(|()| set_mode(&directory, 0o750))
+                .and_then(|()| set_mode(&maps, 0o750))
+                .and_then(|()| set_mode(&tables, 0o770));
+            opened.map_err(|error| NotPinned::Directory { path: tables, error })?;
+        }
         Ok(Self { directory, lock: Some(lock) })
+    }
+
+    /// What another process has pinned for this one, which is the only one that writes its tables.
+    ///
+    /// # Errors
+    ///
+    /// [`KernelError::NothingPinned`], [`KernelError::NotShared`], and [`KernelError::InUse`] while
+    /// another process has it.
+    pub(super) fn shared(pin_dir: &Path) -> Result<Self, KernelError> {
+        let directory =
+            namespace_directory(pin_dir).map_err(|source| failed(pin_dir, "found", source))?;
+        if let Some(layout) = newest_layout(&directory).filter(|layout| *layout > LAYOUT) {
+            return Err(KernelError::NewerLayout { path: directory, layout });
+        }
+        let tables = maps_directory(&directory).join(TABLES);
+        match fs::metadata(&tables) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(KernelError::NothingPinned { path: tables });
+            }
+            Err(error) => return Err(not_shared(&tables, error)),
+        }
+        let lock = match lock(&tables) {
+            Err(KernelError::Pin { path, source, .. }) => return Err(not_shared(&path, source)),
+            lock => lock?,
+        };
+        Ok(Self { directory, lock: Some(lock) })
+    }
+
+    /// Where the process that writes the tables pins them.
+    pub(super) fn tables(&self) -> PathBuf {
+        self.maps().join(TABLES)
+    }
+
+    /// Opens a pinned map to the group, to be written or only to be read.
+    pub(super) fn share(&self, name: &str, is_read_only: bool) -> Result<(), KernelError> {
+        let path = self.map(name);
+        let mode = if is_read_only { 0o640 } else { 0o660 };
+        set_mode(&path, mode).map_err(|source| failed(&path, "opened to its group", source))
     }
 
     /// What is pinned already, to be looked at; none if there is nothing.
@@ -111,6 +169,16 @@ impl Pins {
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
         maps_directory(&self.directory).join(name)
+    }
+
+    /// The program that a later one will be compared with.
+    pub(super) fn program(&self) -> PathBuf {
+        self.directory.join("program")
+    }
+
+    /// The same before it has that name.
+    pub(super) fn new_program(&self) -> PathBuf {
+        self.directory.join("program-new")
     }
 
     pub(super) fn link(&self, index: u32, interface: &str) -> PathBuf {
@@ -143,6 +211,12 @@ impl Pins {
         }
         Ok(())
     }
+}
+
+/// Where the maps of this network namespace and layout are.
+pub(super) fn maps_at(pin_dir: &Path) -> Result<PathBuf, KernelError> {
+    let directory = namespace_directory(pin_dir);
+    Ok(maps_directory(&directory.map_err(|source| failed(pin_dir, "found", source))?))
 }
 
 /// Whether the BPF file system is there; false if it has yet to be mounted at its usual place.
@@ -178,7 +252,9 @@ pub(super) fn state(pin_dir: &Path) -> PinState {
     };
     // The first that is there is the one that is written to.
     let existing = directory.ancestors().find(|path| path.exists()).unwrap_or(&directory);
-    if let Err(error) = rustix::fs::access(existing, Access::WRITE_OK | Access::EXEC_OK) {
+    if let Err(error) =
+        rustix::fs::access(existing, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+    {
         return refused(format!("{} cannot be written to: {error}", existing.display()));
     }
     let holder = File::open(&directory).ok().as_ref().and_then(holder);
@@ -214,8 +290,11 @@ pub(super) fn remove(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     if !directory.exists() {
         return Ok(Vec::new());
     }
-    let lock = lock(&directory)?;
-    let pins = Pins { directory, lock: Some(lock) };
+    let held = lock(&directory)?;
+    let pins = Pins { directory, lock: Some(held) };
+    // A proxy may be at work although its loader has ended.
+    let tables = pins.tables();
+    let _writer = if tables.exists() { Some(lock(&tables)?) } else { None };
     let mut interfaces = Vec::new();
     for Pinned { name, path, .. } in pins.links()? {
         remove_link(&path)?;
@@ -224,6 +303,19 @@ pub(super) fn remove(pin_dir: &Path) -> Result<Vec<String>, KernelError> {
     let directory = pins.directory();
     fs::remove_dir_all(directory).map_err(|source| failed(directory, "removed", source))?;
     Ok(interfaces)
+}
+
+fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Why what is pinned does not open.
+pub(super) fn not_shared(path: &Path, source: io::Error) -> KernelError {
+    // The kernel's own word where it asks for a capability; a file's permission is EACCES.
+    if source.raw_os_error() == Some(Errno::PERM.raw_os_error()) {
+        return KernelError::OldKernel { path: path.to_owned(), source };
+    }
+    KernelError::NotShared { path: path.to_owned(), source }
 }
 
 fn failed(path: &Path, action: &'static str, source: io::Error) -> KernelError {
@@ -371,7 +463,7 @@ mod tests {
 
     #[test]
     fn another_file_system_is_refused() {
-        let error = Pins::open(Path::new("/proc/firewall")).unwrap_err();
+        let error = Pins::open(Path::new("/proc/firewall"), Access::User).unwrap_err();
         assert_eq!(error.to_string(), "/proc/firewall is not on a BPF file system");
     }
 }

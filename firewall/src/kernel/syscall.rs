@@ -1,16 +1,23 @@
-//! The calls of bpf(2) that aya has none for: to make an inner map as large as need be, and to ask an
-//! array of maps which of them it holds without the privilege to open any map by its number.
+//! The calls of bpf(2) that aya has none for: to make an inner map as large as need be, to ask an
+//! array of maps which of them it holds without the privilege to open any map by its number, and to open
+//! a map that may only be read.
 #![expect(unsafe_code, reason = "bpf(2) has no wrapper that takes these")]
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use nix::libc;
 
 const MAP_CREATE: libc::c_long = 0;
 const MAP_LOOKUP_ELEM: libc::c_long = 1;
 const MAP_UPDATE_ELEM: libc::c_long = 2;
+const OBJ_GET: libc::c_long = 7;
 const MAP_TYPE_ARRAY: u32 = 2;
+/// `BPF_F_RDONLY`.
+const READ_ONLY: u32 = 1 << 3;
 
 /// The part of `union bpf_attr` for `BPF_MAP_CREATE`, up to the name.
 #[repr(C)]
@@ -36,6 +43,21 @@ struct Element {
     flags: u64,
 }
 
+/// The part of `union bpf_attr` for `BPF_OBJ_GET`.
+#[repr(C)]
+struct Open {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Opens what is pinned, which takes no capability (Linux 5.19) but the file's permission.
+pub(super) fn open_pin(path: &Path, is_read_only: bool) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)?;
+    let flags = if is_read_only { READ_ONLY } else { 0 };
+    given(bpf(OBJ_GET, &Open { path: path.as_ptr() as u64, fd: 0, flags })?)
+}
+
 /// Makes an array of `entries` values of `value_size` octets, at most 2^32 in all.
 pub(super) fn create_array(
     name: &[u8],
@@ -58,7 +80,11 @@ pub(super) fn create_array(
     for (to, from) in create.name.iter_mut().take(15).zip(name) {
         *to = *from;
     }
-    let fd = bpf(MAP_CREATE, &create)?;
+    given(bpf(MAP_CREATE, &create)?)
+}
+
+/// The descriptor that a call has just given.
+fn given(fd: libc::c_long) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just given this descriptor to nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -97,7 +123,7 @@ fn element(
 
 fn bpf<A>(command: libc::c_long, attributes: &A) -> io::Result<libc::c_long> {
     // SAFETY: the attributes are those of the command, and what they point to outlives the call: a
-    // key and a value of four octets each.
+    // key and a value of four octets each, or a path that ends with a zero.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<A>())
     };

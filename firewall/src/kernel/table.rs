@@ -11,9 +11,10 @@ mod v6;
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use aya::maps::MapData;
 use firewall_common::lines::LINE_WORDS;
@@ -21,13 +22,17 @@ use firewall_common::maps::{BANS, LINES_FLAGS};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::KernelError;
-use super::syscall::{create_array, inner_id, set_inner};
+use super::pin;
+use super::split::Client;
+use super::syscall::{create_array, inner_id, open_pin, set_inner};
 use memory::Line;
 pub(super) use memory::{Crowded, Memory, Seed};
 pub(super) use records::Records;
 pub(super) use v4::{Bans4, interval};
 pub(super) use v6::Bans6;
 
+/// More lines than any table has: 128 MiB.
+const LINES_MAX: u32 = 1 << 21;
 /// Octets of a line.
 const LINE_OCTETS: u32 = LINE_WORDS * 8;
 
@@ -39,11 +44,17 @@ pub(super) struct Region {
     lines: u32,
 }
 
+/// Makes a map of `lines` lines, all zero, which takes `CAP_BPF`.
+pub(super) fn create(lines: u32) -> Result<OwnedFd, KernelError> {
+    if lines > LINES_MAX {
+        return Err(memory_error("make", io::ErrorKind::InvalidInput.into()));
+    }
+    create_array(b"firewall_lines", LINE_OCTETS, lines, LINES_FLAGS)
+        .map_err(|source| memory_error("make", source))
+}
+
 impl Region {
-    /// Makes a map of `lines` lines, all zero.
-    pub(super) fn create(lines: u32) -> Result<Self, KernelError> {
-        let fd = create_array(b"firewall_lines", LINE_OCTETS, lines, LINES_FLAGS)
-            .map_err(|source| memory_error("make", source))?;
+    fn of(fd: OwnedFd) -> Result<Self, KernelError> {
         Self::map(MapData::from_fd(fd).map_err(|source| failed("be opened", source))?)
     }
 
@@ -94,17 +105,57 @@ const fn octets(lines: u32) -> usize {
     lines as usize * LINE_OCTETS as usize
 }
 
+/// Who makes the inner maps.
+#[derive(Debug)]
+pub(super) enum Maker {
+    /// This process.
+    Here,
+    /// The loader, for a process that may not.
+    Loader(Arc<Client>),
+}
+
+/// Where the inner maps come from, and where they are pinned.
+#[derive(Debug)]
+pub(super) struct Home {
+    pub(super) maker: Maker,
+    pub(super) pins: Option<PathBuf>,
+    /// Where the other maps are.
+    pub(super) maps: Option<PathBuf>,
+}
+
 /// The array of maps that the program finds the tables by.
 #[derive(Debug)]
 pub(super) struct Outer {
     map: MapData,
-    /// Where what it holds is pinned.
-    pins: Option<PathBuf>,
+    home: Home,
 }
 
 impl Outer {
-    pub(super) fn new(map: MapData, pins: Option<PathBuf>) -> Self {
-        Self { map, pins }
+    pub(super) fn new(map: MapData, home: Home) -> Self {
+        Self { map, home }
+    }
+
+    /// Lines of the first records: room for 512 bans, or for 8,192 where a loader must be there for
+    /// more.
+    pub(super) fn record_lines(&self) -> u32 {
+        match self.home.maker {
+            Maker::Here => Records::LINES_MIN,
+            Maker::Loader(_) => (0..4).fold(Records::LINES_MIN, |lines, _| Records::doubled(lines)),
+        }
+    }
+
+    /// Makes an inner map of `lines` lines, all zero. It is read by nobody yet.
+    pub(super) fn make(&self, lines: u32) -> Result<Region, KernelError> {
+        let fd = match &self.home.maker {
+            Maker::Here => create(lines)?,
+            Maker::Loader(client) => client.make(lines)?,
+        };
+        let region = Region::of(fd)?;
+        if region.lines() != lines {
+            let source = io::Error::new(io::ErrorKind::InvalidData, "it is of another size");
+            return Err(memory_error("make", source));
+        }
+        Ok(region)
     }
 
     /// What an earlier daemon left at `index`.
@@ -119,7 +170,9 @@ impl Outer {
             if !path.exists() {
                 continue;
             }
-            let map = MapData::from_pin(&path).map_err(|source| failed("be opened", source))?;
+            let opened = open_pin(&path, false);
+            let opened = opened.map_err(|error| pin::not_shared(&path, error))?;
+            let map = MapData::from_fd(opened).map_err(|source| failed("be opened", source))?;
             if map.info().map_err(|source| failed("tell its kind", source))?.id() == id {
                 return Region::map(map).map(Some);
             }
@@ -151,11 +204,11 @@ impl Outer {
     }
 
     fn pin(&self, index: u32) -> Option<PathBuf> {
-        self.pins.as_ref().map(|pins| pins.join(format!("{}-{index}", BANS.name)))
+        self.home.pins.as_ref().map(|pins| pins.join(format!("{}-{index}", BANS.name)))
     }
 
     fn new_pin(&self, index: u32) -> Option<PathBuf> {
-        self.pins.as_ref().map(|pins| pins.join(format!("{}-{index}-new", BANS.name)))
+        self.home.pins.as_ref().map(|pins| pins.join(format!("{}-{index}-new", BANS.name)))
     }
 }
 

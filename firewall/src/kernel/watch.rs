@@ -37,7 +37,12 @@ enum Socket {
 }
 
 impl Watch {
-    pub(super) fn open() -> io::Result<Self> {
+    /// Begins to listen, in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel gives no socket for it.
+    pub fn open() -> io::Result<Self> {
         Self::with_room(ROOM_OCTETS)
     }
 

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use clap::Parser as _;
 use firewall::control::cli::Cli;
+use firewall::kernel;
 use serde_json::{Value, json};
 use xtask::skip::skipped;
 
@@ -13,7 +14,8 @@ use crate::kit::Scratch;
 const PROGRAM: &str = "/usr/bin/firewall";
 /// The most that `systemd-analyze security` may find exposed, of 10.
 const EXPOSURE_MAX: f64 = 2.0;
-const UNITS: [&str; 1] = ["firewall.service"];
+const UNITS: [&str; 3] =
+    ["firewall.service", "split/firewall-loader.service", "split/firewall-proxy.service"];
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
@@ -54,19 +56,59 @@ fn units_start_what_there_is() {
 
 #[test]
 fn units_hold_what_they_need_and_no_more() {
-    let capabilities = "CAP_BPF CAP_NET_ADMIN CAP_PERFMON CAP_NET_BIND_SERVICE";
-    let unit = read("systemd/firewall.service");
-    for (key, expected) in [
-        ("AmbientCapabilities", capabilities),
-        ("CapabilityBoundingSet", capabilities),
-        ("User", "firewall"),
-        ("Group", "firewall"),
-        ("NoNewPrivileges", "yes"),
+    for (name, capabilities, user, users) in [
+        (
+            "firewall.service",
+            "CAP_BPF CAP_NET_ADMIN CAP_PERFMON CAP_NET_BIND_SERVICE",
+            "firewall",
+            "sysusers.d",
+        ),
+        (
+            "split/firewall-loader.service",
+            "CAP_BPF CAP_NET_ADMIN CAP_PERFMON",
+            "firewall-loader",
+            "split/sysusers.d",
+        ),
+        ("split/firewall-proxy.service", "", "firewall", "split/sysusers.d"),
     ] {
-        assert_eq!(values(&unit, key), [expected]);
+        let unit = read(&format!("systemd/{name}"));
+        for (key, expected) in [
+            ("AmbientCapabilities", capabilities),
+            ("CapabilityBoundingSet", capabilities),
+            ("User", user),
+            ("Group", "firewall"),
+            ("NoNewPrivileges", "yes"),
+        ] {
+            assert_eq!(values(&unit, key), [expected], "{name}");
+        }
+        let accounts = read(&format!("systemd/{users}/firewall.conf"));
+        let is_made = |line: &str| line.split_whitespace().take(2).eq(["u", user]);
+        assert!(accounts.lines().any(is_made), "{name}: {user}");
+        // `@privileged` has bpf(2) in it: what comes later counts.
+        let calls = values(&unit, "SystemCallFilter");
+        assert_eq!(calls, ["@system-service", "~@privileged @resources", "bpf"], "{name}");
     }
-    let accounts = read("systemd/sysusers.d/firewall.conf");
-    assert!(accounts.lines().any(|line| line.split_whitespace().take(2).eq(["u", "firewall"])));
+}
+
+#[test]
+fn halves_meet() {
+    let [loader, proxy] = ["loader", "proxy"].map(|half| {
+        let unit = read(&format!("systemd/split/firewall-{half}.service"));
+        let start = values(&unit, "ExecStart")[0].to_owned();
+        (start.split_once("--loader ").unwrap().1.to_owned(), unit)
+    });
+    assert_eq!(loader.0, proxy.0);
+    let directory = values(&loader.1, "RuntimeDirectory")[0];
+    assert_eq!(loader.0, format!("/run/{directory}/loader.sock"));
+    // The group may pass, and ask.
+    assert_eq!(values(&loader.1, "RuntimeDirectoryMode"), ["0750"]);
+    let pins = read("systemd/split/tmpfiles.d/firewall.conf");
+    let pins = pins.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let found: Vec<_> = pins.filter(|words| words.get(1) == Some(&kernel::PIN_DIR)).collect();
+    assert_eq!(found, [["d", kernel::PIN_DIR, "0750", "firewall-loader", "firewall"]]);
+    for (unit, other) in [(&loader.1, "firewall.service"), (&proxy.1, "firewall.service")] {
+        assert_eq!(values(unit, "Conflicts"), [other]);
+    }
 }
 
 /// Runs systemd-analyze; none, said aloud, where there is none.
@@ -79,16 +121,20 @@ fn analyze(test: &str, arguments: &[&str], unit: &Path) -> Option<(bool, String)
     Some((output.status.success(), said))
 }
 
+fn file_name(unit: &str) -> &str {
+    unit.rsplit('/').next().unwrap()
+}
+
 #[test]
 fn units_are_sound() {
     let scratch = Scratch::new();
     // Side by side, since they name each other; with the program where it is.
     for name in UNITS {
         let unit = read(&format!("systemd/{name}"));
-        scratch.file(name, &unit.replace(PROGRAM, env!("CARGO_BIN_EXE_firewall")));
+        scratch.file(file_name(name), &unit.replace(PROGRAM, env!("CARGO_BIN_EXE_firewall")));
     }
     for name in UNITS {
-        let unit = scratch.path().join(name);
+        let unit = scratch.path().join(file_name(name));
         let Some((is_sound, text)) = analyze("deploy::units_are_sound", &["verify"], &unit) else {
             return;
         };

@@ -1,6 +1,9 @@
 //! The loop with the kernel in it: namespaces, a native XDP program, real packets.
 
 mod evidence;
+mod killed;
+mod life;
+mod mounts;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};

@@ -42,6 +42,8 @@ mod routing;
 mod service;
 /// Ambiguous requests and hard limits, octet by octet on the client's socket.
 mod smuggling;
+/// A loader with capabilities and a proxy without any: what each may, and what holds without either.
+mod split;
 /// The JSON-Schema-Test-Suite through the whole path, in both directions.
 mod suite;
 /// The packet table through the kernel, attaching, pinning, adopting.

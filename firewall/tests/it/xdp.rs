@@ -9,10 +9,13 @@ mod attach;
 mod budgets;
 mod cookies;
 mod evidence;
+pub(crate) mod flood;
 mod ladder;
 mod layout;
+mod life;
 pub(crate) mod net;
 mod portable;
+mod replaced;
 mod verdict;
 
 use firewall::kernel::{Kernel, KernelError, Options};

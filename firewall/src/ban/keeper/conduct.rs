@@ -104,6 +104,13 @@ impl<P: Plane> Keeper<P> {
         }
     }
 
+    /// Tells a new table who is in good standing.
+    pub(super) fn stand_again(&mut self) {
+        for source in self.lane.standings.known().collect::<Vec<_>>() {
+            self.write_standing(Some(StandingChange::Rise(source)));
+        }
+    }
+
     fn write_standing(&mut self, change: Option<StandingChange>) {
         let Some(change) = change else { return };
         gauge(&self.stats.standing, self.lane.standings.good());

@@ -48,6 +48,28 @@ impl<P: Plane> Keeper<P> {
         tracing::info!(stored, kernels, bans = self.ledger.len(), "bans restored");
     }
 
+    /// Takes over a table that came after the start, as the start would have.
+    pub(super) fn follow_plane(&mut self, at: &Moment) {
+        let epoch = self.plane.as_ref().and_then(Plane::epoch);
+        if epoch == self.epoch {
+            return;
+        }
+        self.epoch = epoch;
+        if epoch.is_none() || self.mode == BanMode::Off {
+            return;
+        }
+        for (target, kernel) in self.held() {
+            if self.ledger.get(target).is_none() {
+                self.adopt(kernel, at);
+            }
+        }
+        for change in self.ledger.snapshot() {
+            self.write_kernel(change);
+        }
+        self.stand_again();
+        self.follow_ledger(at);
+    }
+
     fn held(&mut self) -> HashMap<IpNet, Held> {
         let Some(plane) = &self.plane else { return HashMap::new() };
         match plane.held() {

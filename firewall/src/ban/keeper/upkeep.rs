@@ -19,6 +19,7 @@ impl<P: Plane> Keeper<P> {
         self.follow_clocks(&at);
         let ended = self.ledger.expire(at.monotonic);
         self.apply(&ended, &at, None);
+        self.follow_plane(&at);
         self.pay_owed();
         self.compare(&at);
         self.tend_standing(at.monotonic);
@@ -68,7 +69,9 @@ impl<P: Plane> Keeper<P> {
 
     /// Reads what the kernel dropped for the next bans in turn, and writes those that it has lost.
     fn compare(&mut self, at: &Moment) {
-        let Some(plane) = &self.plane else { return };
+        let Some(plane) = self.plane.as_ref().filter(|plane| plane.epoch().is_some()) else {
+            return;
+        };
         let turn: Vec<BanChange> =
             self.ledger.list(self.cursor).take(COMPARED_PER_TICK).map(Ban::set).collect();
         self.cursor = turn.last().filter(|_| turn.len() == COMPARED_PER_TICK).map(|ban| ban.target);

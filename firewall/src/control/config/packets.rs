@@ -1,4 +1,4 @@
-//! Budgets, pressure and good standing as written.
+//! Budgets, pressure, good standing and the program's own life as written.
 
 use std::collections::BTreeMap;
 
@@ -63,6 +63,46 @@ impl Default for Pressure {
             shed: [0.25, 0.75, 1.0],
             calm: Span::seconds(10),
         }
+    }
+}
+
+/// How much the kernel program says of its own work (aya-log).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum KernelLog {
+    #[default]
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// What the kernel program does once the firewall has been gone for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StalePolicy {
+    /// Drops what it dropped: every ban holds, also beyond its end.
+    #[default]
+    Keep,
+    /// Lets everything pass, and counts it.
+    Observe,
+}
+
+/// When a kernel program that has taken another's place is taken out again.
+#[derive(Clone, Copy, Debug, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Probation {
+    pub time: Span,
+    pub packets: u32,
+    pub given_up: f64,
+    pub passing: f64,
+}
+
+impl Default for Probation {
+    fn default() -> Self {
+        Self { time: Span::seconds(60), packets: 1000, given_up: 0.01, passing: 0.5 }
     }
 }
 

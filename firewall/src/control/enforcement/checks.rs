@@ -26,7 +26,7 @@ impl Enforcement {
             return Vec::new();
         };
         let others = (None, Role::default());
-        let named = kernel.judged().map(|(name, role)| (Some(name.to_owned()), role));
+        let named = kernel.judged().into_iter().map(|(name, role)| (Some(name.to_owned()), role));
         let judged = |(interface, role): (Option<String>, Role)| {
             let counted = counters.interfaces().iter().find(|counted| counted.name == interface);
             let both = |of: &dyn Fn(bool) -> Option<Count>| {
@@ -66,6 +66,7 @@ impl Enforcement {
             set.map_err(|error| Causes(&error).to_string())?;
         }
         self.configured = configured.to_vec();
+        self.note_checks(configured);
         Ok(())
     }
 
@@ -78,6 +79,7 @@ impl Enforcement {
         if let Err(error) = told {
             tracing::error!(reason = %Causes(&error), "checks of the proxy's ports do not work");
         }
+        self.ports = ports;
     }
 
     /// Tells the kernel program the host's own addresses, as they are now.

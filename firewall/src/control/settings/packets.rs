@@ -1,10 +1,12 @@
 //! What packets may be sent, and when new connections are shed, as the settings have it.
 
+use std::time::Duration;
+
 use ipnet::IpNet;
 
 use super::SettingsError;
-use crate::control::config::{Budgets, Pressure, Rate};
-use crate::kernel::{Budget, Budgeted, Limits};
+use crate::control::config::{Budgets, Kernel, Pressure, Probation, Rate, StalePolicy};
+use crate::kernel::{Budget, Budgeted, Limits, ProbationRules};
 
 /// Networks that the kernel's table has room for.
 pub(super) const MULTIPLIERS: usize = 1_024;
@@ -39,20 +41,33 @@ fn rates(budgets: &Budgets) -> [(Budgeted, &'static str, Rate); 6] {
     ]
 }
 
+fn is_share(share: f64) -> bool {
+    (0.0..=1.0).contains(&share)
+}
+
+/// What of the shares cannot be meant.
+pub(super) fn shares(probation: &Probation) -> Vec<SettingsError> {
+    let Probation { given_up, passing, .. } = *probation;
+    [("given_up", given_up), ("passing", passing)]
+        .into_iter()
+        .filter(|(_, share)| !is_share(*share))
+        .map(|(key, _)| SettingsError::Share { key })
+        .collect()
+}
+
 /// What of the levels cannot be meant.
 pub(super) fn levels(pressure: &Pressure) -> Vec<SettingsError> {
     let Pressure { seats, lag, overflows, shed, .. } = pressure;
-    let is_share = |share: &f64| (0.0..=1.0).contains(share);
     [
         (
             "seats",
             "three shares from 0 to 1 that rise",
-            seats.is_sorted() && seats.iter().all(is_share),
+            seats.is_sorted() && seats.iter().copied().all(is_share),
         ),
         (
             "shed",
             "three shares from 0 to 1 that rise",
-            shed.is_sorted() && shed.iter().all(is_share),
+            shed.is_sorted() && shed.iter().copied().all(is_share),
         ),
         ("lag", "three durations that rise", lag.is_sorted_by_key(|span| span.0)),
         ("overflows", "three numbers that rise", overflows.is_sorted()),
@@ -66,9 +81,32 @@ pub(super) fn levels(pressure: &Pressure) -> Vec<SettingsError> {
 /// A number, what it is to be, and its bounds.
 type Bound = (&'static str, &'static str, usize, usize, usize);
 
-/// Rates, bursts and multiples, and their bounds.
-pub(super) fn bounds(budgets: &Budgets) -> Vec<Bound> {
-    let mut bounds = Vec::new();
+/// A daemon that is busy for less is not gone.
+const STALE_AFTER_MIN_S: usize = 10;
+
+/// How long the kernel program goes on dropping without us; none: for ever.
+pub(super) fn stale_after(kernel: &Kernel) -> Option<Duration> {
+    match kernel.stale_policy {
+        StalePolicy::Keep => None,
+        StalePolicy::Observe => Some(kernel.stale_after.0),
+    }
+}
+
+/// What the kernel's half goes by.
+pub(super) fn probation(probation: &Probation) -> ProbationRules {
+    let Probation { time, packets, given_up, passing } = *probation;
+    ProbationRules { time: time.0, packets: packets.into(), given_up, passing }
+}
+
+/// Rates, bursts, multiples and times, and their bounds.
+pub(super) fn bounds(kernel: &Kernel) -> Vec<Bound> {
+    let (budgets, most) = (&kernel.budgets, usize::MAX);
+    let stale_after = usize::try_from(kernel.stale_after.0.as_secs()).unwrap_or(most);
+    let packets = kernel.probation.packets as usize;
+    let mut bounds = vec![
+        ("kernel.stale_after", "at least 10s", stale_after, STALE_AFTER_MIN_S, most),
+        ("kernel.probation.packets", "at least 1", packets, 1, most),
+    ];
     for (_, key, Rate { rate, burst }) in rates(budgets) {
         bounds.push((key, "a rate of 1 to 1000000000", rate as usize, 1, RATE_MAX));
         bounds.push((key, "a burst of 1 to 1000000000", burst as usize, 1, RATE_MAX));
@@ -82,6 +120,7 @@ pub(super) fn bounds(budgets: &Budgets) -> Vec<Bound> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use crate::control::config::ConfigFile;
     use crate::control::settings::Settings;
@@ -125,11 +164,45 @@ mod tests {
                 "[kernel.standing]\nrequests = 0\n",
                 "kernel.standing.requests",
             ),
+            (
+                "[kernel]\nstale_policy = \"observe\"\nstale_after = \"10s\"\n",
+                "[kernel]\nstale_policy = \"observe\"\nstale_after = \"9s 999ms\"\n",
+                "kernel.stale_after",
+            ),
+            (
+                "[kernel.probation]\npackets = 1\ngiven_up = 0.0\npassing = 1.0\ntime = \"0s\"\n",
+                "[kernel.probation]\npackets = 0\n",
+                "kernel.probation.packets",
+            ),
+            (
+                "[kernel.probation]\ngiven_up = 1.0\n",
+                "[kernel.probation]\ngiven_up = 1.1\n",
+                "kernel.probation.given_up",
+            ),
+            (
+                "[kernel.probation]\npassing = 0.0\n",
+                "[kernel.probation]\npassing = -0.1\n",
+                "kernel.probation.passing",
+            ),
         ] {
             assert_eq!(problems(&format!("{SOUND}{accepted}")), Vec::<String>::new(), "{accepted}");
             let found = problems(&format!("{SOUND}{refused}"));
             assert!(found.iter().any(|problem| problem.contains(part)), "{refused}: {found:?}");
         }
+    }
+
+    #[test]
+    fn what_is_kept_never_goes_stale() {
+        let stale_after = |text: &str| {
+            let file = ConfigFile::parse(Path::new("f.toml"), &format!("{SOUND}{text}")).unwrap();
+            Settings::of(file).unwrap().stale_after
+        };
+        assert_eq!(stale_after(""), None);
+        assert_eq!(stale_after("[kernel]\nstale_after = \"1m\"\n"), None);
+        let observed = "[kernel]\nstale_policy = \"observe\"\n";
+        assert_eq!(stale_after(observed), Some(Duration::from_mins(5)));
+        let minute = format!("{observed}stale_after = \"1m\"\n");
+        assert_eq!(stale_after(&minute), Some(Duration::from_mins(1)));
     }
 
     #[test]

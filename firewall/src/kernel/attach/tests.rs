@@ -4,6 +4,7 @@ use xtask::lab::{self, Device, NetNs};
 use xtask::skip::skipped;
 
 use super::*;
+use crate::kernel::attacher::Parts;
 use crate::kernel::{Kernel, Options, xdp};
 
 fn report(index: u32, name: &str, mode: Mode) -> InterfaceReport {
@@ -92,7 +93,8 @@ impl Bench {
     fn cover_bond(&mut self, name: &str, members: &[&str]) -> InterfaceReport {
         let Self { machine, kernel } = self;
         let cover = || {
-            let mut links = kernel.attachments.links().unwrap();
+            let Parts { program, judging, attachments } = kernel.attacher().unwrap().parts();
+            let mut links = attachments.links().unwrap();
             let bond = links.iter().position(|link| link.name == name).unwrap();
             links[bond].kind = Some("bond".into());
             let master = Some(links[bond].index);
@@ -104,23 +106,25 @@ impl Bench {
                 ..InterfaceOptions::of(name.parse().unwrap())
             };
             let wanted = [(&links[bond], &option)];
-            let own = xdp(&mut kernel.program).unwrap().info().unwrap().id();
+            let own = xdp(program).unwrap().info().unwrap().id();
             let mut hands = Hands {
-                program: xdp(&mut kernel.program).unwrap(),
-                tables: &mut kernel.tables,
+                program: xdp(program).unwrap(),
+                judging,
                 policy: &|role, _| Policy::new(role),
             };
             let mut new = BTreeSet::new();
             let mut site =
                 Site { hands: &mut hands, own, links: &links, wanted: &wanted, new: &mut new };
-            kernel.attachments.cover(&mut site, &links[bond], &option).unwrap()
+            attachments.cover(&mut site, &links[bond], &option).unwrap()
         };
         machine.run(cover).unwrap()
     }
 
     fn modes(&mut self) -> Vec<(String, Mode)> {
         let Self { machine, kernel } = self;
-        let links = machine.run(|| kernel.attachments.links().unwrap()).unwrap();
+        let links = machine
+            .run(|| kernel.attacher().unwrap().parts().attachments.links().unwrap())
+            .unwrap();
         let modes = links.into_iter().map(|link| (link.name, link.attached.mode()));
         modes.filter(|(_, mode)| *mode != Mode::None).collect()
     }

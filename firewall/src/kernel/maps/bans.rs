@@ -1,12 +1,12 @@
 //! The tables of bans as one: what is banned, and where it is written.
 
+mod earlier;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
-use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, PerCpuArray};
 use firewall_common::lines::Found;
@@ -14,9 +14,9 @@ use firewall_common::maps::{BANS, LIST_DROPS, SPILL4, SPILL6, bans as inner};
 use firewall_common::{Ban, table};
 use ipnet::IpNet;
 
-use super::{failed, open, take, write_error};
+use super::{Source, failed, write_error};
 use crate::kernel::KernelError;
-use crate::kernel::table::{Bans4, Bans6, Crowded, Outer, Records, Region, Seed, interval};
+use crate::kernel::table::{Bans4, Bans6, Crowded, Home, Outer, Records, Region, Seed, interval};
 
 /// The number of a list of prefixes: 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,14 +60,17 @@ pub(super) struct BanTables {
     spill4: LpmTrie<MapData, [u8; 4], u64>,
     spill6: LpmTrie<MapData, [u8; 16], u64>,
     list_drops: PerCpuArray<MapData, u64>,
+    /// Whether the tables are still those of an earlier process, with its hash.
+    is_as_found: bool,
 }
 
 impl BanTables {
     /// Takes over what is there, makes the tables anew with another hash, and puts them into the
     /// place of the earlier ones. What was banned is banned throughout.
-    pub(super) fn open(program: &mut Ebpf, pins: Option<PathBuf>) -> Result<Self, KernelError> {
-        let outer = match take(program, BANS.name)? {
-            Map::ArrayOfMaps(map) => Outer::new(map, pins),
+    pub(super) fn open(source: &mut Source<'_>, home: Home) -> Result<Self, KernelError> {
+        let earlier = home.maps.as_deref().map(earlier::read).unwrap_or_default();
+        let outer = match source.take(BANS)? {
+            Map::ArrayOfMaps(map) => Outer::new(map, home),
             _ => return Err(KernelError::NoMap { map: BANS.name }),
         };
         let (mut v4, mut v6) = (Bans4::new(), Bans6::new());
@@ -76,25 +79,36 @@ impl BanTables {
             Some(lines) => Records::adopt(lines.memory()),
             None => (Records::new(), BTreeMap::new()),
         };
-        if let Some(lines) = outer.adopt(inner::V4)? {
+        let (old4, old6) = (outer.adopt(inner::V4)?, outer.adopt(inner::V6)?);
+        if let Some(lines) = &old4 {
             for (list, intervals) in Bans4::adopted_lists(lines.memory()) {
                 v4.list(list, intervals);
             }
         }
-        if let Some(lines) = outer.adopt(inner::V6)? {
+        if let Some(lines) = &old6 {
             for (list, prefixes) in Bans6::adopted_lists(lines.memory()) {
+                v6.list(list, prefixes);
+            }
+        }
+        for (list, intervals) in earlier.lists4 {
+            if !v4.has_list(list) {
+                v4.list(list, intervals);
+            }
+        }
+        for (list, prefixes) in earlier.lists6 {
+            if !v6.has_list(list) {
                 v6.list(list, prefixes);
             }
         }
         let record_lines = if let Some(lines) = record_lines {
             lines
         } else {
-            let lines = Region::create(Records::LINES_MIN)?;
+            let lines = outer.make(outer.record_lines())?;
             outer.put(inner::RECORDS, &lines)?;
             lines
         };
-        let mut spill4 = open(program, SPILL4)?;
-        let mut spill6 = open(program, SPILL6)?;
+        let mut spill4 = source.open(SPILL4)?;
+        let mut spill6 = source.open(SPILL6)?;
         let mut spilled = BTreeSet::new();
         for (&target, &owner) in &bans {
             if note(&mut v4, &mut v6, target, owner).is_err() {
@@ -102,12 +116,24 @@ impl BanTables {
                 spilled.insert(target);
             }
         }
-        let v4_lines = build4(&mut v4)?;
-        outer.put(inner::V4, &v4_lines)?;
-        let v6_lines = build6(&mut v6)?;
-        outer.put(inner::V6, &v6_lines)?;
-        let list_drops = open(program, LIST_DROPS)?;
-        Ok(Self {
+        let built =
+            build4(&mut v4, &outer).and_then(|v4_lines| Ok((v4_lines, build6(&mut v6, &outer)?)));
+        let (v4_lines, v6_lines, is_as_found) = match (built, old4, old6) {
+            (Ok((v4_lines, v6_lines)), _, _) => {
+                outer.put(inner::V4, &v4_lines)?;
+                outer.put(inner::V6, &v6_lines)?;
+                (v4_lines, v6_lines, false)
+            }
+            // The loader is away; what there is does until it comes.
+            (Err(KernelError::NoLoader { .. }), Some(v4_lines), Some(v6_lines)) => {
+                v4.count_entries(v4_lines.memory());
+                v6.count_entries(v6_lines.memory());
+                (v4_lines, v6_lines, true)
+            }
+            (Err(error), _, _) => return Err(error),
+        };
+        let list_drops = source.open(LIST_DROPS)?;
+        let mut tables = Self {
             outer,
             bans,
             records,
@@ -120,7 +146,34 @@ impl BanTables {
             spill4,
             spill6,
             list_drops,
-        })
+            is_as_found,
+        };
+        tables.take_over(&earlier.bans)?;
+        Ok(tables)
+    }
+
+    /// Bans what tables of an older layout banned, unless it was taken over before.
+    fn take_over(&mut self, earlier: &[(IpNet, Ban)]) -> Result<(), KernelError> {
+        for &(target, ban) in earlier {
+            if self.bans.contains_key(&target) {
+                continue;
+            }
+            self.put(target, ban.until_mono_ns)?;
+            if let Some(&line) = self.bans.get(&target) {
+                Records::resume(self.record_lines.memory(), line, ban.drops);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes anew what could not be made when it was opened.
+    pub(super) fn renew(&mut self) -> Result<(), KernelError> {
+        if self.is_as_found {
+            self.rebuild4()?;
+            self.rebuild6()?;
+            self.is_as_found = false;
+        }
+        Ok(())
     }
 
     /// The bits of [`table`] for what holds something.
@@ -226,8 +279,8 @@ impl BanTables {
         let (earlier6, refused) = self.v6.list(list.0, of_v6);
         let replaced = (|| {
             // Both are made before either is put in place, so that neither is alone if one fails.
-            let v4 = if is_v4_kept { None } else { Some(build4(&mut self.v4)?) };
-            let v6 = if is_v6_kept { None } else { Some(build6(&mut self.v6)?) };
+            let v4 = if is_v4_kept { None } else { Some(build4(&mut self.v4, &self.outer)?) };
+            let v6 = if is_v6_kept { None } else { Some(build6(&mut self.v6, &self.outer)?) };
             if let Some(lines) = v4 {
                 self.outer.put(inner::V4, &lines)?;
                 self.v4_lines = lines;
@@ -286,7 +339,7 @@ impl BanTables {
 
     /// Makes the IPv4 table anew and puts it into the earlier one's place; if it cannot, that stays.
     fn rebuild4(&mut self) -> Result<(), KernelError> {
-        let built = build4(&mut self.v4);
+        let built = build4(&mut self.v4, &self.outer);
         let put = built.and_then(|lines| self.outer.put(inner::V4, &lines).map(|()| lines));
         let replaced = put.map(|lines| self.v4_lines = lines);
         if replaced.is_err() {
@@ -296,7 +349,7 @@ impl BanTables {
     }
 
     fn rebuild6(&mut self) -> Result<(), KernelError> {
-        let built = build6(&mut self.v6);
+        let built = build6(&mut self.v6, &self.outer);
         let put = built.and_then(|lines| self.outer.put(inner::V6, &lines).map(|()| lines));
         let replaced = put.map(|lines| self.v6_lines = lines);
         if replaced.is_err() {
@@ -325,7 +378,7 @@ impl BanTables {
         if lines >= Records::LINES_MAX {
             return Err(full(lines, target));
         }
-        let larger = Region::create(Records::doubled(lines))?;
+        let larger = self.outer.make(Records::doubled(lines))?;
         let (from, to) = (self.record_lines.memory(), larger.memory());
         let copied = Records::copy(from, to);
         self.outer.put(inner::RECORDS, &larger)?;
@@ -351,7 +404,9 @@ impl From<KernelError> for NotWritten {
     fn from(error: KernelError) -> Self {
         // What has no memory for a larger table may still have room in a trie.
         match error {
-            KernelError::Memory { .. } => Self::Crowded,
+            KernelError::Memory { .. }
+            | KernelError::NoLoader { .. }
+            | KernelError::RefusedByLoader { .. } => Self::Crowded,
             other => Self::Kernel(other),
         }
     }
@@ -368,10 +423,10 @@ fn note(v4: &mut Bans4, v6: &mut Bans6, target: IpNet, owner: u32) -> Result<(),
     }
 }
 
-fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
+fn build4(bans: &mut Bans4, outer: &Outer) -> Result<Region, KernelError> {
     for attempt in 0..ATTEMPTS {
         let Some(lines) = bans.lines(attempt / 2) else { break };
-        let region = Region::create(lines)?;
+        let region = outer.make(lines)?;
         if bans.build(region.memory(), seed()?) == Ok(()) {
             return Ok(region);
         }
@@ -379,10 +434,10 @@ fn build4(bans: &mut Bans4) -> Result<Region, KernelError> {
     Err(too_large())
 }
 
-fn build6(bans: &mut Bans6) -> Result<Region, KernelError> {
+fn build6(bans: &mut Bans6, outer: &Outer) -> Result<Region, KernelError> {
     for attempt in 0..ATTEMPTS {
         let Some(lines) = bans.lines(attempt / 2) else { break };
-        let region = Region::create(lines)?;
+        let region = outer.make(lines)?;
         if bans.build(region.memory(), seed()?) == Ok(()) {
             return Ok(region);
         }

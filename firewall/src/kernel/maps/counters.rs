@@ -3,7 +3,7 @@
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use firewall_common::maps::COUNTERS;
-use firewall_common::{COUNTER_LOST, Counter, Reason, counter};
+use firewall_common::{COUNTER_LOST, Counter, Reason, counter, given_up, unattended};
 
 use super::failed;
 use crate::kernel::KernelError;
@@ -56,6 +56,17 @@ impl InterfaceCounters {
     pub fn observed(&self, reason: Reason, is_ipv6: bool) -> Count {
         self.cells.get(cell(reason, is_ipv6, true)).copied().unwrap_or_default()
     }
+
+    /// Packets that would have been dropped, and passed because no daemon was there any more; see
+    /// [`Options::stale_after`](crate::kernel::Options::stale_after).
+    pub fn unattended(&self, is_ipv6: bool) -> Count {
+        self.cells.get(unattended(0, is_ipv6) as usize).copied().unwrap_or_default()
+    }
+
+    /// Packets that the program gave up on.
+    pub fn given_up(&self) -> u64 {
+        self.cells.get(given_up(0) as usize).map_or(0, |count| count.packets)
+    }
 }
 
 /// Where a slot's count is among its cells: as in the map, from the slot's first counter on.
@@ -65,7 +76,7 @@ const fn cell(reason: Reason, is_ipv6: bool, observed: bool) -> usize {
 
 impl Counters {
     /// Reads the counters of these slots, each with its interface's name.
-    pub(super) fn read(
+    pub(in crate::kernel) fn read(
         map: &PerCpuArray<MapData, Counter>,
         slots: impl Iterator<Item = (u32, Option<String>)>,
     ) -> Result<Self, KernelError> {
@@ -97,6 +108,16 @@ impl Counters {
     /// The packets of all interfaces and families that a check only observed.
     pub fn observed(&self, reason: Reason) -> Count {
         self.total(|interface, is_ipv6| interface.observed(reason, is_ipv6))
+    }
+
+    /// The packets of all interfaces and families that passed for want of a daemon.
+    pub fn unattended(&self) -> Count {
+        self.total(InterfaceCounters::unattended)
+    }
+
+    /// Packets that the program gave up on (`XDP_ABORTED`): none, unless it is wrong.
+    pub fn given_up(&self) -> u64 {
+        self.interfaces.iter().map(InterfaceCounters::given_up).sum()
     }
 
     fn total(&self, of: impl Fn(&InterfaceCounters, bool) -> Count) -> Count {

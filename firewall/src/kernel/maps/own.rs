@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use aya::Ebpf;
 use aya::maps::{HashMap, MapData};
 use firewall_common::maps::OWN;
 use firewall_common::own_bit;
 
-use super::{failed, open};
+use super::{Source, failed};
 use crate::kernel::KernelError;
 
 /// The addresses as the map holds them: an IPv4 address is the first four octets, before zeros.
@@ -18,8 +17,12 @@ pub(super) struct OwnAddresses {
 }
 
 impl OwnAddresses {
-    pub(super) fn open(program: &mut Ebpf) -> Result<Self, KernelError> {
-        Ok(Self { map: open(program, OWN)?, held: BTreeSet::new() })
+    /// With those that an earlier process told of, until others are told.
+    pub(super) fn open(source: &mut Source<'_>) -> Result<Self, KernelError> {
+        let map: HashMap<MapData, _, _> = source.open(OWN)?;
+        let held = map.keys().collect::<Result<_, _>>();
+        let held = held.map_err(|source| failed(OWN, "read", source))?;
+        Ok(Self { map, held })
     }
 
     /// Holds exactly these addresses, as many as there is room for. Gives the filter of them, which

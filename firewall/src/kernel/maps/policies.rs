@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use aya::Ebpf;
 use aya::maps::{Array, MapData};
 use firewall_common::maps::POLICIES;
 use firewall_common::{Policy, SLOT_OTHERS, SLOTS, policy_index};
 
-use super::{failed, open};
+use super::{Source, failed};
 use crate::kernel::KernelError;
 
 /// The policies of all interfaces, those that nothing is attached to among them.
@@ -23,8 +22,8 @@ pub(super) struct Policies {
 impl Policies {
     /// Every interface is judged by `default` until it is admitted. Slots that an earlier daemon gave
     /// are remembered, so that its counters keep their interface.
-    pub(super) fn open(program: &mut Ebpf, default: Policy) -> Result<Self, KernelError> {
-        let mut map: Array<MapData, Policy> = open(program, POLICIES)?;
+    pub(super) fn open(source: &mut Source<'_>, default: Policy) -> Result<Self, KernelError> {
+        let mut map: Array<MapData, Policy> = source.open(POLICIES)?;
         let mut earlier = BTreeMap::new();
         for index in 0..firewall_common::POLICIES {
             let found = map.get(&index, 0).map_err(|source| failed(POLICIES, "read", source))?;

@@ -91,6 +91,12 @@ impl Records {
         memory.store(line(memory, owner), record::UNTIL_MONO_NS, until_ns);
     }
 
+    /// Counts on from what an earlier table has counted.
+    pub(crate) fn resume(memory: Memory<'_>, owner: u32, dropped: u64) {
+        let (line, word) = record::drops(owner);
+        memory.add(line, word, dropped);
+    }
+
     pub(crate) fn ban(memory: Memory<'_>, owner: u32) -> Ban {
         let (drops, word) = record::drops(owner);
         Ban {

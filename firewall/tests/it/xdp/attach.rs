@@ -58,7 +58,7 @@ impl Path {
 
     /// Sends until a datagram arrives: the kernel lets go of a detached program a moment later.
     #[track_caller]
-    fn is_open(&self) {
+    pub(super) fn is_open(&self) {
         self.receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut buffer = [0; 16];
         let arrives = (0..100).any(|_| {
@@ -72,13 +72,18 @@ impl Path {
         self.receiver.set_nonblocking(false).unwrap();
     }
 
+    /// Sends datagrams, whatever becomes of them.
+    pub(super) fn send(&self, datagrams: u64) {
+        for _ in 0..datagrams {
+            self.sender.send(b"what?").unwrap();
+        }
+    }
+
     /// Sends datagrams, of which none may arrive.
     #[track_caller]
     pub(super) fn is_shut(&self, datagrams: u64) {
         self.receiver.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        for _ in 0..datagrams {
-            self.sender.send(b"shut?").unwrap();
-        }
+        self.send(datagrams);
         let mut buffer = [0; 16];
         let received = self.receiver.recv(&mut buffer);
         assert!(received.is_err(), "a datagram of a banned source arrived");

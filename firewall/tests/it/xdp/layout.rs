@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use firewall::clock::Monotonic;
-use firewall::kernel::{InterfaceOptions, Kernel, KernelError, Options};
+use firewall::kernel::{InterfaceOptions, Kernel, KernelError, ListId, Options};
 use ipnet::IpNet;
 
 use super::attach::{Path, network};
@@ -42,11 +42,11 @@ fn what_is_written_before_attaching_is_in_force_from_the_first_packet_on() {
     let (target, path) = (IpNet::from(std::net::IpAddr::V4(CLIENT)), Path::new(&network));
     kernel.ban(target, Monotonic::NEVER).unwrap();
     drop(kernel);
-    // To a version that comes later they are tables of another layout.
-    renamed(&tables(&options), -1);
+    // To a version that comes later they are tables of a layout that nobody knows any more.
+    renamed(&tables(&options), -2);
 
     let mut later = network.gateway.run(|| Kernel::load(&options)).unwrap().unwrap();
-    assert_eq!(later.bans().unwrap(), [], "its tables are its own");
+    assert_eq!(later.bans().unwrap(), [], "nobody can read them");
     path.is_shut(3);
     later.ban(target, Monotonic::NEVER).unwrap();
     network.gateway.run(|| later.attach()).unwrap().unwrap();
@@ -75,4 +75,57 @@ fn a_newer_versions_tables_stay_in_force() {
         assert!(refused.to_string().contains(part), "{refused}");
     }
     path.is_shut(3);
+}
+
+#[test]
+fn an_older_layouts_bans_are_taken_over() {
+    const TEST: &str = "an_older_layouts_bans_are_taken_over";
+    let Some(network) = network(TEST) else { return };
+    let options = options(&network);
+    let start = || network.gateway.run(|| Kernel::start(&options)).unwrap();
+    let Some(mut kernel) = permitted(TEST, start()) else { return };
+    let target = |text: &str| text.parse::<IpNet>().unwrap();
+    let (client, path) = (IpNet::from(std::net::IpAddr::V4(CLIENT)), Path::new(&network));
+    let until = Monotonic::now().after(std::time::Duration::from_hours(1));
+    kernel.ban(client, until).unwrap();
+    for other in ["198.51.100.0/24", "2001:db8:7::/48", "2001:db8::1/128"] {
+        kernel.ban(target(other), Monotonic::NEVER).unwrap();
+    }
+    let list = ListId::new(7).unwrap();
+    let listed = [target("203.0.113.0/28"), target("2001:db8:f00d::/64")];
+    kernel.replace_list(list, &listed).unwrap();
+    path.is_shut(4);
+    drop(kernel);
+    renamed(&tables(&options), -1);
+    path.is_shut(2);
+
+    let mut later = network.gateway.run(|| Kernel::load(&options)).unwrap().unwrap();
+    let mut bans = later.bans().unwrap();
+    bans.sort_by_key(|(target, _)| *target);
+    let targets: Vec<_> = bans.iter().map(|(target, _)| target.to_string()).collect();
+    let expected = ["10.77.0.2/32", "198.51.100.0/24", "2001:db8::1/128", "2001:db8:7::/48"];
+    assert_eq!(targets, expected);
+    let (_, ban) = bans[0];
+    assert_eq!(ban.until_mono_ns, until.ns());
+    assert!(ban.drops >= 6, "{ban:?}");
+    // One that ends before the older program is replaced, and a start that came to no end.
+    assert!(later.unban(target("198.51.100.0/24")).unwrap());
+    path.is_shut(1);
+    drop(later);
+
+    let Some(mut later) = permitted(TEST, start()) else { return };
+    assert_eq!(later.bans().unwrap().len(), 4, "what is taken over twice is there once");
+    path.is_shut(3);
+    assert!(later.drops(client).unwrap().unwrap() >= 9, "they are counted on");
+    for listed in [[203, 0, 113, 15], [198, 51, 100, 1]] {
+        let mut frame = vec![0; 14];
+        frame[12] = 8;
+        frame.extend([0x45, 0, 0, 20, 0, 0, 0, 0, 64, 253, 0, 0]);
+        frame.extend(listed.iter().chain(&[10, 77, 0, 1]));
+        assert!(later.probe(&frame, 1).unwrap().is_dropped, "{listed:?}");
+    }
+    assert_eq!(later.list_drops(list).unwrap(), 1);
+    drop(later);
+    let Some(again) = permitted(TEST, start()) else { return };
+    assert_eq!(again.bans().unwrap().len(), 4);
 }

@@ -11,11 +11,12 @@ use firewall_common::Reason;
 use firewall_ebpf::cases;
 use xtask::skip::skipped;
 
-use super::super::Tables;
+use super::super::Judging;
 use super::*;
 use crate::clock::Monotonic;
+use crate::kernel::attacher::Parts;
 use crate::kernel::table::Memory;
-use crate::kernel::{Kernel, Options, xdp};
+use crate::kernel::{Holder, Kernel, Options, xdp};
 
 /// Packets that each banned source sends in one call.
 const PACKETS: u32 = 20_000;
@@ -62,8 +63,8 @@ fn look_up(program: &mut Xdp, sources: &[IpAddr], stop: &AtomicBool) {
 }
 
 /// Packets that were dropped as banned, and that passed.
-fn counted(tables: &Tables) -> (u64, u64) {
-    let counters = tables.counters().unwrap();
+fn counted(judging: &Judging) -> (u64, u64) {
+    let counters = judging.counters().unwrap();
     let packets = |reason| counters.acted(reason).packets;
     (packets(Reason::Ban) + packets(Reason::BanRange), packets(Reason::Passed))
 }
@@ -113,8 +114,11 @@ fn what_stays_banned_is_never_missed() {
     let sources: Vec<IpAddr> =
         KEPT.iter().chain(&LISTED).map(|(_, source)| source.parse().unwrap()).collect();
     let stop = AtomicBool::new(false);
-    let before = counted(&kernel.tables);
-    let Kernel { program, tables, .. } = &mut kernel;
+    let Kernel { holder: Holder::Own(attacher), tables, .. } = &mut kernel else {
+        panic!("it has a loader");
+    };
+    let Parts { program, judging, .. } = attacher.parts();
+    let before = counted(judging);
     let reader = xdp(program).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| look_up(reader, &sources, &stop));
@@ -150,7 +154,7 @@ fn what_stays_banned_is_never_missed() {
         stop.store(true, Ordering::Relaxed);
         eprintln!("{TEST}: {edits} edits and {swaps} swaps");
     });
-    let after = counted(&kernel.tables);
+    let after = counted(judging);
     let (dropped, passed) = (after.0 - before.0, after.1 - before.1);
     eprintln!("{TEST}: {dropped} packets dropped, {passed} passed");
     assert_eq!(passed, 0, "banned sources passed");
@@ -167,20 +171,23 @@ fn a_wrong_writer_is_seen() {
     }
     let sources: Vec<IpAddr> = KEPT.iter().map(|(_, source)| source.parse().unwrap()).collect();
     let stop = AtomicBool::new(false);
-    let before = counted(&kernel.tables);
-    let Kernel { program, tables, .. } = &mut kernel;
+    let Kernel { holder: Holder::Own(attacher), tables, .. } = &mut kernel else {
+        panic!("it has a loader");
+    };
+    let Parts { program, judging, .. } = attacher.parts();
+    let before = counted(judging);
     let reader = xdp(program).unwrap();
     let deadline = Monotonic::now().after(std::time::Duration::from_secs(30));
     thread::scope(|scope| {
         scope.spawn(|| look_up(reader, &sources, &stop));
-        while counted(tables).1 == before.1 && Monotonic::now() < deadline {
+        while counted(judging).1 == before.1 && Monotonic::now() < deadline {
             for memory in [tables.bans.v4_lines.memory(), tables.bans.v6_lines.memory()] {
                 rewrite(memory);
             }
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(counted(&kernel.tables).1 > before.1, "what passed was not seen");
+    assert!(counted(judging).1 > before.1, "what passed was not seen");
 }
 
 /// Empties a table and fills it again.
