@@ -209,30 +209,18 @@ impl BanLedger {
             .collect()
     }
 
-    /// Takes a reading of the kernel's counter for a ban. An automatic ban whose source keeps
-    /// sending grows, by [`Threshold::extension`]; one whose source is silent may end, by
-    /// [`Threshold::release_after`].
+    /// Takes a reading of the kernel's counter for a ban. It is told, and no more than that: anybody
+    /// can send packets in a banned source's name, so that drops move no end. An automatic ban whose
+    /// source is silent may end, by [`Threshold::release_after`].
     pub fn drops_seen(&mut self, target: IpNet, counted: u64, now: Monotonic) -> Option<BanChange> {
-        let extension = self.threshold.extension;
-        let in_window = self.table.drops_mut(target)?.observe(counted, extension.window, now);
+        self.table.drops_mut(target)?.observe(counted, now);
+        let after = self.threshold.release_after?;
         let ban = self.table.get(target)?;
-        let ttl = ban.ttl.filter(|_| ban.origin == Origin::Automatic && ban.holds(now))?;
-        if in_window.is_some_and(|drops| drops >= extension.drops) && ban.remaining(now) < ttl / 2 {
-            let until = now.after(ttl).min(ban.since.after(extension.limit));
-            if until > ban.until {
-                let extended = Ban { until, ..ban.clone() };
-                let change = extended.set();
-                self.offenders.postpone(target, until, &self.threshold);
-                self.table.put(extended);
-                return Some(change);
-            }
-        }
-        let silent =
-            self.threshold.release_after.is_some_and(|after| ban.drops.silence(now) >= after);
-        (silent && ban.planes == Planes::Both)
-            .then(|| self.table.take(target))
-            .flatten()
-            .map(|ban| ban.lift(LiftCause::Silent))
+        let is_over = ban.origin == Origin::Automatic
+            && ban.planes == Planes::Both
+            && ban.holds(now)
+            && ban.drops.silence(now) >= after;
+        is_over.then(|| self.table.take(target)).flatten().map(|ban| ban.lift(LiftCause::Silent))
     }
 
     /// Takes a ban from before a restart, in place of any of the same target.

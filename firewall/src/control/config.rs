@@ -157,9 +157,6 @@ pub struct Bans {
     pub weights: Weights,
     pub durations: Vec<Span>,
     pub forgive_after: Span,
-    pub extend_drops: u64,
-    pub extend_window: Span,
-    pub extend_limit: Span,
     pub patience: Span,
 }
 
@@ -172,9 +169,6 @@ impl Default for Bans {
             weights: Weights::default(),
             durations: [60, 300, 1800, 4 * 3600, 24 * 3600].map(Span::seconds).to_vec(),
             forgive_after: Span::seconds(24 * 3600),
-            extend_drops: 20,
-            extend_window: Span::seconds(10),
-            extend_limit: Span::seconds(7 * 24 * 3600),
             patience: Span(OFFENCE_PATIENCE),
         }
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::ban::keeper::BanMode;
-use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
+use crate::ban::threshold::{Ladder, Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
@@ -396,11 +396,6 @@ fn threshold(bans: &Bans) -> Result<Threshold, SettingsError> {
         weights: bans.weights,
         ladder,
         forgive_after: bans.forgive_after.0,
-        extension: Extension {
-            drops: bans.extend_drops,
-            window: bans.extend_window.0,
-            limit: bans.extend_limit.0,
-        },
         release_after: None,
     })
 }

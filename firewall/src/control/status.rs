@@ -175,7 +175,6 @@ pub fn refresh(control: &Control) {
     }
     for (action, counter) in [
         ("banned", &stats.banned),
-        ("extended", &stats.extended),
         ("evicted", &stats.evicted),
         ("reasserted", &stats.reasserted),
     ] {

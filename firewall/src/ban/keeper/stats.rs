@@ -25,8 +25,6 @@ pub struct KeeperStats {
     pub offences_late: AtomicU64,
     /// Bans that offences made.
     pub banned: AtomicU64,
-    /// Bans made longer because their source kept sending.
-    pub extended: AtomicU64,
     /// Bans that made room for others.
     pub evicted: AtomicU64,
     /// Bans written to the kernel's table again because it had lost them.

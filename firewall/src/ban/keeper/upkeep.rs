@@ -93,9 +93,6 @@ impl<P: Plane> Keeper<P> {
         }
         for (target, drops) in readings {
             if let Some(change) = self.ledger.drops_seen(target, drops, at.monotonic) {
-                if matches!(change.kind, ChangeKind::Set { .. }) {
-                    count(&self.stats.extended);
-                }
                 self.apply(&[change], at, None);
             }
         }

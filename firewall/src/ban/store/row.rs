@@ -127,8 +127,8 @@ impl RecordRow {
 
     /// The steps as they stand now; none if they are forgiven.
     pub fn record(self, threshold: &Threshold, at: &Moment) -> Option<Record> {
-        let longest = threshold.extension.limit.max(threshold.ladder.longest());
-        let left = self.forgive_at.since(at.wall).min(longest + threshold.forgive_after);
+        let longest = threshold.ladder.longest() + threshold.forgive_after;
+        let left = self.forgive_at.since(at.wall).min(longest);
         (!left.is_zero()).then(|| Record { step: self.step, forgive_at: at.monotonic.after(left) })
     }
 }

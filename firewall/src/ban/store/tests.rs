@@ -139,7 +139,7 @@ fn no_clock_makes_a_ban_longer() {
     }
     let record = Record { step: 1, forgive_at: written.monotonic.after(1000 * day) };
     let row = RecordRow::new(record, &written);
-    let bound = written.monotonic.after(threshold.extension.limit + threshold.forgive_after);
+    let bound = written.monotonic.after(threshold.ladder.longest() + threshold.forgive_after);
     assert_eq!(row.record(&threshold, &written).unwrap().forgive_at, bound);
     let late = moment(50, 1_700_000_000 + 1001 * day.as_secs());
     assert_eq!(row.record(&threshold, &late), None);
