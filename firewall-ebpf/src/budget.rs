@@ -70,6 +70,17 @@ impl Kind {
         }
     }
 
+    #[inline(always)]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The kind with these [`bits`](Self::bits).
+    #[inline(always)]
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
+    }
+
     /// Neighbour discovery (RFC 4861) is in no class that has a budget of its own.
     #[inline(always)]
     pub(crate) const fn class(self) -> Class {

@@ -44,7 +44,7 @@ use firewall_ebpf::verdict::{Flow, Socket, Tables, judge};
 
 use cookies::{answer, answers_with_cookies};
 use frame::{Frame, find_unawaited, inspect_packet};
-use purse::{PurseMaps, charge};
+use purse::{PurseMaps, charge, kind_of};
 
 /// The kernel gives its GPL-only helpers to programs that declare one of the licences it knows.
 #[unsafe(link_section = "license")]
@@ -107,7 +107,8 @@ fn firewall(context: XdpContext) -> u32 {
         link: verdict.link.to_bits(),
     };
     if verdict.is_due {
-        charge(context.ctx, &raw mut objection);
+        let kind = kind_of(context.ctx, objection.link);
+        charge(context.ctx, &raw mut objection, kind);
         let is_shed = objection.acted == Reasons::NONE.with(Reason::S1).bits();
         if is_shed && answers_with_cookies() && answer(context.ctx) != 0 {
             objection.acted = Reasons::NONE.with(Reason::T16).bits();

@@ -103,7 +103,7 @@ pub struct Verdict {
     pub source: Source,
     /// Whose counters it is counted in.
     pub slot: u32,
-    /// The packet passed so far, and may have a budget: [`budgets`] is to be asked.
+    /// The packet passed so far, and may have a budget: [`budgets`] is to be asked, with its [`Kind`].
     pub is_due: bool,
     pub link: Link,
 }
@@ -146,7 +146,10 @@ const FORGED: Reasons =
 #[inline(always)]
 pub fn verdict<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     let verdict = judge(packet, tables);
-    if verdict.is_due { budgets(packet, verdict, tables) } else { verdict }
+    if !verdict.is_due {
+        return verdict;
+    }
+    budgets(Kind::of(packet, verdict.link), verdict, tables)
 }
 
 /// Judges a frame by itself.
@@ -201,16 +204,15 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     Verdict { acted: dropping, observed, source, slot, is_due: false, link }
 }
 
-/// Judges a packet that passed by the budgets of its source, and of all.
+/// Judges a packet of this kind that passed by the budgets of its source, and of all.
 ///
-/// A step of its own, because the kernel's verifier is to walk it once, and not again for each way
-/// in which a packet passes.
+/// A step of its own, as [`Kind::of`] is one, because the kernel's verifier is to walk it once, and not
+/// again for each way in which a packet passes.
 #[inline(always)]
-pub fn budgets<P: Packet + ?Sized, T: Tables>(packet: &P, verdict: Verdict, tables: &T) -> Verdict {
+pub fn budgets<T: Tables>(kind: Kind, verdict: Verdict, tables: &T) -> Verdict {
     let verdict = Verdict { is_due: false, ..verdict };
     let Policy { drop, observe, .. } = tables.policy();
-    let class = Kind::of(packet, verdict.link).class();
-    let objecting = tables.charge(class, verdict.source, drop.or(observe));
+    let objecting = tables.charge(kind.class(), verdict.source, drop.or(observe));
     let (observed, dropping) = (objecting.and(observe), objecting.and(drop));
     if objecting.is_empty() {
         return verdict;

@@ -32,9 +32,11 @@ const SERIES: [Series; 2] = [
 ];
 
 /// Tests that are run, by their whole names.
-const TESTS: [&str; 6] = [
+const TESTS: [&str; 8] = [
     "kernel_loop::a_violation_becomes_a_kernel_drop",
     "xdp::attach::a_ban_outlives_the_daemon_and_is_adopted",
+    "xdp::ladder::each_kind_of_device_has_its_rung",
+    "xdp::ladder::what_is_beneath_is_filtered_only_where_that_is_allowed",
     "xdp::portable::every_case_is_judged_as_on_the_host",
     "xdp::verdict::drops_come_up_as_few_events",
     "xdp::verdict::headers_outside_of_the_linear_buffer_are_read",
@@ -118,8 +120,9 @@ impl Programs {
         archive.program(&self.tests, Path::new(guest::TESTS), folder)?;
         // The tests start it by the path that it was built at.
         archive.program(&self.firewall, &self.firewall, folder)?;
-        for module in &kernel.modules {
+        for (place, module) in kernel.modules.iter().enumerate() {
             let name = module.file_name().context("a module without a name")?;
+            let name = format!("{place:02}-{}", name.display());
             archive.file(module, &Path::new(guest::MODULES).join(name))?;
         }
         archive.finish()

@@ -7,6 +7,12 @@ use std::io::Write;
 /// `TEST: REASON`.
 pub const SKIPS: &str = "FIREWALL_SKIPS";
 
+/// What the line of a test begins with of which only a part could not run.
+pub const PARTLY: &str = "a part of ";
+
+/// With `1`, the kernel must have every kind of device.
+pub const REQUIRE_DEVICES: &str = "FIREWALL_REQUIRE_DEVICES";
+
 /// Reports that `test` cannot run here for `reason`.
 ///
 /// # Panics
@@ -15,15 +21,21 @@ pub const SKIPS: &str = "FIREWALL_SKIPS";
 /// cannot be written, for an unreported skip would pass for a success.
 pub fn skipped(test: &str, reason: &str) {
     assert!(!required(), "{test} must run here (FIREWALL_REQUIRE_KERNEL or CI is set): {reason}");
-    lacking(test, reason);
+    report(test, reason);
 }
 
-/// The same for what the kernel was built without: nobody can require that.
+/// Reports that a part of `test` cannot run here, for the kernel was built without what it takes. The
+/// machines of `cargo xtask test --kernels` have it, and run the whole test.
 ///
 /// # Panics
 ///
-/// If the report cannot be written.
+/// With `FIREWALL_REQUIRE_DEVICES=1`, which those machines set; and if the report cannot be written.
 pub fn lacking(test: &str, reason: &str) {
+    assert!(!is(REQUIRE_DEVICES, "1"), "{test} must run whole here: {reason}");
+    report(&format!("{PARTLY}{test}"), &format!("{reason} (`cargo xtask test --kernels` has it)"));
+}
+
+fn report(test: &str, reason: &str) {
     eprintln!("SKIPPED: {test}: {reason}");
     if let Some(path) = std::env::var_os(SKIPS) {
         // One short write in append mode: lines of concurrent tests do not mix.
@@ -39,6 +51,9 @@ pub fn lacking(test: &str, reason: &str) {
 
 /// Whether what cannot run is a failure.
 pub fn required() -> bool {
-    let is = |name, value| std::env::var_os(name).is_some_and(|found| found == value);
     is("FIREWALL_REQUIRE_KERNEL", "1") || is("CI", "true")
+}
+
+fn is(name: &str, value: &str) -> bool {
+    std::env::var_os(name).is_some_and(|found| found == value)
 }

@@ -129,10 +129,10 @@ impl Run {
         let mut command = project::cargo();
         command.args(WORKSPACE).args(targets).arg("--no-fail-fast").arg("--").args(arguments);
         command.env(skip::SKIPS, self.skips_file());
-        let before = self.skips()?.len();
+        let before = self.skipped_whole()?;
         let tally = Tally::read(&self.quietly(&mut command)?);
         ensure!(tally.failed.is_empty(), "{}", tally.failed.join(", "));
-        let skipped = self.skips()?.len().saturating_sub(before);
+        let skipped = self.skipped_whole()?.saturating_sub(before);
         // A test that reports a skip returns, and so is counted as passed.
         let passed = tally.passed.saturating_sub(skipped);
         if skipped == 0 {
@@ -188,6 +188,11 @@ impl Run {
 
     fn skips_file(&self) -> PathBuf {
         self.folder.join("skips")
+    }
+
+    /// How many tests could not run at all.
+    fn skipped_whole(&self) -> Result<usize> {
+        Ok(self.skips()?.iter().filter(|line| !line.starts_with(skip::PARTLY)).count())
     }
 
     /// What could not run, as `TEST: REASON`.

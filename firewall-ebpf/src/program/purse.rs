@@ -8,7 +8,7 @@ use aya_ebpf::{
     maps::{Array, HashMap, PerCpuArray},
 };
 use firewall_common::{BucketSet, Budgets, Payer, Reasons, Tally, maps};
-use firewall_ebpf::budget::Purse;
+use firewall_ebpf::budget::{Kind, Purse};
 use firewall_ebpf::link::Link;
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Verdict, budgets};
@@ -28,13 +28,20 @@ static MULTIPLIERS: LpmTrie<[u8; 16], u32> =
 #[map]
 static STANDING: HashMap<Payer, u32> = HashMap::with_max_entries(maps::STANDING.entries, 0);
 
-/// Asks the budgets about a packet that passed so far, and notes what they say.
+/// [`Kind::of`] by itself: what it takes of the stack is given back before the charge.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn kind_of(context: *mut xdp_md, link: u32) -> u32 {
+    Kind::of(&Far(Frame::new(context)), Link::from_bits(link)).bits()
+}
+
+/// Asks the budgets about a packet of this kind that passed so far, and notes what they say.
 ///
 /// Exported, because the verifier walks a global function once, and not again for each way that
 /// leads here; it wants to see the null check.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection) -> u32 {
+pub(super) extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection, kind: u32) -> u32 {
     // SAFETY: the only caller passes a reference.
     let Some(objection) = (unsafe { objection.as_mut() }) else {
         return 0;
@@ -52,7 +59,7 @@ pub(super) extern "C" fn charge(context: *mut xdp_md, objection: *mut Objection)
         is_due: true,
         link: Link::from_bits(objection.link),
     };
-    let verdict = budgets(&Far(Frame::new(context)), passed, &Maps { context });
+    let verdict = budgets(Kind::from_bits(kind), passed, &Maps { context });
     objection.acted = verdict.acted.bits();
     objection.observed = verdict.observed.bits();
     0

@@ -13,6 +13,8 @@ use nix::kmod::{ModuleInitFlags, finit_module};
 use nix::mount::{MsFlags, mount};
 use nix::sys::reboot::{RebootMode, reboot};
 
+use crate::skip::REQUIRE_DEVICES;
+
 /// Where the machine has this program, the tests and the modules.
 pub(super) const INIT: &str = "/xtask";
 pub(super) const TESTS: &str = "/it";
@@ -59,14 +61,19 @@ fn report(tests: &[String]) -> Result<()> {
 }
 
 fn run_tests(tests: &[String], results: &File) -> Result<i32> {
-    for module in fs::read_dir(MODULES)? {
-        load(&module?.path())?;
+    let modules = fs::read_dir(MODULES)?.map(|module| Ok(module?.path()));
+    let mut modules = modules.collect::<Result<Vec<_>>>()?;
+    // Their names begin with their place.
+    modules.sort();
+    for module in modules {
+        load(&module)?;
     }
     let status = Command::new(TESTS)
         .args(tests)
         // One processor; and output of tests that pass, which is what is measured.
         .args(["--exact", "--test-threads=1", "--show-output"])
         .env("FIREWALL_REQUIRE_KERNEL", "1")
+        .env(REQUIRE_DEVICES, "1")
         .env("PATH", "/")
         .stdout(results.try_clone()?)
         .stderr(results.try_clone()?)

@@ -10,8 +10,19 @@ use crate::report::say;
 
 /// Of cloud kernels, which are the same source with fewer drivers.
 const FLAVOUR: &str = "-cloud-amd64";
-/// Modules that the tests need.
-const MODULES: [&str; 1] = ["kernel/drivers/net/veth.ko"];
+/// Modules that the tests need, each behind those that it needs.
+const MODULES: [&str; 10] = [
+    "kernel/drivers/net/veth.ko",
+    "kernel/drivers/net/macvlan.ko",
+    "kernel/drivers/net/dummy.ko",
+    "kernel/net/llc/llc.ko",
+    "kernel/net/802/stp.ko",
+    "kernel/net/802/garp.ko",
+    "kernel/net/802/mrp.ko",
+    "kernel/net/8021q/8021q.ko",
+    "kernel/net/tls/tls.ko",
+    "kernel/drivers/net/bonding/bonding.ko",
+];
 
 /// A series of kernels.
 pub(super) struct Series {
@@ -28,6 +39,7 @@ pub(super) struct Kernel {
     /// As in its name: `6.1.0-56`.
     pub(super) version: String,
     pub(super) image: PathBuf,
+    /// In the order in which they load.
     pub(super) modules: Vec<PathBuf>,
 }
 
