@@ -18,6 +18,8 @@ pub enum Origin {
     Operator,
     /// Found in the kernel's table without a record of why.
     Kernel,
+    /// The ledger, for many bans of neighbours ([`super::aggregate`]).
+    Aggregate,
 }
 
 /// Where a ban is enforced.
@@ -42,7 +44,8 @@ pub struct Ban {
     /// What it was granted for; none without end.
     pub ttl: Option<Duration>,
     pub origin: Origin,
-    /// The rule whose violation reached the threshold; none unless automatic.
+    /// The rule whose violation reached the threshold, of an aggregate that of most of its bans; none
+    /// unless automatic.
     pub rule: Option<Cow<'static, str>>,
     /// Why, in the words of who made it; at most [`REASON_MAX_BYTES`].
     pub reason: Box<str>,
@@ -52,7 +55,14 @@ pub struct Ban {
     /// Made while bans were only observed: it is never enforced later.
     pub observed: bool,
     pub drops: DropCount,
+    /// How many automatic bans it took the place of; 0 unless it is an aggregate.
+    pub joined: u32,
 }
+
+/// The steps beyond which a ban counts for no more.
+const WORTHY_STEPS: u8 = 7;
+/// The joined bans beyond which an aggregate counts for no more.
+const WORTHY_JOINED: u32 = 1 << 16;
 
 /// Longest reason of a ban, in bytes of UTF-8.
 pub const REASON_MAX_BYTES: usize = 256;
@@ -64,6 +74,17 @@ impl Ban {
 
     pub fn remaining(&self, now: Monotonic) -> Duration {
         self.until.since(now)
+    }
+
+    /// What a second of this ban is worth: the bans that its source has had, itself included, or those
+    /// that it took the place of, rounded to powers of two. Drops are no part of it: anybody can send
+    /// what is dropped.
+    pub(super) fn weight(&self) -> u32 {
+        match self.origin {
+            Origin::Automatic => 1 + u32::from(self.step.min(WORTHY_STEPS)),
+            Origin::Aggregate => self.joined.clamp(1, WORTHY_JOINED).next_power_of_two(),
+            Origin::Operator | Origin::Kernel => 1,
+        }
     }
 
     pub(super) fn set(&self) -> BanChange {
@@ -97,8 +118,10 @@ pub enum ChangeKind {
 pub enum LiftCause {
     Expired,
     Operator,
-    /// The table was full, and this one had the least time left.
+    /// The table was full, and this one was worth least.
     Evicted,
+    /// A ban of its prefix took its place.
+    Joined,
     /// Its source fell silent ([`super::threshold::Threshold::release_after`]).
     Silent,
 }

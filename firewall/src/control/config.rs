@@ -14,7 +14,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::ban::aggregate::Aggregation;
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
+use crate::ban::ledger::Capacity;
 use crate::ban::threshold::Weights;
 use crate::contract::Policy;
 use crate::control::settings::KernelLog;
@@ -158,6 +160,8 @@ pub struct Bans {
     pub durations: Vec<Span>,
     pub forgive_after: Span,
     pub patience: Span,
+    pub capacity: usize,
+    pub aggregate: Aggregation,
 }
 
 impl Default for Bans {
@@ -170,6 +174,8 @@ impl Default for Bans {
             durations: [60, 300, 1800, 4 * 3600, 24 * 3600].map(Span::seconds).to_vec(),
             forgive_after: Span::seconds(24 * 3600),
             patience: Span(OFFENCE_PATIENCE),
+            capacity: Capacity::default().bans,
+            aggregate: Aggregation::default(),
         }
     }
 }

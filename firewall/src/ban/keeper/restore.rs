@@ -129,6 +129,7 @@ impl<P: Plane> Keeper<P> {
             planes: Planes::Both,
             observed: self.mode == BanMode::Observe,
             drops: DropCount::resumed(drops, drops, at.monotonic),
+            joined: 0,
         };
         match self.ledger.restore(ban, at.monotonic) {
             Ok(changes) => {

@@ -255,7 +255,7 @@ async fn a_worker_far_behind_is_sent_the_whole_table() {
         keeper.apply(&changes, &at, None);
     }
     let change = keeper.ledger.remove(net("10.0.0.1/32"), at.monotonic).unwrap();
-    keeper.apply(&[change], &at, None);
+    keeper.apply(&change, &at, None);
     assert_eq!(handle.stats().worker_overflows.load(Ordering::Relaxed), 1);
     // No room yet, so nothing is sent; and what fits again later is not sent out of turn.
     keeper.tick(at);
@@ -274,7 +274,7 @@ async fn a_worker_far_behind_is_sent_the_whole_table() {
     }
     // From then on single changes arrive again.
     let change = keeper.ledger.remove(net("10.0.0.2/32"), at.monotonic).unwrap();
-    keeper.apply(&[change], &at, None);
+    keeper.apply(&change, &at, None);
     assert_eq!(link.next().await.unwrap().apply(&mut view), Unwelcome::Nobody);
     assert!(!is_banned(&view, "10.0.0.2"));
 }

@@ -19,6 +19,8 @@ impl<P: Plane> Keeper<P> {
         self.follow_clocks(&at);
         let ended = self.ledger.expire(at.monotonic);
         self.apply(&ended, &at, None);
+        let joined = self.ledger.relieve(at.monotonic);
+        self.apply(&joined, &at, None);
         self.pay_owed();
         self.compare(&at);
         self.tend_standing(at.monotonic);

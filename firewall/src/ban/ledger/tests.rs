@@ -134,7 +134,10 @@ fn a_client_behind_a_proxy_is_banned_in_the_proxy_alone() {
     assert_eq!(changes, [BanChange { planes: Planes::Proxy, ..set("192.0.2.7/32", 60) }]);
     // Its lift says so too, for the kernel has nothing to delete.
     let change = ledger.remove(net("192.0.2.7/32"), at(1)).unwrap();
-    assert_eq!(change.planes, Planes::Proxy);
+    assert_eq!(
+        change,
+        [BanChange { planes: Planes::Proxy, ..lift("192.0.2.7/32", LiftCause::Operator) }]
+    );
 }
 
 #[test]
@@ -218,7 +221,7 @@ fn lifting_forgives() {
     let mut ledger = plain();
     offend_until_banned(&mut ledger, "192.0.2.7", 0);
     let lifted = ledger.remove(net("192.0.2.7/32"), at(1));
-    assert_eq!(lifted, Ok(lift("192.0.2.7/32", LiftCause::Operator)));
+    assert_eq!(lifted, Ok(vec![lift("192.0.2.7/32", LiftCause::Operator)]));
     assert_eq!(ledger.take_forgotten(), [net("192.0.2.7/32")]);
     assert_eq!(offend_until_banned(&mut ledger, "192.0.2.7", 2).0, set("192.0.2.7/32", 62));
 }
@@ -235,7 +238,7 @@ fn lifting_what_is_not_banned_names_what_covers_it() {
 }
 
 #[test]
-fn a_full_table_gives_up_the_automatic_ban_that_ends_first() {
+fn a_full_table_gives_up_what_ends_first_of_bans_alike() {
     let mut ledger = ledger(&[], Capacity { bans: 3, ..Capacity::default() });
     ledger.add(net("10.0.0.1/32"), Some(MINUTE / 60), String::new(), at(0)).unwrap();
     offend_until_banned(&mut ledger, "192.0.2.1", 0);
