@@ -132,15 +132,15 @@ fn list(
 fn bans(session: &mut Session, kind: &'static str, networks: &[IpNet]) -> anyhow::Result<()> {
     let mut kernel = Kernel::load(&options(PINS))?;
     let began = Monotonic::now();
-    let mut entries = 0;
-    for network in networks {
+    for (before, network) in networks.iter().enumerate() {
         if let Err(error) = kernel.ban(*network, Monotonic::NEVER) {
-            session.remark(format!("{kind}, bans one by one: {entries}, then: {error}"));
+            session.remark(format!("{kind}, bans one by one: {before}, then: {error}"));
             break;
         }
-        entries += 1;
     }
     let seconds = Monotonic::now().since(began).as_secs_f64();
+    // Of two ranges the last address may be the same.
+    let entries = kernel.bans()?.len();
     let octets = kernel.ban_octets();
     session.loads.push(Load { kind, way: Way::OneByOne, round: 0, entries, seconds, octets });
     drop(kernel);

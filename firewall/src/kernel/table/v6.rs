@@ -146,15 +146,8 @@ impl Bans6 {
         (self.entries, self.erased) = (0, 0);
         let table = Table::of(memory);
         for (list, prefixes) in &self.lists {
-            // In the order of their buckets: what is written is near what was written before.
-            let mut placed: Vec<(u64, Prefix)> = prefixes
-                .iter()
-                .map(|&(first, length)| prefix(first, length))
-                .map(|prefix| (prefix.hash(seed.0, seed.1) & table.bucket_mask, prefix))
-                .collect();
-            placed.sort_unstable();
-            for (_, prefix) in placed {
-                self.entries += table.put(prefix, u32::from(*list))?;
+            for &(first, length) in prefixes {
+                self.entries += table.put(prefix(first, length), u32::from(*list))?;
             }
         }
         for (&(first, length), &owner) in &self.bans {
