@@ -6,6 +6,7 @@ mod frame;
 mod goodput;
 mod lane;
 mod live;
+mod loading;
 mod loss;
 mod outcome;
 mod probes;
@@ -28,7 +29,7 @@ use crate::pin::{self, Placement};
 use crate::report::Missing;
 use commands::Commands;
 use lane::Source;
-use outcome::{Goodput, Loss, Outcome, Peer, Sample};
+use outcome::{Goodput, Load, Loss, Outcome, Peer, Sample};
 
 /// Compare the packet path with xdp-filter, nftables, ipset and the kernel's own tables
 #[derive(Debug, clap::Args)]
@@ -59,6 +60,7 @@ enum Step {
     SameKey,
     Live,
     Tables,
+    Load,
     Flood,
     Loss,
 }
@@ -75,6 +77,8 @@ struct Plan {
     structure_sizes: &'static [usize],
     structure_rounds: usize,
     look_ups: u32,
+    load_sizes: &'static [usize],
+    load_rounds: usize,
     flood_rounds: usize,
     flood_seconds: f64,
 }
@@ -90,6 +94,8 @@ impl Plan {
         structure_sizes: &[1, 10_000, 100_000, 1_000_000],
         structure_rounds: 9,
         look_ups: 400_000,
+        load_sizes: &[1_000_000],
+        load_rounds: 5,
         flood_rounds: 5,
         flood_seconds: 10.0,
     };
@@ -103,6 +109,8 @@ impl Plan {
         structure_sizes: &[1_000_000],
         structure_rounds: 5,
         look_ups: 200_000,
+        load_sizes: &[1_000_000],
+        load_rounds: 1,
         flood_rounds: 3,
         flood_seconds: 2.0,
     };
@@ -116,6 +124,8 @@ impl Plan {
         structure_sizes: &[16],
         structure_rounds: 1,
         look_ups: 1000,
+        load_sizes: &[1_000],
+        load_rounds: 1,
         flood_rounds: 1,
         flood_seconds: 0.3,
     };
@@ -141,6 +151,7 @@ struct Session {
     samples: Vec<Sample>,
     remarks: Vec<String>,
     losses: Vec<Loss>,
+    loads: Vec<Load>,
     placement: Option<Placement>,
 }
 
@@ -171,6 +182,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         samples: Vec::new(),
         remarks: Vec::new(),
         losses: Vec::new(),
+        loads: Vec::new(),
         placement,
     };
     let goodput = measure(&mut session, options, &mut missing)?;
@@ -185,6 +197,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         samples: session.samples,
         goodput,
         loss: session.losses,
+        load: session.loads,
     };
     std::io::stdout().write_all(outcome.text().as_bytes())?;
     if let Some(path) = &options.json {
@@ -218,6 +231,12 @@ fn measure(
             structures::singles(session, *entries)?;
             structures::ranges(session, *entries)?;
             structures::ranges6(session, *entries)?;
+        }
+    }
+    for entries in session.plan.load_sizes {
+        if does(Step::Load) {
+            eprintln!("loading, {entries} entries");
+            loading::run(session, *entries)?;
         }
     }
     let follows = session.commands.find("ethtool", "ethtool");

@@ -4,7 +4,6 @@
 //! The daemon writes lines by plain stores while packets are looked up. What keeps a packet from
 //! missing a ban that stands is said where the tables are written; what readers do for it is to read
 //! each word once, in the order that [`table4`](crate::table4) and [`crate::table6`] name.
-#![expect(clippy::cast_possible_truncation, reason = "numbers of lines are below 2^32")]
 
 use crate::table6::{self, Prefix};
 

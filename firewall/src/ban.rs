@@ -4,6 +4,7 @@
 //! [`keeper`] is the task around it: the only writer of the kernel's table, of the state file
 //! ([`store`]) and of every worker's [`view`].
 
+pub mod aggregate;
 pub mod evidence;
 pub mod exempt;
 pub mod feed_set;

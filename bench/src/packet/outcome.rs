@@ -190,6 +190,43 @@ pub(crate) struct Outcome {
     pub(crate) samples: Vec<Sample>,
     pub(crate) goodput: Vec<Goodput>,
     pub(crate) loss: Vec<Loss>,
+    pub(crate) load: Vec<Load>,
+}
+
+/// How what is banned comes into the tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Way {
+    /// A feed's, all at once.
+    List,
+    /// Bans, each by itself.
+    OneByOne,
+    /// Bans that an earlier start left.
+    TakenOver,
+    /// Bans of a state file, by a daemon without the kernel.
+    Restart,
+}
+
+impl Way {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::List => "a list",
+            Self::OneByOne => "bans, one by one",
+            Self::TakenOver => "bans, taken over",
+            Self::Restart => "bans of a state file",
+        }
+    }
+}
+
+/// What was loaded, how long that took, and the memory of all tables then.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Load {
+    pub(crate) kind: &'static str,
+    pub(crate) way: Way,
+    pub(crate) round: usize,
+    pub(crate) entries: usize,
+    pub(crate) seconds: f64,
+    pub(crate) octets: usize,
 }
 
 impl Outcome {
@@ -214,6 +251,7 @@ impl Outcome {
         }
         self.push_goodput(&mut text);
         self.push_loss(&mut text);
+        self.push_load(&mut text);
         text.push('\n');
         for ratio in self.ratios() {
             push(&mut text, &ratio.line());
@@ -307,6 +345,22 @@ impl Outcome {
         text.push('\n');
         push(text, "HTTP through the firewall, median (lowest–highest)");
         text.push_str(&aligned(&header, &rows));
+    }
+
+    fn push_load(&self, text: &mut String) {
+        if self.load.is_empty() {
+            return;
+        }
+        let row = |load: &Load| {
+            let cells =
+                [load.entries.to_string(), format!("{:.3}", load.seconds), load.octets.to_string()];
+            let name = format!("{}, as {}", load.kind, load.way.name());
+            [vec![name], cells.to_vec()].concat()
+        };
+        let rows: Vec<Vec<String>> = self.load.iter().map(row).collect();
+        text.push('\n');
+        push(text, "Loading what is banned, and the octets of the tables then");
+        text.push_str(&aligned(&["", "entries", "s", "octets"].map(str::to_owned), &rows));
     }
 
     fn push_loss(&self, text: &mut String) {

@@ -37,6 +37,14 @@ impl Exempt {
         self.interval_at(family, first).is_some_and(|(_, end)| end >= last)
     }
 
+    /// Whether any address of a prefix is exempt.
+    pub fn meets(&self, net: IpNet) -> bool {
+        let (family, first, last) = bounds(net);
+        let intervals = self.of(family);
+        let from = intervals.partition_point(|&(_, end)| end < first);
+        intervals.get(from).is_some_and(|&(begin, _)| begin <= last)
+    }
+
     /// A prefix without what of it is exempt, as the fewest prefixes.
     pub fn cut_out_of(&self, net: IpNet) -> Vec<IpNet> {
         let net = canonical(net);
@@ -165,6 +173,25 @@ mod tests {
             ("0.0.0.0/0", false),
         ] {
             assert_eq!(exempt.covers(net.parse().unwrap()), expected, "{net}");
+        }
+    }
+
+    #[test]
+    fn meets_with_one_address() {
+        let exempt = exempt(&["192.0.2.128/25", "10.0.0.5/32", "2001:db8:0:1::/64"]);
+        for (net, expected) in [
+            ("192.0.2.0/24", true),
+            ("192.0.2.0/25", false),
+            ("192.0.2.255/32", true),
+            ("192.0.3.0/24", false),
+            ("10.0.0.4/32", false),
+            ("10.0.0.4/31", true),
+            ("10.0.0.6/31", false),
+            ("2001:db8::/56", true),
+            ("2001:db8:0:100::/56", false),
+            ("0.0.0.0/0", true),
+        ] {
+            assert_eq!(exempt.meets(net.parse().unwrap()), expected, "{net}");
         }
     }
 

@@ -34,6 +34,7 @@ pub use self::link::{LINK_CAPACITY, Unwelcome, Update, WorkerLink};
 pub use self::report::{BanPage, BanReport, Explanation};
 pub use self::stats::{KeeperStats, Persistence};
 use self::stats::{count, gauge};
+use super::aggregate::Aggregation;
 use super::exempt::Exempt;
 use super::ledger::{BanLedger, Capacity};
 use super::record::{Ban, BanChange, ChangeKind, LiftCause, Origin, Planes};
@@ -118,6 +119,7 @@ pub struct KeeperSettings {
     pub threshold: Threshold,
     pub exempt: Arc<Exempt>,
     pub capacity: Capacity,
+    pub aggregation: Aggregation,
     /// How long a refusal waits at most for the ban that it may cause.
     pub patience: Duration,
     pub standing: StandingRules,
@@ -133,6 +135,7 @@ impl Default for KeeperSettings {
             threshold: Threshold::default(),
             exempt: Arc::new(Exempt::loopback().into_iter().collect()),
             capacity: Capacity::default(),
+            aggregation: Aggregation::default(),
             patience: OFFENCE_PATIENCE,
             standing: StandingRules::default(),
             may_ban,
@@ -173,9 +176,17 @@ impl<P: Plane> Keeper<P> {
         plane: Option<P>,
         at: Moment,
     ) -> (Self, KeeperHandle) {
-        let KeeperSettings { mode, threshold, exempt, capacity, patience, may_ban, standing } =
-            settings;
-        let ledger = BanLedger::new(threshold, Arc::clone(&exempt), capacity);
+        let KeeperSettings {
+            mode,
+            threshold,
+            exempt,
+            capacity,
+            aggregation,
+            patience,
+            may_ban,
+            standing,
+        } = settings;
+        let ledger = BanLedger::new(threshold, Arc::clone(&exempt), capacity).joining(aggregation);
         let ledger = if mode == BanMode::Observe { ledger.observing() } else { ledger };
         let stats = Arc::<KeeperStats>::default();
         let (store, loaded) = saved.unzip();
@@ -278,6 +289,8 @@ impl<P: Plane> Keeper<P> {
         let target = ban.target;
         let (sender, applied) = mpsc::channel(1);
         self.apply(&changes, at, Some(&sender));
+        let joined = self.ledger.join_around(target, now);
+        self.apply(&joined, at, None);
         // Ours must go, or the wait for the last one would never end.
         drop(sender);
         let judgement = match self.mode {
@@ -304,15 +317,16 @@ impl<P: Plane> Keeper<P> {
                 }
             }
             Order::Remove { target, reply } => {
-                let report = self.ledger.get(target).map(|ban| self.report(ban, &at));
+                let report = self.ledger.removable(target).map(|ban| self.report(ban, &at));
                 match (self.ledger.remove(target, now), report) {
-                    (Ok(change), Some(report)) => {
-                        self.apply(&[change], &at, None);
-                        if self.owed.contains(&change.target) {
-                            let target = change.target;
-                            tell(reply, Err(KeeperError::KernelKept { target }));
-                        } else {
-                            self.disk.answer(reply, report);
+                    (Ok(changes), Some(report)) => {
+                        self.apply(&changes, &at, None);
+                        let is_lift =
+                            |change: &&BanChange| matches!(change.kind, ChangeKind::Lift { .. });
+                        let mut lifted = changes.iter().filter(is_lift).map(|lift| lift.target);
+                        match lifted.find(|target| self.owed.contains(target)) {
+                            Some(target) => tell(reply, Err(KeeperError::KernelKept { target })),
+                            None => self.disk.answer(reply, report),
                         }
                     }
                     (Ok(_), None) => tell(reply, Err(KeeperError::Ended)),
@@ -390,6 +404,7 @@ impl<P: Plane> Keeper<P> {
             (&self.stats.bans_automatic, Origin::Automatic),
             (&self.stats.bans_operator, Origin::Operator),
             (&self.stats.bans_kernel, Origin::Kernel),
+            (&self.stats.bans_aggregate, Origin::Aggregate),
         ] {
             gauge(number, self.ledger.count(origin));
         }
@@ -429,8 +444,11 @@ impl<P: Plane> Keeper<P> {
     }
 
     fn log(&mut self, change: BanChange) {
-        if let ChangeKind::Lift { cause: LiftCause::Evicted } = change.kind {
-            count(&self.stats.evicted);
+        match change.kind {
+            ChangeKind::Lift { cause: LiftCause::Evicted } => count(&self.stats.evicted),
+            // The aggregate tells how many.
+            ChangeKind::Lift { cause: LiftCause::Joined } => return count(&self.stats.joined),
+            _ => {}
         }
         self.logged += 1;
         if self.logged > LOGGED_PER_TICK {
@@ -446,6 +464,7 @@ impl<P: Plane> Keeper<P> {
                 seconds = ban.ttl.map(|ttl| ttl.as_secs()),
                 step = ban.step,
                 observed = ban.observed,
+                joined = (ban.joined > 0).then_some(ban.joined),
                 "banned"
             ),
             (ChangeKind::Set { .. }, None) => {}

@@ -1,5 +1,6 @@
 //! Who has offended, and who is banned for it.
 
+mod joining;
 mod offenders;
 mod table;
 #[cfg(test)]
@@ -12,9 +13,11 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::joining::JOINED_PER_TURN;
 use self::offenders::Offenders;
 pub use self::offenders::Record;
 use self::table::BanTable;
+use super::aggregate::{Aggregation, Spared};
 use super::exempt::Exempt;
 use super::prefix::{canonical, is_range};
 use super::record::{Ban, BanChange, DropCount, LiftCause, Origin, Planes, REASON_MAX_BYTES};
@@ -79,6 +82,9 @@ pub struct BanLedger {
     observe: bool,
     offenders: Offenders,
     table: BanTable,
+    aggregation: Aggregation,
+    /// Whom no aggregate may cover.
+    spared: Spared,
 }
 
 impl BanLedger {
@@ -90,7 +96,15 @@ impl BanLedger {
             observe: false,
             offenders: Offenders::new(capacity.offenders),
             table: BanTable::default(),
+            aggregation: Aggregation::default(),
+            spared: Spared::default(),
         }
+    }
+
+    /// Joins neighbours by these rules.
+    #[must_use]
+    pub fn joining(self, aggregation: Aggregation) -> Self {
+        Self { aggregation, ..self }
     }
 
     /// Marks every ban made from now on as one that nobody enforces.
@@ -141,6 +155,7 @@ impl BanLedger {
             planes,
             observed: self.observe,
             drops: DropCount::resumed(0, 0, now),
+            joined: 0,
         };
         // A table full of the operator's bans leaves the score where it is: the next offence asks
         // again.
@@ -151,7 +166,7 @@ impl BanLedger {
     }
 
     /// Bans a target by an operator's word, in place of any ban that it has; without end if no
-    /// duration is given.
+    /// duration is given. An aggregate that covers it is left without it.
     pub fn add(
         &mut self,
         target: IpNet,
@@ -169,70 +184,66 @@ impl BanLedger {
         if ttl.is_some_and(|ttl| ttl < Duration::from_secs(1)) {
             return Err(LedgerError::TooShort);
         }
-        self.put(
-            Ban {
-                target,
-                since: now,
-                until: ttl.map_or(Monotonic::NEVER, |ttl| now.after(ttl)),
-                ttl,
-                origin: Origin::Operator,
-                rule: None,
-                reason: reason.into(),
-                step: 0,
-                planes: Planes::Both,
-                observed: self.observe,
-                drops: DropCount::resumed(0, 0, now),
-            },
-            now,
-        )
+        let ban = Ban {
+            target,
+            since: now,
+            until: ttl.map_or(Monotonic::NEVER, |ttl| now.after(ttl)),
+            ttl,
+            origin: Origin::Operator,
+            rule: None,
+            reason: reason.into(),
+            step: 0,
+            planes: Planes::Both,
+            observed: self.observe,
+            drops: DropCount::resumed(0, 0, now),
+            joined: 0,
+        };
+        let mut changes = self.put(ban, now)?;
+        // No aggregate goes on where the operator's ban ends.
+        changes.extend(self.yield_to(target, now));
+        Ok(changes)
     }
 
-    /// Lifts the ban of exactly this target, and forgives what its source has done: otherwise its
-    /// next offence would ban it for longer than the ban that was a mistake.
-    pub fn remove(&mut self, target: IpNet, now: Monotonic) -> Result<BanChange, LedgerError> {
+    /// Lifts the ban of exactly this target, takes it out of the aggregates that cover it, and
+    /// forgives what its source has done: otherwise its next offence would ban it for longer than
+    /// the ban that was a mistake. For as long as an offence counts, no aggregate will cover it.
+    pub fn remove(&mut self, target: IpNet, now: Monotonic) -> Result<Vec<BanChange>, LedgerError> {
         let target = canonical(target);
-        let Some(ban) = self.table.take(target) else {
+        let own = self.table.take(target).map(|ban| ban.lift(LiftCause::Operator));
+        let mut changes = self.carve(joining::unit(target), now);
+        changes.extend(own);
+        if changes.is_empty() {
             let covering = self.table.covering(target.addr(), now).map(|ban| ban.target);
             return Err(LedgerError::NotBanned { target, covering });
-        };
+        }
         self.offenders.forgive(target, self.threshold.leak_interval);
-        Ok(ban.lift(LiftCause::Operator))
+        self.spared.let_go(target, now.after(self.threshold.forgive_after));
+        Ok(changes)
     }
 
     /// Lifts the bans that have ended, and forgets the sources of whom nothing is left to
     /// remember; at most [`EXPIRED_PER_TURN`] of each.
     pub fn expire(&mut self, now: Monotonic) -> Vec<BanChange> {
         self.offenders.expire(now, EXPIRED_PER_TURN);
+        self.spared.expire(now);
         std::iter::from_fn(|| self.table.first_ended(now).and_then(|ended| self.table.take(ended)))
             .take(EXPIRED_PER_TURN)
             .map(|ban| ban.lift(LiftCause::Expired))
             .collect()
     }
 
-    /// Takes a reading of the kernel's counter for a ban. An automatic ban whose source keeps
-    /// sending grows, by [`Threshold::extension`]; one whose source is silent may end, by
-    /// [`Threshold::release_after`].
+    /// Takes a reading of the kernel's counter for a ban. It is told, and no more than that: anybody
+    /// can send packets in a banned source's name, so that drops move no end. An automatic ban whose
+    /// source is silent may end, by [`Threshold::release_after`].
     pub fn drops_seen(&mut self, target: IpNet, counted: u64, now: Monotonic) -> Option<BanChange> {
-        let extension = self.threshold.extension;
-        let in_window = self.table.drops_mut(target)?.observe(counted, extension.window, now);
+        self.table.drops_mut(target)?.observe(counted, now);
+        let after = self.threshold.release_after?;
         let ban = self.table.get(target)?;
-        let ttl = ban.ttl.filter(|_| ban.origin == Origin::Automatic && ban.holds(now))?;
-        if in_window.is_some_and(|drops| drops >= extension.drops) && ban.remaining(now) < ttl / 2 {
-            let until = now.after(ttl).min(ban.since.after(extension.limit));
-            if until > ban.until {
-                let extended = Ban { until, ..ban.clone() };
-                let change = extended.set();
-                self.offenders.postpone(target, until, &self.threshold);
-                self.table.put(extended);
-                return Some(change);
-            }
-        }
-        let silent =
-            self.threshold.release_after.is_some_and(|after| ban.drops.silence(now) >= after);
-        (silent && ban.planes == Planes::Both)
-            .then(|| self.table.take(target))
-            .flatten()
-            .map(|ban| ban.lift(LiftCause::Silent))
+        let is_over = ban.origin == Origin::Automatic
+            && ban.planes == Planes::Both
+            && ban.holds(now)
+            && ban.drops.silence(now) >= after;
+        is_over.then(|| self.table.take(target)).flatten().map(|ban| ban.lift(LiftCause::Silent))
     }
 
     /// Takes a ban from before a restart, in place of any of the same target.
@@ -250,6 +261,7 @@ impl BanLedger {
     pub fn move_back(&mut self, by: Duration) {
         self.table.move_back(by);
         self.offenders.move_back(by, self.threshold.leak_interval);
+        self.spared.move_back(by);
     }
 
     /// The most specific ban that covers an address and holds now. For an exempt address there is
@@ -333,19 +345,28 @@ impl BanLedger {
                 return Err(LedgerError::RangesFull { capacity: self.capacity.ranges });
             }
             while self.table.len() >= self.capacity.bans {
-                // An operator's ban makes room only once it has ended.
-                let leaving = self.table.first_ended(now).or_else(|| self.table.first_evictable());
-                let Some(leaving) = leaving.and_then(|leaving| self.table.take(leaving)) else {
-                    return Err(LedgerError::Full { capacity: self.capacity.bans });
-                };
-                let cause =
-                    if leaving.holds(now) { LiftCause::Evicted } else { LiftCause::Expired };
-                changes.push(leaving.lift(cause));
+                changes.extend(self.make_room(now)?);
             }
         }
         changes.push(ban.set());
         self.table.put(ban);
         Ok(changes)
+    }
+
+    /// Makes room for one ban at least: what has ended goes first, then neighbours are joined, then
+    /// the ban goes that is worth least. An operator's makes room only once it has ended.
+    fn make_room(&mut self, now: Monotonic) -> Result<Vec<BanChange>, LedgerError> {
+        let full = LedgerError::Full { capacity: self.capacity.bans };
+        let ended = self.table.first_ended(now).and_then(|ended| self.table.take(ended));
+        if let Some(ended) = ended {
+            return Ok(vec![ended.lift(LiftCause::Expired)]);
+        }
+        if let Some(joined) = self.join_fullest(now) {
+            return Ok(joined);
+        }
+        let leaving = self.table.least_worthy(now).and_then(|least| self.table.take(least));
+        let leaving = leaving.ok_or(full)?;
+        Ok(vec![leaving.lift(LiftCause::Evicted)])
     }
 }
 

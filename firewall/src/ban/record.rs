@@ -14,10 +14,12 @@ use crate::clock::Monotonic;
 pub enum Origin {
     /// The ledger, for offences.
     Automatic,
-    /// A person; never evicted, extended or released early.
+    /// A person; never evicted, joined or released early.
     Operator,
     /// Found in the kernel's table without a record of why.
     Kernel,
+    /// The ledger, for many bans of neighbours ([`super::aggregate`]).
+    Aggregate,
 }
 
 /// Where a ban is enforced.
@@ -42,7 +44,8 @@ pub struct Ban {
     /// What it was granted for; none without end.
     pub ttl: Option<Duration>,
     pub origin: Origin,
-    /// The rule whose violation reached the threshold; none unless automatic.
+    /// The rule whose violation reached the threshold, of an aggregate that of most of its bans; none
+    /// unless automatic.
     pub rule: Option<Cow<'static, str>>,
     /// Why, in the words of who made it; at most [`REASON_MAX_BYTES`].
     pub reason: Box<str>,
@@ -52,7 +55,14 @@ pub struct Ban {
     /// Made while bans were only observed: it is never enforced later.
     pub observed: bool,
     pub drops: DropCount,
+    /// How many automatic bans it took the place of; 0 unless it is an aggregate.
+    pub joined: u32,
 }
+
+/// The steps beyond which a ban counts for no more.
+const WORTHY_STEPS: u8 = 7;
+/// The joined bans beyond which an aggregate counts for no more.
+const WORTHY_JOINED: u32 = 1 << 16;
 
 /// Longest reason of a ban, in bytes of UTF-8.
 pub const REASON_MAX_BYTES: usize = 256;
@@ -64,6 +74,17 @@ impl Ban {
 
     pub fn remaining(&self, now: Monotonic) -> Duration {
         self.until.since(now)
+    }
+
+    /// What a second of this ban is worth: the bans that its source has had, itself included, or those
+    /// that it took the place of, rounded to powers of two. Drops are no part of it: anybody can send
+    /// what is dropped.
+    pub(super) fn weight(&self) -> u32 {
+        match self.origin {
+            Origin::Automatic => 1 + u32::from(self.step.min(WORTHY_STEPS)),
+            Origin::Aggregate => self.joined.clamp(1, WORTHY_JOINED).next_power_of_two(),
+            Origin::Operator | Origin::Kernel => 1,
+        }
     }
 
     pub(super) fn set(&self) -> BanChange {
@@ -97,8 +118,10 @@ pub enum ChangeKind {
 pub enum LiftCause {
     Expired,
     Operator,
-    /// The table was full, and this one had the least time left.
+    /// The table was full, and this one was worth least.
     Evicted,
+    /// A ban of its prefix took its place.
+    Joined,
     /// Its source fell silent ([`super::threshold::Threshold::release_after`]).
     Silent,
 }
@@ -110,8 +133,6 @@ pub struct DropCount {
     before: u64,
     /// The last reading of the present counter.
     read: u64,
-    window_from: Monotonic,
-    window_base: u64,
     /// When the count was last seen to grow, or the ban began.
     last_at: Monotonic,
 }
@@ -120,16 +141,15 @@ impl DropCount {
     /// A count that stood at `total` when the present counter read `read`.
     pub fn resumed(total: u64, read: u64, now: Monotonic) -> Self {
         let before = total.saturating_sub(read);
-        let total = before.saturating_add(read);
-        Self { before, read, window_from: now, window_base: total, last_at: now }
+        Self { before, read, last_at: now }
     }
 
     pub const fn total(&self) -> u64 {
         self.before.saturating_add(self.read)
     }
 
-    /// Takes a reading of the kernel's counter. Gives the packets of a window that is over.
-    pub(super) fn observe(&mut self, read: u64, window: Duration, now: Monotonic) -> Option<u64> {
+    /// Takes a reading of the kernel's counter.
+    pub(super) fn observe(&mut self, read: u64, now: Monotonic) {
         if read < self.read {
             self.before = self.total();
             self.read = 0;
@@ -138,13 +158,6 @@ impl DropCount {
             self.read = read;
             self.last_at = now;
         }
-        if now.since(self.window_from) < window {
-            return None;
-        }
-        let in_window = self.total().saturating_sub(self.window_base);
-        self.window_from = now;
-        self.window_base = self.total();
-        Some(in_window)
     }
 
     pub(super) fn silence(&self, now: Monotonic) -> Duration {
@@ -152,8 +165,7 @@ impl DropCount {
     }
 
     pub(super) fn moved_back(self, by: Duration) -> Self {
-        let (window_from, last_at) = (self.window_from.before(by), self.last_at.before(by));
-        Self { window_from, last_at, ..self }
+        Self { last_at: self.last_at.before(by), ..self }
     }
 }
 
@@ -161,34 +173,25 @@ impl DropCount {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(10);
-
     fn at(seconds: u64) -> Monotonic {
         Monotonic::from_ns(seconds * 1_000_000_000)
     }
 
     #[test]
-    fn drops_are_counted_by_windows() {
+    fn silence_lasts_from_the_last_growth() {
         let mut drops = DropCount::resumed(0, 0, at(0));
-        for (now, read, window) in [
-            (1, 3, None),
-            (9, 5, None),
-            (10, 7, Some(7)),
-            (15, 9, None),
-            (25, 9, Some(2)),
-            (35, 9, Some(0)),
-        ] {
-            assert_eq!(drops.observe(read, WINDOW, at(now)), window, "at {now} s");
+        for (now, read, silence) in [(1, 3, 0), (9, 3, 8), (10, 7, 0), (15, 7, 5), (20, 0, 10)] {
+            drops.observe(read, at(now));
+            assert_eq!(drops.silence(at(now)), Duration::from_secs(silence), "at {now} s");
         }
-        assert_eq!(drops.total(), 9);
-        assert_eq!(drops.silence(at(35)), Duration::from_secs(20));
+        assert_eq!(drops.total(), 7);
     }
 
     #[test]
     fn a_counter_that_starts_anew_loses_nothing() {
         let mut drops = DropCount::resumed(100, 0, at(0));
         for (read, total) in [(5, 105), (8, 108), (2, 110), (2, 110), (0, 110), (4, 114)] {
-            drops.observe(read, WINDOW, at(1));
+            drops.observe(read, at(1));
             assert_eq!(drops.total(), total, "after {read}");
         }
     }

@@ -16,7 +16,6 @@ pub struct Threshold {
     pub ladder: Ladder,
     /// How long after the end of its last ban a source starts at the ladder's first rung again.
     pub forgive_after: Duration,
-    pub extension: Extension,
     /// An automatic ban whose source has been silent for so long is lifted early. Off by default:
     /// silence during a ban is what a patient attacker does too.
     pub release_after: Option<Duration>,
@@ -30,7 +29,6 @@ impl Default for Threshold {
             weights: Weights::default(),
             ladder: Ladder::default(),
             forgive_after: Duration::from_hours(24),
-            extension: Extension::default(),
             release_after: None,
         }
     }
@@ -65,25 +63,6 @@ impl Weights {
             Offence::Parameter => self.parameter,
             Offence::Body => self.body,
         }
-    }
-}
-
-/// When a ban grows because its source keeps sending: at least `drops` packets dropped within a
-/// window, while less than half of the ban remains, start its duration anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Extension {
-    /// Packets in one window.
-    pub drops: u64,
-    /// The shortest time over which packets are counted.
-    pub window: Duration,
-    /// A ban never ends later than this after it began.
-    pub limit: Duration,
-}
-
-impl Default for Extension {
-    /// Two packets a second for ten seconds: more than one TCP handshake's retransmissions.
-    fn default() -> Self {
-        Self { drops: 20, window: Duration::from_secs(10), limit: Duration::from_hours(7 * 24) }
     }
 }
 

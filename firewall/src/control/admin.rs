@@ -228,8 +228,9 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
         ("DELETE", "/v1/bans") => {
             let target = parameter::<IpNet>(query, "target")?;
             let lifted = control.keeper.remove(target).await;
-            lifted.map_err(|error| Failure(StatusCode::NOT_FOUND, error.to_string()))?;
-            Ok(json!({ "target": target }))
+            let lifted =
+                lifted.map_err(|error| Failure(StatusCode::NOT_FOUND, error.to_string()))?;
+            Ok(json!({ "target": target, "lifted": lifted }))
         }
         ("GET", "/v1/allow") => Ok(json!(control.settings.allowlist)),
         ("GET", "/v1/explain") => {

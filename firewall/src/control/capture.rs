@@ -20,6 +20,10 @@ use crate::kernel::{DropEvent, Reason, SAMPLE_OCTETS};
 const CAPTURES_MAX: usize = 4;
 /// Events that one capture may be behind; beyond, it misses some and says so.
 const EVENTS_WAITING: usize = 4096;
+/// How long a capture is quiet before it looks whether its caller is still there.
+const QUIET: Duration = Duration::from_secs(1);
+/// How long after its end a capture may still be read.
+const READER_PATIENCE: Duration = Duration::from_secs(1);
 /// Blocks on their way to the caller.
 const BLOCKS_WAITING: usize = 64;
 /// Interfaces that one capture tells apart; what comes in by another is the last one's.
@@ -92,8 +96,9 @@ pub fn start(control: &Rc<Control>, wanted: Wanted) -> Result<Channel<Bytes>, St
     let control = Rc::clone(control);
     tokio::task::spawn_local(async move {
         let until = Instant::now() + duration;
-        // The caller may go away at any time.
-        drop(write(&control.enforcement, events, sender, count, until).await);
+        // The caller may go away at any time, or stop reading; its place is another's after a while.
+        let written = write(&control.enforcement, events, sender, count, until);
+        drop(timeout_at(until + READER_PATIENCE, written).await);
         control.enforcement.borrow_mut().capture_ended();
     });
     Ok(body)
@@ -110,8 +115,19 @@ async fn write(
     body.send_data(pcapng::section(application).into()).await?;
     let mut interfaces = BTreeMap::new();
     let octets = u32::try_from(SAMPLE_OCTETS).unwrap_or(u32::MAX);
-    for _ in 0..count {
-        let Ok(Some(event)) = timeout_at(until, events.recv()).await else { return Ok(()) };
+    let mut left = count;
+    while left > 0 {
+        let next = timeout_at(until.min(Instant::now() + QUIET), events.recv()).await;
+        let event = match next {
+            Ok(Some(event)) => event,
+            Err(_) if Instant::now() < until => {
+                // Nothing is sent by it, but one learns whether the caller is still there.
+                body.send_data(Bytes::new()).await?;
+                continue;
+            }
+            Ok(None) | Err(_) => return Ok(()),
+        };
+        left -= 1;
         let next = u32::try_from(interfaces.len()).unwrap_or(INTERFACES_MAX);
         let known = interfaces.get(&event.interface).copied();
         let interface = known.unwrap_or(next.min(INTERFACES_MAX - 1));

@@ -491,8 +491,7 @@ impl BanCommand {
             Self::Del { target: IpNetOrAddress(target), connection } => {
                 let path = format!("/v1/bans?target={target}");
                 let lifted = connection.call(&Method::DELETE, &path, None)?;
-                connection
-                    .print(&lifted, |lifted| format!("lifted {}", text(member(lifted, "target"))))
+                connection.print(&lifted, socket::lifted_text)
             }
             Self::List(connection) => {
                 let bans = connection.call(&Method::GET, "/v1/bans", None)?;

@@ -14,7 +14,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
+use crate::ban::aggregate::Aggregation;
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
+use crate::ban::ledger::Capacity;
 use crate::ban::threshold::Weights;
 use crate::contract::Policy;
 use crate::feeds::Format;
@@ -156,10 +158,9 @@ pub struct Bans {
     pub weights: Weights,
     pub durations: Vec<Span>,
     pub forgive_after: Span,
-    pub extend_drops: u64,
-    pub extend_window: Span,
-    pub extend_limit: Span,
     pub patience: Span,
+    pub capacity: usize,
+    pub aggregate: Aggregation,
 }
 
 impl Default for Bans {
@@ -171,10 +172,9 @@ impl Default for Bans {
             weights: Weights::default(),
             durations: [60, 300, 1800, 4 * 3600, 24 * 3600].map(Span::seconds).to_vec(),
             forgive_after: Span::seconds(24 * 3600),
-            extend_drops: 20,
-            extend_window: Span::seconds(10),
-            extend_limit: Span::seconds(7 * 24 * 3600),
             patience: Span(OFFENCE_PATIENCE),
+            capacity: Capacity::default().bans,
+            aggregate: Aggregation::default(),
         }
     }
 }

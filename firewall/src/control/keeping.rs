@@ -26,7 +26,8 @@ pub fn start(
         mode: settings.bans.mode,
         threshold: settings.threshold.clone(),
         exempt: Arc::new(settings.exempt().collect::<Exempt>()),
-        capacity: Capacity::default(),
+        capacity: Capacity { bans: settings.bans.capacity, ..Capacity::default() },
+        aggregation: settings.bans.aggregate,
         patience: settings.bans.patience.0,
         standing: StandingRules {
             requests: settings.standing.requests,

@@ -1,5 +1,6 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
+mod bans;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::ban::keeper::BanMode;
-use crate::ban::threshold::{Extension, Ladder, Threshold, ThresholdError};
+use crate::ban::threshold::{Threshold, ThresholdError};
 use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
@@ -163,7 +164,7 @@ impl Settings {
         let interfaces = interfaces(&file.kernel).map_err(&mut or_problem).ok();
         let stale_after = packets::stale_after(&file.kernel);
         let probation = packets::probation(&file.kernel.probation);
-        let threshold = threshold(&file.bans).map_err(&mut or_problem).ok();
+        let threshold = bans::threshold(&file.bans).map_err(&mut or_problem).ok();
         let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
@@ -349,8 +350,7 @@ pub(crate) fn interfaces(kernel: &Kernel) -> Result<Vec<InterfaceOptions>, Setti
 
 /// The numbers that are out of their bounds.
 fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
-    let (limits, bans, most) = (&file.limits, &file.bans, usize::MAX);
-    let leak_ms = usize::try_from(bans.leak_interval.0.as_millis()).unwrap_or(most);
+    let (limits, most) = (&file.limits, usize::MAX);
     let mut bounds = vec![
         ("listen.workers", "1 to 256", workers, 1, WORKERS_MAX),
         ("limits.json_depth", "1 to 1024", limits.json_depth, 1, DEPTH_MAX),
@@ -359,8 +359,6 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         ("limits.target_octets", "1 to head_octets", limits.target_octets, 1, limits.head_octets),
         ("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most),
         ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
-        ("bans.threshold", "at least 1", bans.threshold as usize, 1, most),
-        ("bans.leak_interval", "at least 1 ms", leak_ms, 1, most),
         (
             "log.refused_response_octets",
             "at most 65536",
@@ -373,6 +371,7 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         let connections = api.upstream_limits.connections;
         bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
     }
+    bounds.extend(bans::bounds(&file.bans));
     bounds.extend(packets::bounds(&file.kernel));
     let requests = file.kernel.standing.requests as usize;
     bounds.push(("kernel.standing.requests", "at least 1", requests, 1, most));
@@ -386,24 +385,6 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         .map(|(key, expected, found, ..)| SettingsError::Bound { key, expected, found })
         .chain(levels)
         .collect()
-}
-
-fn threshold(bans: &Bans) -> Result<Threshold, SettingsError> {
-    let rungs: Vec<Duration> = bans.durations.iter().map(|rung| rung.0).collect();
-    let ladder = Ladder::try_from(rungs).map_err(|source| SettingsError::Durations { source })?;
-    Ok(Threshold {
-        capacity: bans.threshold,
-        leak_interval: bans.leak_interval.0,
-        weights: bans.weights,
-        ladder,
-        forgive_after: bans.forgive_after.0,
-        extension: Extension {
-            drops: bans.extend_drops,
-            window: bans.extend_window.0,
-            limit: bans.extend_limit.0,
-        },
-        release_after: None,
-    })
 }
 
 fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {

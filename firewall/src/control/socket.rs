@@ -190,6 +190,19 @@ pub fn bans_text(bans: &Value) -> String {
     lines.join("\n")
 }
 
+/// What `firewall ban del` prints.
+pub fn lifted_text(answer: &Value) -> String {
+    let target = text(member(answer, "target"));
+    let lifted = member(answer, "lifted");
+    match member(lifted, "joined").as_u64() {
+        Some(joined) if text(member(lifted, "target")) != target => format!(
+            "lifted {target}, which {} covered, an aggregate of {joined} bans",
+            text(member(lifted, "target"))
+        ),
+        _ => format!("lifted {target}"),
+    }
+}
+
 /// What `firewall allow list` prints.
 pub fn allowlist_text(allowlist: &Value) -> String {
     let mut lines = vec![format!("{:<43} {}", "NETWORK", "SOURCE")];

@@ -64,9 +64,10 @@ pub fn status(control: &Control) -> Value {
     })
 }
 
-fn bans(stats: &KeeperStats) -> [(&'static str, u64); 3] {
+fn bans(stats: &KeeperStats) -> [(&'static str, u64); 4] {
     [
         ("automatic", read(&stats.bans_automatic)),
+        ("aggregate", read(&stats.bans_aggregate)),
         ("operator", read(&stats.bans_operator)),
         ("kernel", read(&stats.bans_kernel)),
     ]
@@ -136,10 +137,14 @@ pub async fn explain(control: &Control, address: IpAddr) -> Result<Value, Keeper
         (Some(ban), false) if ban.observed => {
             format!("would be banned as {}: bans are only observed", ban.target)
         }
-        (Some(ban), false) => match kernel {
-            Some(_) => format!("banned as {}: the kernel drops its packets", ban.target),
-            None => format!("banned as {}: its requests are refused", ban.target),
-        },
+        (Some(ban), false) => {
+            let aggregate = ban.joined.map(|joined| format!(", an aggregate of {joined} bans"));
+            let (target, aggregate) = (ban.target, aggregate.unwrap_or_default());
+            match kernel {
+                Some(_) => format!("banned as {target}{aggregate}: the kernel drops its packets"),
+                None => format!("banned as {target}{aggregate}: its requests are refused"),
+            }
+        }
     };
     Ok(json!(Explained { explanation, verdict, allowed_as, feeds, kernel, sampled }))
 }
@@ -181,7 +186,7 @@ pub fn refresh(control: &Control) {
     }
     for (action, counter) in [
         ("banned", &stats.banned),
-        ("extended", &stats.extended),
+        ("joined", &stats.joined),
         ("evicted", &stats.evicted),
         ("reasserted", &stats.reasserted),
     ] {

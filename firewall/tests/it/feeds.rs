@@ -173,3 +173,58 @@ fn a_server_is_asked_and_asked_whether_it_has_changed() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
 }
+
+#[test]
+fn a_feed_may_change_its_format_and_not_into_garbage() {
+    let upstream = notes();
+    let keys = "path = \"bad\"\nformat = \"auto\"";
+    let setup = setup(&feed("bad", keys), &[("bad", "127.0.1.0/24\n127.0.2.0/24\n")]);
+    let gateway = Gateway::start(&setup, &upstream);
+    eventually("the feed is in force", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    let refresh = |text: &str| {
+        gateway.scratch.file("bad", text);
+        feeds(&gateway, &["refresh", "bad"])[0].clone()
+    };
+    let listed = |gateway: &Gateway| -> Vec<u8> {
+        (1..=6).filter(|n| status(gateway, &format!("127.0.{n}.7")).is_none()).collect()
+    };
+    assert_eq!(listed(&gateway), [1, 2]);
+    let google = r#"{"prefixes":[{"ipv4Prefix":"127.0.2.0/24"},{"ipv4Prefix":"127.0.5.0/24"}]}"#;
+    let spamhaus = "{\"cidr\":\"127.0.3.0/24\"}\n{\"cidr\":\"127.0.4.0/24\"}\n\
+                    {\"type\":\"metadata\",\"records\":2}\n";
+    for (text, expected) in [
+        (google, [2, 5]),
+        (spamhaus, [3, 4]),
+        ("127.0.1.0/24\n127.0.2.0/24\n", [1, 2]),
+        (google, [2, 5]),
+    ] {
+        let told = refresh(text);
+        assert_eq!((&told["problem"], &told["entries"]), (&Value::Null, &2.into()), "{told}");
+        assert_eq!(listed(&gateway), expected, "{text}");
+    }
+
+    // Whatever else comes of the same address: the last good list stays, and somebody is told.
+    let pages = [
+        "<!DOCTYPE html><html><body>503</body></html>",
+        r#"{"error":"quota exceeded"}"#,
+        r#"{"prefixes":[{"ipv4Prefix":"127.0.6.0/24"},{"ipv4Pre"#,
+        "{\"cidr\":\"127.0.6.0/24\"}\n",
+        "Too many requests\nCome back later\n",
+        "",
+    ];
+    for (failures, page) in (1..).zip(pages) {
+        let told = refresh(page);
+        assert!(told["problem"].is_string(), "{page:?}: {told}");
+        assert_eq!(told["entries"], 2, "{page:?}: {told}");
+        assert_eq!(listed(&gateway), [2, 5], "{page:?}");
+        let (_, text) = gateway.cli(&["feed", "list"]);
+        assert!(text.contains("not renewed: "), "{page:?}: {text}");
+        let line =
+            format!(r#"firewall_feed_refreshes_total{{feed="bad",result="failed"}} {failures}"#);
+        let metrics = gateway.metrics();
+        assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+    }
+    let told = refresh("127.0.6.0/24\n127.0.1.0/24\n");
+    assert_eq!(told["problem"], Value::Null, "{told}");
+    assert_eq!(listed(&gateway), [1, 6]);
+}

@@ -37,6 +37,7 @@ const LAYERS: [Layer; 20] = [
         "ban::ledger",
         &[
             "address",
+            "ban::aggregate",
             "ban::exempt",
             "ban::prefix",
             "ban::record",

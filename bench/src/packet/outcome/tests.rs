@@ -31,6 +31,7 @@ fn outcome(samples: Vec<Sample>) -> Outcome {
         samples,
         goodput: Vec::new(),
         loss: Vec::new(),
+        load: Vec::new(),
     }
 }
 

@@ -114,6 +114,10 @@ impl<P: Plane> Keeper<P> {
     fn write_standing(&mut self, change: Option<StandingChange>) {
         let Some(change) = change else { return };
         gauge(&self.stats.standing, self.lane.standings.good());
+        match change {
+            StandingChange::Rise(source) => self.ledger.note_standing(source, true),
+            StandingChange::Fall(source) => self.ledger.note_standing(source, false),
+        }
         let Some(plane) = &mut self.plane else { return };
         let written = match change {
             StandingChange::Rise(source) => {

@@ -30,6 +30,8 @@ pub struct BanReport {
     pub planes: &'static [&'static str],
     /// Listed, but not enforced.
     pub observed: bool,
+    /// How many bans of sources within it it took the place of; none unless it is an aggregate.
+    pub joined: Option<u32>,
 }
 
 impl BanReport {
@@ -54,6 +56,7 @@ impl BanReport {
             step: ban.step,
             planes,
             observed,
+            joined: (ban.joined > 0).then_some(ban.joined),
         }
     }
 }

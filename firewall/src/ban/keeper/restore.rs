@@ -116,15 +116,15 @@ impl<P: Plane> Keeper<P> {
     }
 
     /// A stored ban with what the kernel knows better: its exact end, its count, and that it was
-    /// extended after the last commit.
+    /// made anew after the last commit.
     fn agreed(&self, ban: Ban, kernel: Held, at: &Moment) -> Ban {
         let drops = ban.drops.total().max(kernel.drops);
         let longest = at.monotonic.after(self.ledger.threshold().ladder.longest());
         let difference = kernel.until.since(ban.until).max(ban.until.since(kernel.until));
-        let extended = ban.origin == Origin::Automatic && kernel.until > ban.until;
+        let is_anew = ban.origin == Origin::Automatic && kernel.until > ban.until;
         let until = if difference < SAME_END {
             kernel.until
-        } else if extended {
+        } else if is_anew {
             kernel.until.min(longest).max(ban.until)
         } else {
             ban.until
@@ -151,6 +151,7 @@ impl<P: Plane> Keeper<P> {
             planes: Planes::Both,
             observed: self.mode == BanMode::Observe,
             drops: DropCount::resumed(drops, drops, at.monotonic),
+            joined: 0,
         };
         match self.ledger.restore(ban, at.monotonic) {
             Ok(changes) => {

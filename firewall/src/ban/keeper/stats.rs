@@ -11,6 +11,8 @@ pub struct KeeperStats {
     pub bans_operator: AtomicU64,
     /// Gauge: bans found in the kernel's table without a record.
     pub bans_kernel: AtomicU64,
+    /// Gauge: bans in place of many bans of neighbours.
+    pub bans_aggregate: AtomicU64,
     /// Gauge: sources with a score or with steps on the ladder.
     pub offenders: AtomicU64,
     /// Gauge: sources in good standing.
@@ -25,8 +27,8 @@ pub struct KeeperStats {
     pub offences_late: AtomicU64,
     /// Bans that offences made.
     pub banned: AtomicU64,
-    /// Bans made longer because their source kept sending.
-    pub extended: AtomicU64,
+    /// Bans that a ban of their prefix took the place of.
+    pub joined: AtomicU64,
     /// Bans that made room for others.
     pub evicted: AtomicU64,
     /// Bans written to the kernel's table again because it had lost them.

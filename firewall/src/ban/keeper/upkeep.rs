@@ -19,6 +19,8 @@ impl<P: Plane> Keeper<P> {
         self.follow_clocks(&at);
         let ended = self.ledger.expire(at.monotonic);
         self.apply(&ended, &at, None);
+        let joined = self.ledger.relieve(at.monotonic);
+        self.apply(&joined, &at, None);
         self.follow_plane(&at);
         self.pay_owed();
         self.compare(&at);
@@ -96,9 +98,6 @@ impl<P: Plane> Keeper<P> {
         }
         for (target, drops) in readings {
             if let Some(change) = self.ledger.drops_seen(target, drops, at.monotonic) {
-                if matches!(change.kind, ChangeKind::Set { .. }) {
-                    count(&self.stats.extended);
-                }
                 self.apply(&[change], at, None);
             }
         }

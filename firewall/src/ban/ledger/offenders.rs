@@ -79,14 +79,6 @@ impl Offenders {
         self.put(target, offender, threshold.leak_interval);
     }
 
-    /// Keeps the steps of a source whose ban was extended until then.
-    pub(super) fn postpone(&mut self, target: IpNet, until: Monotonic, threshold: &Threshold) {
-        if let Some(&known) = self.records.get(&target) {
-            let forgive_at = until.after(threshold.forgive_after);
-            self.put(target, Offender { forgive_at, ..known }, threshold.leak_interval);
-        }
-    }
-
     /// Forgets a source: it starts at nothing again.
     pub(super) fn forgive(&mut self, target: IpNet, interval: Duration) {
         self.take(target, interval);

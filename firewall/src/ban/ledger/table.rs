@@ -7,18 +7,23 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::ban::aggregate::{Neighbours, beginning_in};
 use crate::ban::prefix::is_range;
 use crate::ban::record::{Ban, DropCount, Origin};
 use crate::clock::Monotonic;
+
+/// The ends of bans, in their order.
+type Ends = BTreeSet<(Monotonic, IpNet)>;
 
 /// Every ban once, with the orders in which they are asked for. It knows no policy.
 #[derive(Debug, Default)]
 pub(super) struct BanTable {
     bans: BTreeMap<IpNet, Ban>,
     /// The ends of the operator's bans, which are never evicted.
-    kept_ends: BTreeSet<(Monotonic, IpNet)>,
-    /// The ends of all others.
-    evictable_ends: BTreeSet<(Monotonic, IpNet)>,
+    kept_ends: Ends,
+    /// The ends of all others, by their weight: so the least worthy is the first of one of these.
+    evictable_ends: BTreeMap<u32, Ends>,
+    neighbours: Neighbours,
     /// How many bans there are of each prefix length: the lengths that a look-up must try.
     v4_lengths: BTreeMap<u8, usize>,
     v6_lengths: BTreeMap<u8, usize>,
@@ -27,6 +32,7 @@ pub(super) struct BanTable {
     automatic: usize,
     operator: usize,
     kernel: usize,
+    aggregate: usize,
 }
 
 impl BanTable {
@@ -44,7 +50,13 @@ impl BanTable {
             Origin::Automatic => self.automatic,
             Origin::Operator => self.operator,
             Origin::Kernel => self.kernel,
+            Origin::Aggregate => self.aggregate,
         }
+    }
+
+    /// How many bans there are to be joined, by the block that they share.
+    pub(super) fn neighbours(&self) -> &Neighbours {
+        &self.neighbours
     }
 
     pub(super) fn get(&self, target: IpNet) -> Option<&Ban> {
@@ -68,7 +80,8 @@ impl BanTable {
     /// Inserts a ban or replaces the one of the same target.
     pub(super) fn put(&mut self, ban: Ban) {
         self.take(ban.target);
-        self.ends(ban.origin).insert((ban.until, ban.target));
+        self.ends(&ban).insert((ban.until, ban.target));
+        self.neighbours.enter(&ban);
         *self.lengths(ban.target).entry(ban.target.prefix_len()).or_default() += 1;
         self.ranges += usize::from(is_range(ban.target));
         *self.count_mut(ban.origin) += 1;
@@ -77,7 +90,8 @@ impl BanTable {
 
     pub(super) fn take(&mut self, target: IpNet) -> Option<Ban> {
         let ban = self.bans.remove(&target)?;
-        self.ends(ban.origin).remove(&(ban.until, target));
+        self.ends(&ban).remove(&(ban.until, target));
+        self.neighbours.leave(&ban);
         let lengths = self.lengths(target);
         if let Some(count) = lengths.get_mut(&target.prefix_len()) {
             *count -= 1;
@@ -92,26 +106,41 @@ impl BanTable {
 
     /// The most specific ban that covers an address and holds.
     pub(super) fn covering(&self, address: IpAddr, now: Monotonic) -> Option<&Ban> {
-        let address = address.to_canonical();
+        self.around(address.to_canonical().into()).find(|ban| ban.holds(now))
+    }
+
+    /// The bans of a target and of what it lies in, the most specific first.
+    pub(super) fn around(&self, target: IpNet) -> impl Iterator<Item = &Ban> {
+        let (address, longest) = (target.addr(), target.prefix_len());
         let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
         lengths
-            .keys()
+            .range(..=longest)
             .rev()
-            .filter_map(|&length| IpNet::new(address, length).ok())
+            .filter_map(move |(&length, _)| IpNet::new(address, length).ok())
             .filter_map(|net| self.bans.get(&net.trunc()))
-            .find(|ban| ban.holds(now))
+    }
+
+    /// The bans of a block and of what lies in it, in their order.
+    pub(super) fn within(&self, block: IpNet) -> impl Iterator<Item = &Ban> {
+        let beginning = self.bans.range(beginning_in(block)).map(|(_, ban)| ban);
+        beginning.filter(move |ban| block.contains(&ban.target))
     }
 
     /// The ban that ends first, if it has ended.
     pub(super) fn first_ended(&self, now: Monotonic) -> Option<IpNet> {
-        let (until, target) =
-            self.kept_ends.first().into_iter().chain(self.evictable_ends.first()).min()?;
+        let evictable = self.evictable_ends.values().filter_map(BTreeSet::first);
+        let (until, target) = self.kept_ends.first().into_iter().chain(evictable).min()?;
         (*until <= now).then_some(*target)
     }
 
-    /// The ban that makes room when the table is full.
-    pub(super) fn first_evictable(&self) -> Option<IpNet> {
-        self.evictable_ends.first().map(|&(_, target)| target)
+    /// The ban that makes room when the table is full: the one whose time left, times its
+    /// [weight](Ban::weight), is least.
+    pub(super) fn least_worthy(&self, now: Monotonic) -> Option<IpNet> {
+        let firsts = self.evictable_ends.iter().filter_map(|(&weight, ends)| {
+            let &(until, target) = ends.first()?;
+            Some((until.since(now).as_nanos().saturating_mul(weight.into()), until, target))
+        });
+        firsts.min().map(|(_, _, target)| target)
     }
 
     /// Moves every moment back by the time that the clock did not see.
@@ -121,10 +150,12 @@ impl BanTable {
             ban.until = ban.until.before(by);
             ban.drops = ban.drops.moved_back(by);
         }
-        let (kept, evictable) =
-            self.bans.values().partition::<Vec<_>, _>(|ban| is_kept(ban.origin));
-        self.kept_ends = kept.into_iter().map(|ban| (ban.until, ban.target)).collect();
-        self.evictable_ends = evictable.into_iter().map(|ban| (ban.until, ban.target)).collect();
+        self.kept_ends.clear();
+        self.evictable_ends.clear();
+        for ban in self.bans.values() {
+            let ends = ends(&mut self.kept_ends, &mut self.evictable_ends, ban);
+            ends.insert((ban.until, ban.target));
+        }
     }
 
     fn count_mut(&mut self, origin: Origin) -> &mut usize {
@@ -132,11 +163,12 @@ impl BanTable {
             Origin::Automatic => &mut self.automatic,
             Origin::Operator => &mut self.operator,
             Origin::Kernel => &mut self.kernel,
+            Origin::Aggregate => &mut self.aggregate,
         }
     }
 
-    fn ends(&mut self, origin: Origin) -> &mut BTreeSet<(Monotonic, IpNet)> {
-        if is_kept(origin) { &mut self.kept_ends } else { &mut self.evictable_ends }
+    fn ends(&mut self, ban: &Ban) -> &mut Ends {
+        ends(&mut self.kept_ends, &mut self.evictable_ends, ban)
     }
 
     fn lengths(&mut self, target: IpNet) -> &mut BTreeMap<u8, usize> {
@@ -147,6 +179,7 @@ impl BanTable {
     }
 }
 
-fn is_kept(origin: Origin) -> bool {
-    origin == Origin::Operator
+/// Those among which the end of a ban is: an operator's is never evicted.
+fn ends<'a>(kept: &'a mut Ends, evictable: &'a mut BTreeMap<u32, Ends>, ban: &Ban) -> &'a mut Ends {
+    if ban.origin == Origin::Operator { kept } else { evictable.entry(ban.weight()).or_default() }
 }

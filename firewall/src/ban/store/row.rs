@@ -54,6 +54,9 @@ pub struct BanRow {
     planes: Planes,
     observed: bool,
     drops: u64,
+    /// Not in files that were written before there were aggregates.
+    #[serde(default)]
+    joined: u32,
 }
 
 impl BanRow {
@@ -69,6 +72,7 @@ impl BanRow {
             planes: ban.planes,
             observed: ban.observed,
             drops: ban.drops.total(),
+            joined: ban.joined,
         }
     }
 
@@ -80,11 +84,11 @@ impl BanRow {
     pub fn ban(self, target: IpNet, threshold: &Threshold, at: &Moment) -> Option<Ban> {
         let ttl = self.ttl_ms.map(Duration::from_millis);
         let until = match (self.until, self.origin) {
-            (None, Origin::Automatic) => return None,
+            (None, Origin::Automatic | Origin::Aggregate) => return None,
             (None, Origin::Operator | Origin::Kernel) => Monotonic::NEVER,
             (Some(until), origin) => {
                 let mut left = until.since(at.wall).min(ttl.unwrap_or(Duration::MAX));
-                if origin == Origin::Automatic {
+                if matches!(origin, Origin::Automatic | Origin::Aggregate) {
                     left = left.min(threshold.ladder.longest());
                 }
                 if left.is_zero() {
@@ -108,6 +112,7 @@ impl BanRow {
             planes: self.planes,
             observed: self.observed,
             drops: DropCount::resumed(self.drops, 0, at.monotonic),
+            joined: self.joined,
         })
     }
 }
@@ -127,8 +132,8 @@ impl RecordRow {
 
     /// The steps as they stand now; none if they are forgiven.
     pub fn record(self, threshold: &Threshold, at: &Moment) -> Option<Record> {
-        let longest = threshold.extension.limit.max(threshold.ladder.longest());
-        let left = self.forgive_at.since(at.wall).min(longest + threshold.forgive_after);
+        let longest = threshold.ladder.longest() + threshold.forgive_after;
+        let left = self.forgive_at.since(at.wall).min(longest);
         (!left.is_zero()).then(|| Record { step: self.step, forgive_at: at.monotonic.after(left) })
     }
 }

@@ -40,6 +40,7 @@ fn ban(target: &str, origin: Origin, since: &Moment, ttl: Option<Duration>) -> B
         planes: Planes::Proxy,
         observed: true,
         drops: DropCount::resumed(42, 0, since.monotonic),
+        joined: if origin == Origin::Aggregate { 64 } else { 0 },
     }
 }
 
@@ -70,6 +71,7 @@ fn what_was_written_is_read_back() {
         ban("192.0.2.0/24", Origin::Operator, &before, None),
         ban("2001:db8::/64", Origin::Kernel, &before, Some(HOUR)),
         ban("2001:db8::1/128", Origin::Operator, &before, Some(HOUR)),
+        ban("198.51.100.0/24", Origin::Aggregate, &before, Some(HOUR)),
     ];
     let record = Record { step: 3, forgive_at: before.monotonic.after(2 * HOUR) };
     {
@@ -107,7 +109,7 @@ fn what_was_written_is_read_back() {
     let whole = Batch { whole: true, ..nth(1) };
     drop(store);
     let (mut store, loaded) = Store::open(scratch.path()).unwrap();
-    assert_eq!((loaded.bans.len(), loaded.records.len()), (3, 1));
+    assert_eq!((loaded.bans.len(), loaded.records.len()), (4, 1));
     store.commit(&whole).unwrap();
     drop(store);
     let (_, loaded) = Store::open(scratch.path()).unwrap();
@@ -131,6 +133,8 @@ fn no_clock_makes_a_ban_longer() {
         (Origin::Operator, None, 1_900_000_000, Some(Duration::MAX)),
         // What the policy made has an end.
         (Origin::Automatic, None, 1_700_000_000, None),
+        (Origin::Aggregate, None, 1_700_000_000, None),
+        (Origin::Aggregate, Some(100 * day), 1_700_000_000, Some(day)),
     ] {
         let row = BanRow::new(&ban("192.0.2.7/32", origin, &written, ttl), &written);
         let at = moment(50, wall_s);
@@ -139,7 +143,7 @@ fn no_clock_makes_a_ban_longer() {
     }
     let record = Record { step: 1, forgive_at: written.monotonic.after(1000 * day) };
     let row = RecordRow::new(record, &written);
-    let bound = written.monotonic.after(threshold.extension.limit + threshold.forgive_after);
+    let bound = written.monotonic.after(threshold.ladder.longest() + threshold.forgive_after);
     assert_eq!(row.record(&threshold, &written).unwrap().forgive_at, bound);
     let late = moment(50, 1_700_000_000 + 1001 * day.as_secs());
     assert_eq!(row.record(&threshold, &late), None);

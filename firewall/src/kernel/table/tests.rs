@@ -417,3 +417,45 @@ fn a_crowded_table_finds_what_overflows() {
         crowd::<Bans6>(seed, |number| ((0x2001_0db8_u128 << 96) + u128::from(number), 128));
     }
 }
+
+/// What `firewall/docs/operating.md` says that a million entries take at most.
+#[test]
+fn a_million_keep_within_the_memory_budget() {
+    const MILLION: usize = 1_000_000;
+    const MB: usize = 1_000_000;
+    let mut random = Random(7);
+    let octets = |lines: Option<u32>| lines.unwrap() as usize * LINE_WORDS as usize * 8;
+    let bits = |random: &mut Random| u128::from(random.next()) << 64 | u128::from(random.next());
+
+    let mut addresses = Bans4::new();
+    let single = |random: &mut Random| u32::try_from(random.next() >> 32).unwrap();
+    addresses.list(1, (0..MILLION).map(|_| v4::interval(single(&mut random), 32)).collect());
+    let mut ranges = Bans4::new();
+    // Random ranges are the dearest: real ones touch.
+    let length = |random: &mut Random| match random.below(100) {
+        0..70 => 24,
+        70..85 => 32,
+        _ => u8::try_from(17 + random.below(7)).unwrap(),
+    };
+    let range = |random: &mut Random| v4::interval(single(random), length(random));
+    ranges.list(1, (0..MILLION).map(|_| range(&mut random)).collect());
+    let (mut hosts, mut networks) = (Bans6::new(), Bans6::new());
+    hosts.list(1, (0..MILLION).map(|_| (bits(&mut random), 128)).collect());
+    let network = |random: &mut Random| {
+        let length = [48, 56, 64, 128][usize::try_from(random.below(4)).unwrap()];
+        (bits(random) & u128::MAX << (128 - u32::from(length)), length)
+    };
+    networks.list(1, (0..MILLION).map(|_| network(&mut random)).collect());
+    for (kind, lines, most) in [
+        ("IPv4 addresses", addresses.lines(0), 24 * MB),
+        ("IPv4 ranges", ranges.lines(0), 12 * MB),
+        ("IPv6 addresses", hosts.lines(0), 84 * MB),
+        ("IPv6 ranges", networks.lines(0), 84 * MB),
+    ] {
+        assert!(octets(lines) <= most, "{kind} take {} octets", octets(lines));
+    }
+    // Bans have records besides.
+    assert!(octets(Some(super::Records::LINES_MAX)) <= 76 * MB);
+    let empty = octets(Bans4::new().lines(0)) + octets(Bans6::new().lines(0));
+    assert!(empty + octets(Some(super::Records::LINES_MIN)) <= 5 * MB + MB / 10, "{empty}");
+}

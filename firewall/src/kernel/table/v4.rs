@@ -144,10 +144,14 @@ impl Bans4 {
                 own(memory, line, list.into());
             }
         }
-        let mut bans: Vec<_> = self.bans.keys().copied().collect();
+        let mut bans: Vec<_> = self.bans.iter().map(|(ban, owner)| (*ban, *owner)).collect();
         // The longest last: whose drop it is, is theirs.
-        bans.sort_unstable_by_key(|&(_, length)| length);
-        bans.into_iter().try_for_each(|(first, length)| self.write(memory, first, length))
+        bans.sort_by_key(|&((_, length), _)| length);
+        bans.into_iter().try_for_each(|((first, length), owner)| match length {
+            // Of an address nothing is longer: there is nobody to look for.
+            32 => self.put(memory, first.into(), owner, false),
+            _ => self.write(memory, first, length),
+        })
     }
 
     /// Writes a ban that is noted. It holds when this returns; if it does not, some of it may.
