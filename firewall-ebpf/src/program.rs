@@ -9,33 +9,31 @@
     reason = "what the verifier and aya ask for; lengths are below 2^32"
 )]
 
+mod bans;
 mod cookies;
 mod fault;
 mod frame;
 mod purse;
 
 use core::arch::asm;
-use core::ptr::NonNull;
 
 use aya_ebpf::{
     bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX},
     bindings::xdp_md,
-    btf_maps::{self, ArrayOfMaps},
     helpers::{
         bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_sk_lookup_udp, bpf_sk_release,
         bpf_skc_lookup_tcp, bpf_xdp_load_bytes,
     },
-    macros::{btf_map, map, xdp},
+    macros::{map, xdp},
     maps::lpm_trie::{Key, LpmTrie},
     maps::{Array, HashMap, PerCpuArray, RingBuf},
     programs::XdpContext,
 };
 use aya_log_ebpf::debug;
-use firewall_common::lines::{Found, LINE_WORDS, LISTS, Lines, record};
+use firewall_common::lines::{Found, LISTS, Lines, record};
 use firewall_common::{
     Budgeted, COUNTER_LOST, Config, Counter, DropEvent, Policy, Reason, Reasons, SAMPLE_OCTETS,
-    counter, maps, policy_index, table4,
-    table6::{self, Prefix},
+    counter, maps, policy_index,
 };
 use firewall_ebpf::budget::{self, Class, Purse as _};
 use firewall_ebpf::link::{ETHERNET_LENGTH, Link};
@@ -43,6 +41,7 @@ use firewall_ebpf::packet::{Packet, ROOM};
 use firewall_ebpf::source::{Family, Source};
 use firewall_ebpf::verdict::{Flow, Socket, Tables, Verdict, judge};
 
+use bans::{LineMap, ban4, ban6};
 use cookies::{answer, answers_with_cookies};
 use frame::{Frame, find_unawaited, inspect_packet};
 use purse::{PurseMaps, charge, kind_of};
@@ -52,11 +51,6 @@ use purse::{PurseMaps, charge, kind_of};
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// An inner map of [`BANS`]: the number of lines is the daemon's choice.
-type LineArray = btf_maps::Array<[u64; LINE_WORDS as usize], 1, { maps::LINES_FLAGS as usize }>;
-
-#[btf_map]
-static BANS: ArrayOfMaps<LineArray, { maps::BANS.entries as usize }> = ArrayOfMaps::new();
 #[map]
 static SPILL4: LpmTrie<[u8; 4], u64> = LpmTrie::with_max_entries(maps::SPILL4.entries, 0);
 #[map]
@@ -363,6 +357,8 @@ struct Maps {
 impl Tables for Maps {
     type Hit = Found;
 
+    const NO_HIT: Found = Found::NONE;
+
     #[inline(always)]
     fn config(&self) -> Config {
         match CONFIG.get_ptr(0) {
@@ -515,86 +511,6 @@ impl Tables for Maps {
     fn charge(&self, class: Class, source: Source, asked: Reasons) -> Reasons {
         let charge = |payer| budget::charge(&mut PurseMaps, class, payer, asked);
         budget::payer(source).map_or(Reasons::NONE, charge)
-    }
-}
-
-/// One table of bans.
-#[derive(Clone, Copy)]
-struct LineMap<'a>(&'a LineArray);
-
-impl LineMap<'static> {
-    #[inline(always)]
-    fn of(index: u32) -> Option<Self> {
-        BANS.get(index).map(Self)
-    }
-}
-
-impl Lines for LineMap<'_> {
-    type Line = NonNull<[u64; LINE_WORDS as usize]>;
-
-    #[inline(always)]
-    fn line(&self, index: u32) -> Option<Self::Line> {
-        NonNull::new(self.0.get_ptr_mut(index)?)
-    }
-
-    #[inline(always)]
-    fn word(&self, line: Self::Line, index: u32) -> u64 {
-        // The daemon writes while this is read: the compiler must neither repeat nor reorder.
-        // SAFETY: a map's value stays valid while the program runs, and the index lies within it.
-        unsafe {
-            line.as_ptr().cast::<u64>().add((index & (LINE_WORDS - 1)) as usize).read_volatile()
-        }
-    }
-
-    #[inline(always)]
-    fn prefix6(&self, prefix: Prefix, hash: u64, seed: u64) -> Option<Found> {
-        let Prefix { high, low, length } = prefix;
-        match prefix6(high, low, length, hash, seed) {
-            REPLACED => None,
-            bits => Some(Found::from_bits(bits)),
-        }
-    }
-}
-
-/// The IPv4 ban that holds an address, as [`Found::bits`]. Exported like [`settle`]: the verifier
-/// walks it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ban4(address: u32) -> u32 {
-    match LineMap::of(maps::bans::V4) {
-        Some(lines) => table4::lookup(&lines, address).bits(),
-        None => Found::NONE.bits(),
-    }
-}
-
-/// The same for IPv6.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn ban6(high: u64, low: u64) -> u32 {
-    // The second time, the table was replaced during the first: that takes it milliseconds.
-    for _ in 0..2 {
-        let Some(lines) = LineMap::of(maps::bans::V6) else {
-            break;
-        };
-        if let Some(found) = table6::lookup(&lines, high, low) {
-            return found.bits();
-        }
-    }
-    Found::NONE.bits()
-}
-
-/// What a function says in place of [`Found::bits`] if the table was replaced.
-const REPLACED: u32 = 1;
-
-/// The IPv6 ban of exactly a prefix.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn prefix6(high: u64, low: u64, length: u32, hash: u64, seed: u64) -> u32 {
-    let found = LineMap::of(maps::bans::V6)
-        .and_then(|lines| table6::find(&lines, Prefix { high, low, length }, hash, seed));
-    match found {
-        Some(found) => found.bits(),
-        None => REPLACED,
     }
 }
 

@@ -38,6 +38,10 @@ pub trait Tables {
     /// A ban that was found.
     type Hit: Copy;
 
+    /// What stands where there is none: an enum's payload would be undefined there, which the compiler
+    /// moves about and the kernel's verifier refuses.
+    const NO_HIT: Self::Hit;
+
     fn config(&self) -> Config;
 
     /// What is to be done on the interface that the packet came in by.
@@ -131,7 +135,8 @@ struct Inspection<H> {
     observed: Reasons,
     source: Source,
     /// The ban that drops the packet.
-    hit: Option<H>,
+    is_hit: bool,
+    hit: H,
     /// Those of [`FORGED`] that objected.
     forged: Reasons,
     /// A packet of IP that is not ordinary: every one but segments of open connections.
@@ -167,7 +172,8 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
         policy,
         observed: Findings::new(&policy).found(),
         source: Source::NONE,
-        hit: None,
+        is_hit: false,
+        hit: T::NO_HIT,
         forged: Findings::new(&policy).found(),
         is_odd: false,
         link: Link::OTHER,
@@ -178,7 +184,7 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
         Ok(()) => Reasons::NONE,
         Err(dropping) => dropping,
     };
-    let Inspection { policy, observed, source, hit, forged, is_odd, link } = inspection;
+    let Inspection { policy, observed, source, is_hit, hit, forged, is_odd, link } = inspection;
     let slot = policy.slot;
     let has_packets = policy.drop.or(policy.observe).holds(Reason::B2);
     let is_due = link.is_ip() && (is_odd || has_packets);
@@ -187,7 +193,7 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
     }
     // Read anew, so that it need not be kept on the stack beneath what inspects the packet.
     let config = tables.config();
-    let asks_allowlist = hit.is_none() || config.has(table::ALLOWED_BAN);
+    let asks_allowlist = !is_hit || config.has(table::ALLOWED_BAN);
     if asks_allowlist && forged.is_empty() && allows(tables, config, source) {
         let acted = Reasons::NONE.with(Reason::Allowed);
         let observed = Reasons::NONE;
@@ -201,7 +207,7 @@ pub fn judge<P: Packet + ?Sized, T: Tables>(packet: &P, tables: &T) -> Verdict {
         let (acted, observed) = (Reasons::NONE, observed.or(dropping).or(because));
         return Verdict { acted, observed, source, slot, is_due: false, is_odd, link };
     }
-    if let Some(hit) = hit {
+    if is_hit {
         tables.count_drop(hit);
     }
     Verdict { acted: dropping, observed, source, slot, is_due: false, is_odd, link }
@@ -373,7 +379,7 @@ impl<H: Copy> Inspection<H> {
     fn banned(&mut self, reason: Reason, hit: H) -> Judged {
         let found = self.object(reason);
         if found.is_err() {
-            self.hit = Some(hit);
+            (self.is_hit, self.hit) = (true, hit);
         }
         found
     }

@@ -1,7 +1,7 @@
 //! What the maps are to the kernel's program, for the host.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::vec::Vec;
 
 use firewall_common::{Config, Policy, Reasons};
@@ -24,6 +24,8 @@ pub struct HostTables {
 
 impl Tables for HostTables {
     type Hit = Prefix;
+
+    const NO_HIT: Prefix = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 32);
 
     fn config(&self) -> Config {
         self.config

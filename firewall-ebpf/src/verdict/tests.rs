@@ -175,6 +175,8 @@ impl<'a> Asked<'a> {
 impl Tables for Asked<'_> {
     type Hit = Prefix;
 
+    const NO_HIT: Prefix = cases::HostTables::NO_HIT;
+
     fn config(&self) -> Config {
         self.tables.config()
     }

@@ -2,6 +2,7 @@
 //! written by plain stores, grown by putting a larger one in its place.
 #![expect(unsafe_code, reason = "memory that a system call maps has no other door")]
 
+mod fold;
 mod memory;
 mod records;
 #[cfg(test)]

@@ -4,10 +4,11 @@ use super::code::Code;
 use super::{Finding, Source};
 
 /// Where `unsafe` may stand. Folders end in `/`.
-const UNSAFE: [&str; 10] = [
+const UNSAFE: [&str; 11] = [
     "bench/ebpf/src/",
     "firewall-common/src/",
     "firewall-ebpf/src/program.rs",
+    "firewall-ebpf/src/program/bans.rs",
     "firewall-ebpf/src/program/cookies.rs",
     "firewall-ebpf/src/program/fault.rs",
     "firewall-ebpf/src/program/frame.rs",

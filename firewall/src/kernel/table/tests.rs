@@ -1,9 +1,9 @@
 //! The tables against a reading of the same bans that searches them all.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicU64;
 
-use firewall_common::lines::{Found, LINE_WORDS, LISTS};
+use firewall_common::lines::{Found, LINE_WORDS, LISTS, header};
 use firewall_common::{table4, table6};
 
 use super::memory::{Line, Seed};
@@ -458,4 +458,46 @@ fn a_million_keep_within_the_memory_budget() {
     assert!(octets(Some(super::Records::LINES_MAX)) <= 76 * MB);
     let empty = octets(Bans4::new().lines(0)) + octets(Bans6::new().lines(0));
     assert!(empty + octets(Some(super::Records::LINES_MIN)) <= 5 * MB + MB / 10, "{empty}");
+}
+
+/// Bits that are set in the fold.
+fn folded(memory: Memory<'_>) -> u32 {
+    let lines = table4::FOLD_LINE..table4::bucket_line(memory.load(0, header::BUCKET_MASK));
+    lines.flat_map(|line| memory.words(line)).map(u64::count_ones).sum()
+}
+
+/// Single addresses come and go until the fold was made anew twice: 4,097 of the smallest table's
+/// 32,768 bits may be idle. Then a /24 is covered, and the fold no longer decides.
+#[test]
+fn single_addresses_are_found_by_a_fold_that_forgets() {
+    const STANDING: usize = 64;
+    let mut random = Random(7);
+    let mut bans = Bans4::new();
+    let store = words(bans.lines(0).unwrap());
+    let memory = Memory::new(&store);
+    bans.build(memory, Seed(3, 5)).unwrap();
+    let is_banned = |address| table4::lookup(&memory, address).is_banned();
+    let mut standing = VecDeque::new();
+    let mut most = 0;
+    for _ in 0..10_000 {
+        let address = u32::try_from(random.next() >> 32).unwrap();
+        assert!(!is_banned(address));
+        bans.note(address, 32, LISTS);
+        bans.write(memory, address, 32).unwrap();
+        standing.push_back(address);
+        if standing.len() > STANDING {
+            let ended = standing.pop_front().unwrap();
+            bans.forget(ended, 32);
+            bans.erase(memory, ended, 32);
+            assert!(!is_banned(ended));
+        }
+        assert!(is_banned(address) && standing.iter().all(|&address| is_banned(address)));
+        most = most.max(folded(memory));
+    }
+    assert!((4_000..4_097 + 65).contains(&most), "{most} bits were set");
+    let network = !standing.front().copied().unwrap() & !0xff;
+    bans.note(network, 24, LISTS + 1);
+    bans.write(memory, network, 24).unwrap();
+    assert!(is_banned(network) && is_banned(network | 0xff) && !is_banned(network ^ 0x100));
+    assert!(standing.iter().all(|&address| is_banned(address)));
 }

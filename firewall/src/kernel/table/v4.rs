@@ -10,9 +10,10 @@ use std::ops::{Range, RangeInclusive};
 use firewall_common::lines::{LINE_WORDS, OVERFLOW, PROBES_MAX, VALID, header, mix};
 use firewall_common::table4::{
     BUCKETS_PER_FOLD_LINE, CELL, COVERS, FILTER_LINE, FILTER_LINES, FOLD_LINE, KEY_MASK, LONGER,
-    OWNER_LINE, bucket_line, entry, filter_bit, fold_bit, owner,
+    OWNER_LINE, bucket_line, entry, filter_bit, owner,
 };
 
+use super::fold::{fold, is_stale, refold};
 use super::memory::Seed;
 use super::{Crowded, Memory};
 
@@ -24,8 +25,6 @@ const BUCKETS_MAX: u32 = 1 << 20;
 const LOAD: usize = 4;
 const LOAD_MAX: usize = 5;
 const WHOLE: u64 = u64::MAX;
-/// Of so many bits of the fold one may stand for nothing any more, before the fold is made anew.
-const FOLD_SHARE: u64 = 8;
 
 /// Addresses from the first to the last.
 type Interval = (u32, u32);
@@ -228,8 +227,7 @@ impl Bans4 {
                 self.trim(memory, first & !0xff);
             }
         }
-        let lines = bucket_line(memory.load(0, header::BUCKET_MASK)) - FOLD_LINE;
-        if self.unfolded * FOLD_SHARE > u64::from(lines * LINE_WORDS) * 64 {
+        if is_stale(memory, self.unfolded) {
             refold(memory);
             self.unfolded = 0;
         }
@@ -507,42 +505,6 @@ fn buckets_in(lines: u32) -> u32 {
 /// The lines of its buckets.
 fn buckets_of(memory: Memory<'_>) -> Range<u32> {
     bucket_line(memory.load(0, header::BUCKET_MASK))..memory.lines()
-}
-
-/// Says in the fold that an address's /24 has entries.
-fn fold(memory: Memory<'_>, address: u32) {
-    let (line, word, bit) = fold_bit(address, memory.load(0, header::BUCKET_MASK));
-    memory.set(line, word, 1 << bit);
-}
-
-/// Makes the fold anew of the entries that the filter tells of. Each of its words goes at once from bits that hold
-/// all that stands there to fewer that do.
-fn refold(memory: Memory<'_>) {
-    let mask = memory.load(0, header::BUCKET_MASK);
-    let (from, to) = (FOLD_LINE, buckets_of(memory).start);
-    let mut folded = vec![[0_u64; LINE_WORDS as usize]; (to - from) as usize];
-    for line in 0..FILTER_LINES {
-        let words = memory.words(FILTER_LINE + line);
-        if words.iter().skip(LONGER as usize).all(|word| *word == 0) {
-            continue;
-        }
-        for cell in cells_of(line << 16, 16) {
-            let (word, bit) = filter_bit(cell);
-            let longer = words.get((word + LONGER) as usize);
-            if longer.is_some_and(|longer| longer >> bit & 1 != 0) {
-                let (line, word, bit) = fold_bit(cell, mask);
-                let at = folded.get_mut((line - from) as usize);
-                if let Some(at) = at.and_then(|line| line.get_mut(word as usize)) {
-                    *at |= 1 << bit;
-                }
-            }
-        }
-    }
-    for (line, words) in (from..to).zip(folded) {
-        for (word, bits) in (0..).zip(words) {
-            memory.store(line, word, bits);
-        }
-    }
 }
 
 /// Where the owner of a /16 stands: line, word, and the first of its bits.
