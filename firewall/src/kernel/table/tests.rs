@@ -494,7 +494,8 @@ fn single_addresses_are_found_by_a_fold_that_forgets() {
         assert!(is_banned(address) && standing.iter().all(|&address| is_banned(address)));
         most = most.max(folded(memory));
     }
-    assert!((4_000..4_097 + 65).contains(&most), "{most} bits were set");
+    // A few share a bit.
+    assert!((3_800..4_097 + 65).contains(&most), "{most} bits were set");
     let network = !standing.front().copied().unwrap() & !0xff;
     bans.note(network, 24, LISTS + 1);
     bans.write(memory, network, 24).unwrap();
