@@ -79,15 +79,10 @@ pub async fn run<F, A, B>(
                     if settings.balancers.contain(peer) {
                         let (is_banned, turned) = &*gate;
                         let known = introduce(&mut stream, &ticket, &settings.balancers).await;
-                        match known.and_then(|source| enter(&ticket, source, is_banned)) {
-                            Ok(()) => {}
-                            Err(reason) => {
-                                reset(&stream);
-                                if let Some(reason) = reason {
-                                    turned(ticket.peer(), reason);
-                                }
-                                return;
-                            }
+                        let entered = known.and_then(|peer| enter(&ticket, peer, is_banned));
+                        if let Err(reason) = entered {
+                            reset(&stream);
+                            return reason.map_or((), |reason| turned(ticket.peer(), reason));
                         }
                     }
                     if let Ended::Broken(error) = serve(stream, ticket, &settings, answer).await {

@@ -117,7 +117,7 @@ fn v6(source: &str) -> Vec<u8> {
 
 fn value(kind: u8, octets: &[u8]) -> Vec<u8> {
     let length = u16::try_from(octets.len()).unwrap().to_be_bytes();
-    [&[kind], &length[..], octets].concat()
+    [&[kind][..], &length, octets].concat()
 }
 
 #[test]
@@ -148,7 +148,7 @@ fn binary_headers() {
 
 #[test]
 fn binary_headers_that_are_none() {
-    let after_v4 = |octets: &[u8]| binary(0x21, 0x11, &[&V4, octets].concat());
+    let after_v4 = |octets: &[u8]| binary(0x21, 0x11, &[&V4[..], octets].concat());
     for (header, expected) in [
         (binary(0x11, 0x11, &V4), Malformed::Version),
         (binary(0x31, 0x11, &V4), Malformed::Version),
@@ -215,9 +215,9 @@ fn checksums() {
         let right = crc32c(binary(0x21, family, &rest([0; 4])).iter()).to_be_bytes();
         let header = binary(0x21, family, &rest(right));
         assert!(matches!(parse(&header), Ok(Some(Header { source: Some(_), .. }))));
-        // Each octet counts, the checksum's own too, but for the one that says that it is there.
+        // Each octet counts, the checksum's own too, but for those that say whether it is there.
         let kind = FIXED_OCTETS + addresses.len() + before.len();
-        for at in (0..header.len()).filter(|at| *at != kind) {
+        for at in (FIXED_OCTETS..header.len()).filter(|at| *at != kind) {
             let mut damaged = header.clone();
             damaged[at] ^= 1;
             assert!(parse(&damaged).is_err(), "octet {at} of {header:?}");
