@@ -348,7 +348,8 @@ impl Pipeline {
             let (client, socket) = (exchange.client, origin.socket);
             // The keeper closes the source's connections at once; this one still has an answer to give.
             origin.refusing(true);
-            let consequence = self.keeper.offend(client, socket, offence, violation.rule.id()).await;
+            let consequence =
+                self.keeper.offend(client, socket, offence, violation.rule.id()).await;
             if is_direct && matches!(consequence, Consequence::Banned(_)) {
                 after = After::Close;
             }

@@ -480,7 +480,12 @@ impl ConfigFile {
     /// What `run --spec … --upstream … --listen …` means: everything else at its default.
     pub fn of_one_api(listen: SocketAddr, spec: PathBuf, upstream: String) -> Self {
         Self {
-            listen: Listen { address: listen, workers: None, backlog: defaults::backlog() },
+            listen: Listen {
+                address: listen,
+                workers: None,
+                backlog: defaults::backlog(),
+                proxy_protocol: Vec::new(),
+            },
             limits: Limits::default(),
             api: vec![Api {
                 name: "api".into(),

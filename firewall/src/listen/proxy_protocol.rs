@@ -88,7 +88,9 @@ pub enum Malformed {
     Length,
     #[error("the header exceeds 107 octets in version 1, 4096 in version 2")]
     TooLong,
-    #[error("the values behind the addresses do not fit the length, or the checksum is no checksum")]
+    #[error(
+        "the values behind the addresses do not fit the length, or the checksum is no checksum"
+    )]
     Value,
     #[error("the checksum is wrong")]
     Checksum,

@@ -271,7 +271,8 @@ async fn well_framed_requests_pass_in_any_pieces() {
 #[tokio::test]
 async fn limits_above_hypers_own_hold() {
     let head = HeadLimits { head_octets: 300_000, fields: 300, target_octets: 100_000 };
-    let settings = ConnectionSettings { head, patience: patient(), ..ConnectionSettings::default() };
+    let settings =
+        ConnectionSettings { head, patience: patient(), ..ConnectionSettings::default() };
     let test = async {
         let worker = Worker::start(ConnectionLimits::default(), settings);
         let fields = |count: usize| "A: b\r\n".repeat(count - 2);

@@ -94,7 +94,9 @@ fn lines_that_are_none() {
     ] {
         refused(line.as_bytes(), Malformed::Line);
     }
-    for octets in ["GET / HTTP/1.1\r\n", "proxy UNKNOWN\r\n", "PROPFIND / HTTP/1.1\r\n", " PROXY", "\n"] {
+    for octets in
+        ["GET / HTTP/1.1\r\n", "proxy UNKNOWN\r\n", "PROPFIND / HTTP/1.1\r\n", " PROXY", "\n"]
+    {
         refused(octets.as_bytes(), Malformed::Signature);
     }
     let line = |octets: usize| format!("PROXY UNKNOWN {}\r\n", "x".repeat(octets - 16));

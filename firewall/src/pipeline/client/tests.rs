@@ -208,8 +208,23 @@ fn hops_and_octets_have_limits() {
 #[test]
 fn whatever_a_stranger_claims_he_is_himself_or_refused() {
     const WORDS: [&str; 17] = [
-        "for=", "by=", "10.0.0.9", "192.0.2.66", "2001:db8:ffff::1", "unknown", "_x", "\"", "\\", ",",
-        ";", " ", "=", "[", "]", ":80", "",
+        "for=",
+        "by=",
+        "10.0.0.9",
+        "192.0.2.66",
+        "2001:db8:ffff::1",
+        "unknown",
+        "_x",
+        "\"",
+        "\\",
+        ",",
+        ";",
+        " ",
+        "=",
+        "[",
+        "]",
+        ":80",
+        "",
     ];
     // Marsaglia's xorshift: the same claims in each run.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
