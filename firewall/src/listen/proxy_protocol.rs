@@ -1,6 +1,6 @@
 //! The PROXY protocol: a balancer that passes a connection on says first whose it is.
 //!
-//! Versions 1 and 2 of HAProxy's `proxy-protocol.txt`, whose sections are named below. The header is
+//! Versions 1 and 2 of haproxy.org's `proxy-protocol.txt`, whose sections are named below. The header is
 //! believed only of peers that are configured to send it, and then it is required (section 2 forbids
 //! to guess): who could choose whether to send one could be whoever he likes.
 
