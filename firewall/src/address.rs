@@ -1,11 +1,12 @@
-//! Who speaks: the socket's peer, and the client behind it.
+//! Who speaks: the connection's peer, and the client behind it.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// The other end of the socket. An IPv4-mapped IPv6 address is folded to IPv4, so that one host has
-/// one name.
+/// Who speaks on a connection: the other end of the socket, or whom a balancer there names as the one
+/// whose connection it passes on. An IPv4-mapped IPv6 address is folded to IPv4, so that one host
+/// has one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerAddr(pub IpAddr);
 

@@ -4,6 +4,7 @@ pub mod connection;
 pub mod connections;
 pub mod framing;
 pub mod judged;
+pub mod proxy_protocol;
 pub mod socket;
 
 use std::future::Future;
@@ -13,7 +14,9 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::net::TcpStream;
 use tokio::task::spawn_local;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::address::PeerAddr;
@@ -21,27 +24,34 @@ use crate::clock::Monotonic;
 use crate::pipeline::origin::Origin;
 
 use connection::{ConnectionSettings, Ended, serve};
-use connections::{Connections, NoSeat};
+use connections::{Connections, NoSeat, Ticket};
+use proxy_protocol::{Balancers, HeaderError};
 use socket::Listener;
 
-/// Why a connection was closed as soon as it was accepted.
+/// Why a connection was closed as soon as it was known whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Turned {
     Banned,
     NoSeat(NoSeat),
+    /// A balancer did not begin it with a PROXY header.
+    NoHeader,
+    /// A balancer did not say in time whose it is.
+    HeaderTimeout,
 }
 
 /// Accepts and serves, on this thread's `LocalSet`, until dropped; then the connections go on, and
 /// [`Connections::drain`] ends them.
 ///
-/// `is_banned` is asked for each connection, for when no kernel program does; `turned` is told of
-/// each connection that was not let in.
+/// `accepted` is told of each connection. `is_banned` is asked for each, for when no kernel program
+/// does, and again when a balancer has said whose it is; `turned` is told of each that was not let
+/// in.
 pub async fn run<F, A, B>(
     mut listener: Listener,
     connections: Rc<Connections>,
     settings: ConnectionSettings,
-    is_banned: impl Fn(PeerAddr) -> bool,
-    turned: impl Fn(PeerAddr, Turned),
+    accepted: impl Fn(),
+    is_banned: impl Fn(PeerAddr) -> bool + 'static,
+    turned: impl Fn(PeerAddr, Turned) + 'static,
     answer: Rc<F>,
 ) where
     F: Fn(Origin, Request<Incoming>) -> A + 'static,
@@ -49,8 +59,11 @@ pub async fn run<F, A, B>(
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (settings, gate) = (Rc::new(settings), Rc::new((is_banned, turned)));
     loop {
-        let (stream, peer) = listener.accept().await;
+        let (mut stream, peer) = listener.accept().await;
+        accepted();
+        let (is_banned, turned) = &*gate;
         let admitted = if is_banned(peer) {
             Err(Turned::Banned)
         } else {
@@ -58,20 +71,77 @@ pub async fn run<F, A, B>(
         };
         match admitted {
             Ok(ticket) => {
+                let (settings, gate) = (Rc::clone(&settings), Rc::clone(&gate));
                 let answer = Rc::clone(&answer);
                 // Its ticket is how the connection is counted, ended and waited for.
                 drop(spawn_local(async move {
                     let id = ticket.id();
+                    if settings.balancers.contain(peer) {
+                        let (is_banned, turned) = &*gate;
+                        let known = introduce(&mut stream, &ticket, &settings.balancers).await;
+                        let entered = known.and_then(|peer| enter(&ticket, peer, is_banned));
+                        if let Err(reason) = entered {
+                            reset(&stream);
+                            return reason.map_or((), |reason| turned(ticket.peer(), reason));
+                        }
+                    }
                     if let Ended::Broken(error) = serve(stream, ticket, &settings, answer).await {
                         debug!(connection = id, %error, "connection broke off");
                     }
                 }));
             }
             Err(reason) => {
-                // A reset leaves nothing behind, on either side.
-                stream.set_zero_linger().unwrap_or_else(|error| debug!(%error, "no reset"));
+                reset(&stream);
                 turned(peer, reason);
             }
         }
     }
+}
+
+/// Lets the stream end with a reset, which leaves nothing behind on either side.
+fn reset(stream: &TcpStream) {
+    stream.set_zero_linger().unwrap_or_else(|error| debug!(%error, "no reset"));
+}
+
+/// Reads from a balancer whose connection this is; none if it is its own.
+///
+/// # Errors
+/// Why the connection is turned away; none if it was told to end, or ended by itself.
+async fn introduce(
+    stream: &mut TcpStream,
+    ticket: &Ticket,
+    balancers: &Balancers,
+) -> Result<Option<PeerAddr>, Option<Turned>> {
+    let (id, balancer) = (ticket.id(), ticket.socket().0);
+    let header = tokio::select! {
+        biased;
+        () = ticket.ended() => return Err(None),
+        header = timeout(balancers.header_timeout, proxy_protocol::read(stream)) => header,
+    };
+    match header {
+        Ok(Ok(header)) => Ok(header.source),
+        Ok(Err(error @ HeaderError::Malformed(_))) => {
+            debug!(connection = id, %balancer, %error, "turned away");
+            Err(Some(Turned::NoHeader))
+        }
+        Ok(Err(error)) => {
+            debug!(connection = id, %balancer, %error, "connection broke off");
+            Err(None)
+        }
+        Err(_elapsed) => Err(Some(Turned::HeaderTimeout)),
+    }
+}
+
+/// Lets in whom a balancer has named, as if he had connected himself.
+fn enter(
+    ticket: &Ticket,
+    source: Option<PeerAddr>,
+    is_banned: impl Fn(PeerAddr) -> bool,
+) -> Result<(), Option<Turned>> {
+    let Some(source) = source else { return Ok(()) };
+    if is_banned(source) {
+        return Err(Some(Turned::Banned));
+    }
+    let renamed = ticket.rename(source, Monotonic::now());
+    renamed.map_err(|reason| Some(Turned::NoSeat(reason)))
 }

@@ -201,8 +201,8 @@ impl Pipeline {
         response.map(|body| body.settled_by(Box::new(settlement)))
     }
 
-    /// Notes for the client's standing how it behaved. What a proxy's clients do is not the proxy's,
-    /// whose packets alone the kernel sees.
+    /// Notes for the client's standing how it behaved. What the clients of a proxy or a balancer do
+    /// is not theirs, whose packets alone the kernel sees.
     fn note(
         &self,
         origin: &Origin,
@@ -210,7 +210,7 @@ impl Pipeline {
         violation: Option<&Violation>,
         conforms: bool,
     ) {
-        if client.0 != origin.peer.0 {
+        if client.0 != origin.socket.0 {
             return;
         }
         if conforms {
@@ -345,10 +345,11 @@ impl Pipeline {
             after = After::Close;
         }
         if let Some(offence) = violation.rule.offence() {
-            let (client, peer) = (exchange.client, origin.peer);
+            let (client, socket) = (exchange.client, origin.socket);
             // The keeper closes the source's connections at once; this one still has an answer to give.
             origin.refusing(true);
-            let consequence = self.keeper.offend(client, peer, offence, violation.rule.id()).await;
+            let consequence =
+                self.keeper.offend(client, socket, offence, violation.rule.id()).await;
             if is_direct && matches!(consequence, Consequence::Banned(_)) {
                 after = After::Close;
             }

@@ -63,6 +63,8 @@ pub struct Listen {
     pub workers: Option<usize>,
     #[serde(default = "defaults::backlog")]
     pub backlog: u16,
+    #[serde(default)]
+    pub proxy_protocol: Vec<IpNet>,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
@@ -76,6 +78,7 @@ pub struct Limits {
     pub body_octets: usize,
     pub response_octets: usize,
     pub json_depth: usize,
+    pub proxy_header_timeout: Span,
     pub head_timeout: Span,
     pub idle_timeout: Span,
     pub body_timeout: Span,
@@ -95,6 +98,7 @@ impl Default for Limits {
             body_octets: 1 << 20,
             response_octets: 8 << 20,
             json_depth: 64,
+            proxy_header_timeout: Span::seconds(5),
             head_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(60),
             body_timeout: Span::seconds(30),
@@ -476,7 +480,12 @@ impl ConfigFile {
     /// What `run --spec … --upstream … --listen …` means: everything else at its default.
     pub fn of_one_api(listen: SocketAddr, spec: PathBuf, upstream: String) -> Self {
         Self {
-            listen: Listen { address: listen, workers: None, backlog: defaults::backlog() },
+            listen: Listen {
+                address: listen,
+                workers: None,
+                backlog: defaults::backlog(),
+                proxy_protocol: Vec::new(),
+            },
             limits: Limits::default(),
             api: vec![Api {
                 name: "api".into(),
@@ -528,6 +537,7 @@ mod tests {
         assert_eq!(example.admin, defaults.admin);
         assert_eq!(example.log, defaults.log);
         assert_eq!(example.listen.backlog, defaults.listen.backlog);
+        assert_eq!(example.listen.proxy_protocol, defaults.listen.proxy_protocol);
         let (example, defaults) = (&example.api[0], &defaults.api[0]);
         assert_eq!(example.upstream_limits, defaults.upstream_limits);
         assert_eq!(example.contract, defaults.contract);

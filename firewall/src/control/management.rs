@@ -33,7 +33,8 @@ pub enum AllowSource {
     Dns,
     /// Somebody is logged in from there.
     Ssh,
-    /// `clients.trusted_proxies`: never banned, for others stand behind it.
+    /// `clients.trusted_proxies` or `listen.proxy_protocol`: never banned, for others stand behind
+    /// it.
     TrustedProxy,
 }
 
@@ -65,12 +66,12 @@ pub struct Allowed {
 ///
 /// When the host's own addresses are wanted and cannot be read. What else the host does not show is
 /// left out, with a warning.
-pub fn allowlist(
+pub fn allowlist<'a>(
     management: &Management,
-    trusted_proxies: &[IpNet],
+    proxies: impl Iterator<Item = &'a IpNet>,
 ) -> Result<Vec<Allowed>, std::io::Error> {
     let configured = management.allow.iter().map(|&net| (net, AllowSource::Configured));
-    let proxies = trusted_proxies.iter().map(|&net| (net, AllowSource::TrustedProxy));
+    let proxies = proxies.map(|&net| (net, AllowSource::TrustedProxy));
     let mut found: Vec<(IpNet, AllowSource)> = configured.chain(proxies).collect();
     if management.loopback {
         found.extend(Exempt::loopback().map(|net| (net, AllowSource::Loopback)));
@@ -138,7 +139,7 @@ mod tests {
             own_addresses: true,
             ..none()
         };
-        let allowed = allowlist(&management, &["10.0.0.1/32".parse().unwrap()]).unwrap();
+        let allowed = allowlist(&management, ["10.0.0.1/32".parse().unwrap()].iter()).unwrap();
         let find = |net: &str, source| {
             let network = net.parse().unwrap();
             allowed.contains(&Allowed { network, source })
@@ -152,7 +153,7 @@ mod tests {
 
     #[test]
     fn everything_can_be_switched_off() {
-        assert_eq!(allowlist(&none(), &[]).unwrap(), []);
+        assert_eq!(allowlist(&none(), [].iter()).unwrap(), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
 mod bans;
+mod clients;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub workers: NonZeroUsize,
     pub backlog: u16,
+    /// Peers whose connections begin with a PROXY header.
+    pub balancers: Vec<IpNet>,
     pub limits: Limits,
     pub api: ApiSettings,
     pub trusted_proxies: Vec<IpNet>,
@@ -165,7 +168,9 @@ impl Settings {
         let stale_after = packets::stale_after(&file.kernel);
         let probation = packets::probation(&file.kernel.probation);
         let threshold = bans::threshold(&file.bans).map_err(&mut or_problem).ok();
-        let allowlist = allowlist(&file.management, &file.clients.trusted_proxies)
+        let balancers = clients::networks(&file.listen.proxy_protocol);
+        let trusted_proxies = clients::networks(&file.clients.trusted_proxies);
+        let allowlist = allowlist(&file.management, trusted_proxies.iter().chain(&balancers))
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
         let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
@@ -184,9 +189,10 @@ impl Settings {
             listen: file.listen.address,
             workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
             backlog: file.listen.backlog,
+            balancers,
             limits: file.limits,
             api,
-            trusted_proxies: file.clients.trusted_proxies,
+            trusted_proxies,
             bans: file.bans,
             threshold,
             management: file.management,
@@ -239,6 +245,7 @@ impl Settings {
             ("listen.address", self.listen != other.listen),
             ("listen.workers", self.workers != other.workers),
             ("listen.backlog", self.backlog != other.backlog),
+            ("listen.proxy_protocol", self.balancers != other.balancers),
             (
                 "limits (of connections and heads)",
                 connection_limits(&self.limits) != connection_limits(&other.limits),
@@ -270,14 +277,19 @@ impl Settings {
 }
 
 /// The limits that connections are opened with.
-fn connection_limits(limits: &Limits) -> (usize, usize, usize, usize, usize, [Duration; 3]) {
+fn connection_limits(limits: &Limits) -> (usize, usize, usize, usize, usize, [Duration; 4]) {
     (
         limits.connections_per_worker,
         limits.connections_per_source,
         limits.head_octets,
         limits.head_fields,
         limits.target_octets,
-        [limits.head_timeout.0, limits.idle_timeout.0, limits.drain_timeout.0],
+        [
+            limits.proxy_header_timeout.0,
+            limits.head_timeout.0,
+            limits.idle_timeout.0,
+            limits.drain_timeout.0,
+        ],
     )
 }
 

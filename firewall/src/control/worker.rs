@@ -27,6 +27,7 @@ use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
 use crate::listen::framing::HeadLimits;
 use crate::listen::judged::Patience;
+use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
 use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
@@ -92,7 +93,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let connection_limits = ConnectionLimits {
         total: limits.connections_per_worker,
         per_source: limits.connections_per_source,
-        exempt: parts.settings.trusted_proxies.clone(),
+        exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
     let connection_settings = ConnectionSettings {
@@ -105,6 +106,10 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             head: limits.head_timeout.0,
             idle: limits.idle_timeout.0,
             ..Patience::default()
+        },
+        balancers: Balancers {
+            networks: parts.settings.balancers.as_slice().into(),
+            header_timeout: limits.proxy_header_timeout.0,
         },
     };
     let bans = Rc::new(RefCell::new(parts.bans));
@@ -136,16 +141,16 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         async move { pipeline.handle(&origin, request).await }
     });
     let counted = Arc::clone(&metrics);
-    let is_banned = move |peer: PeerAddr| {
-        counted.connections_total.inc();
-        bans.borrow().refuses(peer.0, Monotonic::coarse)
-    };
+    let accepted = move || counted.connections_total.inc();
+    let is_banned = move |peer: PeerAddr| bans.borrow().refuses(peer.0, Monotonic::coarse);
     let turned = move |_, reason| {
         let reason = match reason {
             Turned::Banned => "banned",
             Turned::NoSeat(NoSeat::Worker) => "worker-full",
             Turned::NoSeat(NoSeat::Source) => "source-full",
             Turned::NoSeat(NoSeat::Draining) => "draining",
+            Turned::NoHeader => "proxy-header",
+            Turned::HeaderTimeout => "proxy-header-timeout",
         };
         metrics.connections_refused.with_label_values(&[reason]).inc();
     };
@@ -153,6 +158,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         listener,
         Rc::clone(&connections),
         connection_settings,
+        accepted,
         is_banned,
         turned,
         answer,

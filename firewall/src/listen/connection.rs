@@ -27,6 +27,7 @@ use crate::pipeline::origin::{Judgement, Origin};
 use super::connections::{Order, Ticket};
 use super::framing::HeadLimits;
 use super::judged::{Judged, Patience};
+use super::proxy_protocol::Balancers;
 
 /// hyper's read buffer, in octets: no read and no frame of a body is larger.
 const READ_OCTETS: usize = 64 * 1024;
@@ -35,10 +36,11 @@ const READ_OCTETS: usize = 64 * 1024;
 const HYPER_FIELDS: usize = 100;
 
 /// What every connection of a listener has in common.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ConnectionSettings {
     pub head: HeadLimits,
     pub patience: Patience,
+    pub balancers: Balancers,
 }
 
 impl ConnectionSettings {
@@ -80,11 +82,12 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let judgement = ticket.judgement();
-    let (peer, id, accepted_at) = (ticket.peer(), ticket.id(), ticket.accepted_at());
+    let (peer, socket) = (ticket.peer(), ticket.socket());
+    let (id, accepted_at) = (ticket.id(), ticket.accepted_at());
     let judged =
         Judged::new(stream, settings.head, settings.patience, accepted_at, Rc::clone(judgement));
     let service = service_fn(|request| {
-        let origin = Origin::begin(peer, id, accepted_at, Rc::clone(judgement));
+        let origin = Origin::begin(peer, socket, id, accepted_at, Rc::clone(judgement));
         let (ordinal, turn) = (origin.ordinal, Turn(Rc::clone(judgement)));
         let answer = answer(origin, request);
         async move {

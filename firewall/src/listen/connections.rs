@@ -5,9 +5,10 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -86,7 +87,7 @@ struct Seats {
 }
 
 struct Seat {
-    peer: PeerAddr,
+    peer: Cell<PeerAddr>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
     judgement: Rc<Judgement>,
@@ -117,6 +118,7 @@ pub struct Ticket {
     seat: Rc<Seat>,
     index: usize,
     id: u64,
+    socket: PeerAddr,
     accepted_at: Monotonic,
 }
 
@@ -140,14 +142,7 @@ impl Connections {
             return Err(NoSeat::Draining);
         }
         let mut seats = self.seats.borrow_mut();
-        let source = source(peer);
-        let of_source = seats.by_source.get(&source).map_or(0, Vec::len);
-        let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
-        let half = self.limits.per_source.div_ceil(2);
-        let is_suspect = || self.limits.suspicion.holds(ClientAddr(peer.0), now);
-        // Nearly every source has few: nobody is looked up before it has many.
-        let has_many = of_source >= half && (of_source >= self.limits.per_source || is_suspect());
-        if has_many && !is_exempt() {
+        if self.has_many(&seats, peer, now) {
             return Err(NoSeat::Source);
         }
         if seats.taken() >= self.limits.total && !seats.make_room() {
@@ -155,15 +150,27 @@ impl Connections {
         }
         let judgement = Rc::new(Judgement::new(now));
         let seat = Rc::new(Seat {
-            peer,
+            peer: Cell::new(peer),
             order: Cell::new(Order::Serve),
             waker: RefCell::default(),
             judgement,
         });
-        let index = seats.sit(source, Rc::clone(&seat));
+        let index = seats.sit(Rc::clone(&seat));
         let id = self.first_id | self.accepted.get();
         self.accepted.set(self.accepted.get() + 1);
-        Ok(Ticket { connections: Rc::clone(self), seat, index, id, accepted_at: now })
+        let connections = Rc::clone(self);
+        Ok(Ticket { connections, seat, index, id, socket: peer, accepted_at: now })
+    }
+
+    /// Whether this peer's source has as many seats as it may.
+    fn has_many(&self, seats: &Seats, peer: PeerAddr, now: Monotonic) -> bool {
+        let of_source = seats.by_source.get(&source(peer)).map_or(0, Vec::len);
+        let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
+        let half = self.limits.per_source.div_ceil(2);
+        let is_suspect = || self.limits.suspicion.holds(ClientAddr(peer.0), now);
+        // Nearly every source has few: nobody is looked up before it has many.
+        let has_many = of_source >= half && (of_source >= self.limits.per_source || is_suspect());
+        has_many && !is_exempt()
     }
 
     /// The number of connections that have a seat.
@@ -174,13 +181,14 @@ impl Connections {
     /// Ends every connection of a source that has been banned, with a reset; gives their number.
     ///
     /// The one whose answer is its last ([`crate::pipeline::origin::Origin::close_after_response`])
-    /// may write it to the end, within `patience`. Connections through a proxy are the proxy's:
-    /// their clients are turned away request by request.
+    /// may write it to the end, within `patience`. Connections through a proxy are the proxy's, if
+    /// it is no balancer that names each one's source: their clients are turned away request by
+    /// request.
     pub fn close_source(&self, target: IpNet, patience: Duration) -> usize {
         let seats = self.seats.borrow();
         let end = |indices: &Vec<usize>| {
             let sitting = indices.iter().filter_map(|index| seats.places.get(*index)?.as_ref());
-            let meant = sitting.filter(|seat| target.contains(&seat.peer.0));
+            let meant = sitting.filter(|seat| target.contains(&seat.peer.get().0));
             meant.map(|seat| seat.end(patience)).count()
         };
         match seats.by_source.get(&target) {
@@ -197,7 +205,7 @@ impl Connections {
     /// The same for every connection whose peer is chosen.
     pub fn close_where(&self, is_chosen: impl Fn(PeerAddr) -> bool, patience: Duration) -> usize {
         let seats = self.seats.borrow();
-        let chosen = seats.places.iter().flatten().filter(|seat| is_chosen(seat.peer));
+        let chosen = seats.places.iter().flatten().filter(|seat| is_chosen(seat.peer.get()));
         chosen.map(|seat| seat.end(patience)).count()
     }
 
@@ -233,7 +241,8 @@ impl Seats {
         self.places.len() - self.free.len()
     }
 
-    fn sit(&mut self, source: IpNet, seat: Rc<Seat>) -> usize {
+    fn sit(&mut self, seat: Rc<Seat>) -> usize {
+        let source = source(seat.peer.get());
         let index = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
             self.places.len() - 1
@@ -252,7 +261,20 @@ impl Seats {
             return;
         }
         self.free.push(index);
-        let source = source(seat.peer);
+        self.forget(source(seat.peer.get()), index);
+    }
+
+    /// Counts the seat under another peer, if it is still this connection's.
+    fn rename(&mut self, index: usize, seat: &Rc<Seat>, peer: PeerAddr) {
+        let former = seat.peer.replace(peer);
+        let sitting = self.places.get(index).and_then(Option::as_ref);
+        if sitting.is_some_and(|sitting| Rc::ptr_eq(sitting, seat)) {
+            self.forget(source(former), index);
+            self.by_source.entry(source(peer)).or_default().push(index);
+        }
+    }
+
+    fn forget(&mut self, source: IpNet, index: usize) {
         if let Some(indices) = self.by_source.get_mut(&source) {
             indices.retain(|other| *other != index);
             if indices.is_empty() {
@@ -279,8 +301,36 @@ impl Seats {
 }
 
 impl Ticket {
+    /// Who speaks on the connection.
     pub fn peer(&self) -> PeerAddr {
-        self.seat.peer
+        self.seat.peer.get()
+    }
+
+    /// The socket's other end.
+    pub fn socket(&self) -> PeerAddr {
+        self.socket
+    }
+
+    /// Counts the connection as this peer's, for whom the socket's other end passes it on.
+    ///
+    /// # Errors
+    /// If the peer has as many connections as it may; the seat is still to be given back.
+    pub(super) fn rename(&self, peer: PeerAddr, now: Monotonic) -> Result<(), NoSeat> {
+        let mut seats = self.connections.seats.borrow_mut();
+        if self.connections.has_many(&seats, peer, now) {
+            return Err(NoSeat::Source);
+        }
+        seats.rename(self.index, &self.seat, peer);
+        Ok(())
+    }
+
+    /// Waits until the connection is to end at once.
+    pub(super) async fn ended(&self) {
+        poll_fn(|cx| match self.order(cx) {
+            Order::Serve => Poll::Pending,
+            Order::LastWords(_) | Order::Drop => Poll::Ready(()),
+        })
+        .await;
     }
 
     /// The connection's number, unique in this process.

@@ -101,7 +101,9 @@ fn entries<'a>(lines: &[&'a str]) -> Option<Vec<Option<&'a str>>> {
 }
 
 /// The `for` of each element of `Forwarded` (RFC 7239 section 4), without its quotation marks;
-/// none for an element that has no `for`.
+/// none for an element that has no `for`, and nothing in it for one that is empty. The standard
+/// allows empty ones, but where it would have to be read somebody's word is missing: to pass it
+/// over would be to believe the next.
 ///
 /// Elements are told apart from the left, because commas may be quoted. A stranger who leaves a
 /// quotation open to swallow what the proxies append to the line leaves it open to the line's end,
@@ -127,26 +129,39 @@ fn elements<'a>(lines: &[&'a str]) -> Option<Vec<Option<&'a str>>> {
     Some(hops)
 }
 
-/// One element; gives what stands behind it.
+/// One element, any of whose pairs may be empty; gives what stands behind it.
 fn element<'a>(text: &'a str, hop: &mut Option<&'a str>) -> Option<&'a str> {
-    let mut rest = text.trim_start_matches([' ', '\t']);
+    let mut is_empty = true;
+    let mut rest = text;
     loop {
-        let end = rest.find(|octet: char| !is_token(octet))?;
-        let (name, after) = rest.split_at(end);
-        let after = after.strip_prefix('=')?;
-        let (value, after) = value(after)?;
-        if name.is_empty() || value.is_empty() {
-            return None;
+        rest = rest.trim_start_matches([' ', '\t']);
+        if !rest.is_empty() && !rest.starts_with([';', ',']) {
+            rest = pair(rest, hop)?.trim_start_matches([' ', '\t']);
+            is_empty = false;
         }
-        if name.eq_ignore_ascii_case("for") && hop.replace(value).is_some() {
-            return None;
-        }
-        let after = after.trim_start_matches([' ', '\t']);
-        match after.strip_prefix(';') {
-            Some(next) => rest = next.trim_start_matches([' ', '\t']),
-            None => return Some(after),
+        match rest.strip_prefix(';') {
+            Some(next) => rest = next,
+            None => break,
         }
     }
+    if is_empty {
+        *hop = Some("");
+    }
+    Some(rest)
+}
+
+/// One parameter of an element; gives what stands behind it.
+fn pair<'a>(text: &'a str, hop: &mut Option<&'a str>) -> Option<&'a str> {
+    let end = text.find(|octet: char| !is_token(octet))?;
+    let (name, after) = text.split_at(end);
+    let (value, after) = value(after.strip_prefix('=')?)?;
+    if name.is_empty() || value.is_empty() {
+        return None;
+    }
+    if name.eq_ignore_ascii_case("for") && hop.replace(value).is_some() {
+        return None;
+    }
+    Some(after)
 }
 
 /// A parameter's value, and what stands behind it. Colons and brackets outside of quotation marks

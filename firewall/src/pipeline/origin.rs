@@ -160,6 +160,9 @@ fn add(counter: &Cell<u64>, octets: usize) {
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub peer: PeerAddr,
+    /// The socket's other end, which alone the kernel sees. Not the peer where a balancer passes the
+    /// peer's connection on.
+    pub socket: PeerAddr,
     /// The connection's number, unique in this process.
     pub connection: u64,
     pub accepted_at: Monotonic,
@@ -172,12 +175,13 @@ impl Origin {
     /// The origin of the request that the connection's service is now given.
     pub fn begin(
         peer: PeerAddr,
+        socket: PeerAddr,
         connection: u64,
         accepted_at: Monotonic,
         judgement: Rc<Judgement>,
     ) -> Self {
         let ordinal = judgement.begin();
-        Self { peer, connection, accepted_at, ordinal, judgement }
+        Self { peer, socket, connection, accepted_at, ordinal, judgement }
     }
 
     /// Why this request must be refused, whatever it seems to say: it stands in for a head that

@@ -10,6 +10,8 @@ mod kit;
 
 /// Refused answers: what the client gets instead, and what the operator.
 mod answers;
+/// Who the client is, behind balancers and proxies.
+mod clients;
 /// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.
 mod contract;
 /// Security requirements: challenges, offences, order.

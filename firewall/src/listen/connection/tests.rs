@@ -118,6 +118,7 @@ impl Worker {
             listener,
             Rc::clone(&worker.connections),
             settings,
+            || {},
             |_| false,
             move |_, reason| turned.borrow_mut().push(reason),
             Rc::new(answer),
@@ -171,7 +172,7 @@ async fn with_limits<F: Future<Output = ()>>(
     patience: Patience,
     test: impl FnOnce(Worker) -> F,
 ) {
-    let settings = ConnectionSettings { head: HeadLimits::default(), patience };
+    let settings = ConnectionSettings { patience, ..ConnectionSettings::default() };
     let local = LocalSet::new();
     local.run_until(async { test(Worker::start(limits, settings)).await }).await;
 }
@@ -270,7 +271,8 @@ async fn well_framed_requests_pass_in_any_pieces() {
 #[tokio::test]
 async fn limits_above_hypers_own_hold() {
     let head = HeadLimits { head_octets: 300_000, fields: 300, target_octets: 100_000 };
-    let settings = ConnectionSettings { head, patience: patient() };
+    let settings =
+        ConnectionSettings { head, patience: patient(), ..ConnectionSettings::default() };
     let test = async {
         let worker = Worker::start(ConnectionLimits::default(), settings);
         let fields = |count: usize| "A: b\r\n".repeat(count - 2);

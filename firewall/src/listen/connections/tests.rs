@@ -139,3 +139,42 @@ async fn nobody_is_admitted_while_draining() {
     let admitted = connections.admit(peer("192.0.2.1"), Monotonic::now());
     assert_eq!(admitted.err(), Some(NoSeat::Draining));
 }
+
+#[test]
+fn who_is_named_by_a_balancer_has_his_own_seats() {
+    let connections = connections(10, 2);
+    let admit = || connections.admit(peer("192.0.2.200"), Monotonic::now()).unwrap();
+    let named = |address| {
+        let ticket = admit();
+        let renamed = ticket.rename(peer(address), Monotonic::now());
+        renamed.map(|()| at_work(ticket))
+    };
+    let first = named("192.0.2.1").unwrap();
+    assert_eq!((first.peer(), first.socket()), (peer("192.0.2.1"), peer("192.0.2.200")));
+    let second = named("::ffff:192.0.2.1").unwrap();
+    assert_eq!(named("192.0.2.1").err(), Some(NoSeat::Source));
+    assert_eq!(connections.open(), 2, "who was refused has left");
+    let other = named("192.0.2.2").unwrap();
+
+    let close = |target: &str| connections.close_source(target.parse().unwrap(), Duration::ZERO);
+    assert_eq!(close("192.0.2.200/32"), 0, "none is the balancer's");
+    assert_eq!(close("192.0.2.1/32"), 2);
+    assert_eq!(other.seat.order.get(), Order::Serve);
+    let is_chosen = |chosen: PeerAddr| chosen == peer("192.0.2.2");
+    assert_eq!(connections.close_where(is_chosen, Duration::ZERO), 1);
+    drop((first, second, other));
+    assert!(connections.seats.borrow().by_source.is_empty());
+}
+
+#[test]
+fn who_is_named_after_giving_up_his_seat_does_not_get_another() {
+    let connections = connections(1, 10);
+    let admit = || connections.admit(peer("192.0.2.200"), Monotonic::now()).unwrap();
+    let late = admit();
+    let newer = admit();
+    assert_eq!(late.seat.order.get(), Order::Drop);
+    late.rename(peer("192.0.2.1"), Monotonic::now()).unwrap();
+    assert_eq!(connections.seats.borrow().by_source.len(), 1);
+    drop((late, newer));
+    assert!(connections.seats.borrow().by_source.is_empty());
+}

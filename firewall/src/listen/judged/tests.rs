@@ -88,7 +88,7 @@ async fn judged(pieces: &[&[u8]], patience: Patience) -> (Vec<Seen>, Vec<u8>) {
     let seen = RefCell::default();
     let service = service_fn(async |request| {
         let peer = PeerAddr::new([192, 0, 2, 1].into());
-        let origin = Origin::begin(peer, 0, now, Rc::clone(&judgement));
+        let origin = Origin::begin(peer, peer, 0, now, Rc::clone(&judgement));
         let one = see(Some(origin), request).await;
         let response = answer(&one);
         Vec::push(&mut seen.borrow_mut(), one);
@@ -187,17 +187,16 @@ async fn first_read(octets: &[u8], age: Duration, patience: Patience) -> (Vec<u8
 #[tokio::test]
 async fn the_first_heads_time_runs_from_the_connections_start() {
     let minute = Duration::from_mins(1);
+    let peer = PeerAddr::new([192, 0, 2, 1].into());
     let patience = Patience { head: minute, ..Patience::default() };
     let (found, judgement) = first_read(b"GET /", minute, patience).await;
     assert_eq!(found, SUBSTITUTE);
-    let origin =
-        Origin::begin(PeerAddr::new([192, 0, 2, 1].into()), 0, Monotonic::now(), judgement);
+    let origin = Origin::begin(peer, peer, 0, Monotonic::now(), judgement);
     assert_eq!(origin.refusal().map(|violation| violation.rule), Some(Rule::HeadTimeout));
 
     let (found, judgement) = first_read(b"", minute, patience).await;
     assert_eq!(found, b"", "who never spoke is not answered");
-    let origin =
-        Origin::begin(PeerAddr::new([192, 0, 2, 1].into()), 0, Monotonic::now(), judgement);
+    let origin = Origin::begin(peer, peer, 0, Monotonic::now(), judgement);
     assert_eq!(origin.refusal(), None);
 }
 

@@ -7,9 +7,8 @@ use super::*;
 /// The proxies of every case: one network of each family, and one address.
 const TRUSTED: [&str; 3] = ["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.250/32"];
 
-/// `F: ` and `X: ` begin lines of `Forwarded` and `X-Forwarded-For`. `None` is a refusal.
-#[track_caller]
-fn check(peer: &str, lines: &[&str], expected: Option<&str>) {
+/// `F: ` and `X: ` begin lines of `Forwarded` and `X-Forwarded-For`.
+fn found(peer: &str, lines: &[&str]) -> Result<ClientAddr, Violation> {
     let trusted = TRUSTED.map(|net| net.parse().unwrap());
     let mut fields = HeaderMap::new();
     for line in lines {
@@ -17,12 +16,16 @@ fn check(peer: &str, lines: &[&str], expected: Option<&str>) {
         let name = if line.starts_with("F: ") { FORWARDED } else { custom };
         fields.append(name, HeaderValue::from_bytes(&line.as_bytes()[3..]).unwrap());
     }
-    let peer = PeerAddr::new(peer.parse().unwrap());
-    let found = client(peer, &trusted, &fields);
+    client(PeerAddr::new(peer.parse().unwrap()), &trusted, &fields)
+}
+
+/// `None` is a refusal.
+#[track_caller]
+fn check(peer: &str, lines: &[&str], expected: Option<&str>) {
     let expected = expected
         .map(|address| ClientAddr(address.parse().unwrap()))
         .ok_or_else(|| Violation::new(Rule::Forwarded));
-    assert_eq!(found, expected, "{lines:?}");
+    assert_eq!(found(peer, lines), expected, "{lines:?}");
 }
 
 #[test]
@@ -121,20 +124,40 @@ fn forwarded() {
         (&["F: for=_hidden;by=_x"], Some("10.0.0.1")),
         (&["F: for=198.51.100.1, for=\"_a:_b\", for=10.0.0.3"], Some("10.0.0.3")),
         (&["F: proto=https"], Some("10.0.0.1")),
+        (&["F: FOR=UNKNOWN"], Some("10.0.0.1")),
+        (&["F: for=\"unknown:80\""], Some("10.0.0.1")),
+        (&["F: for=\"198.51.100.1:_p\""], Some("198.51.100.1")),
+        (&["F: for=\"[2001:db8::1]:_p.q-r\""], Some("2001:db8::1")),
+        (&["F: for=\"_SEVKISEK\""], Some("10.0.0.1")),
+        (&["F: for=192.0.2.66, for=unknown, for=10.0.0.2"], Some("10.0.0.2")),
+        // Pairs and elements may be empty, but not where a hop's word is needed.
+        (&["F: for=198.51.100.1;"], Some("198.51.100.1")),
+        (&["F: ;for=198.51.100.1;;by=_x;"], Some("198.51.100.1")),
+        (&["F: ,for=198.51.100.1"], Some("198.51.100.1")),
+        (&["F: for=192.0.2.66,\t, ;, for=198.51.100.1"], Some("198.51.100.1")),
+        (&["F: ", "F: for=198.51.100.1"], Some("198.51.100.1")),
         (&["F: "], None),
-        (&["F: ,for=198.51.100.1"], None),
+        (&["F: ;"], None),
         (&["F: for=198.51.100.1,"], None),
+        (&["F: for=198.51.100.1, , for=10.0.0.2"], None),
+        (&["F: for=198.51.100.1,;,for=10.0.0.2"], None),
+        (&["F: for=198.51.100.1", "F: "], None),
         (&["F: for"], None),
         (&["F: for="], None),
         (&["F: for=\"\""], None),
         (&["F: for =198.51.100.1"], None),
         (&["F: for= 198.51.100.1"], None),
         (&["F: =198.51.100.1"], None),
-        (&["F: for=198.51.100.1;"], None),
         (&["F: for=198.51.100.1;for=192.0.2.66"], None),
         (&["F: for=198.51.100.1 for=192.0.2.66"], None),
         (&["F: for=\"198.51.100.1"], None),
         (&["F: for=\"198.51.100\\.1\""], None),
+        (&["F: for=\"[2001:db8::1\""], None),
+        (&["F: for=\"[2001:db8::1]443\""], None),
+        (&["F: for=\"[unknown]\""], None),
+        (&["F: for=\"198.51.100.1:65536\""], None),
+        (&["F: for=\"_\""], None),
+        (&["F: for=\"_a b\""], None),
         (&["F: for=2001:db8::x"], None),
         (&["F: for=a.example"], None),
         // An open quotation cannot swallow what the proxies append.
@@ -180,4 +203,63 @@ fn hops_and_octets_have_limits() {
     check("10.0.0.1", &[&long(10_240)], Some("198.51.100.1"));
     check("10.0.0.1", &[&long(10_241)], None);
     check("10.0.0.1", &["X: a", &long(10_240)], None);
+}
+
+#[test]
+fn whatever_a_stranger_claims_he_is_himself_or_refused() {
+    const WORDS: [&str; 17] = [
+        "for=",
+        "by=",
+        "10.0.0.9",
+        "192.0.2.66",
+        "2001:db8:ffff::1",
+        "unknown",
+        "_x",
+        "\"",
+        "\\",
+        ",",
+        ";",
+        " ",
+        "=",
+        "[",
+        "]",
+        ":80",
+        "",
+    ];
+    // Marsaglia's xorshift: the same claims in each run.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut word = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        WORDS[usize::try_from(state % 17).unwrap()]
+    };
+    let (mut told, mut refused) = (0, 0);
+    for length in (1..12).cycle().take(20_000) {
+        let claim: String = (0..length).map(|_| word()).collect();
+        let [alone, own] = [format!("F: {claim}"), format!("F: {claim}, for=198.51.100.1;by=_p")];
+        let quoted = format!("F: {claim}, for=\"198.51.100.1:4711\";proto=https");
+        let [listed, custom] = [format!("X: {claim}, 198.51.100.1"), format!("X: {claim}")];
+        for lines in [
+            &[&*own][..],
+            &[&*quoted],
+            &[&*alone, "F: for=198.51.100.1"],
+            &[&*listed],
+            &[&*custom, "X: 198.51.100.1"],
+            &[&*alone, "X: 198.51.100.1"],
+            &[&*custom, "F: for=198.51.100.1"],
+        ] {
+            match found("10.0.0.1", lines) {
+                Ok(client) => {
+                    assert_eq!(client.0.to_string(), "198.51.100.1", "{lines:?}");
+                    told += 1;
+                }
+                Err(violation) => {
+                    assert_eq!(violation, Violation::new(Rule::Forwarded));
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(told > 40_000 && refused > 10_000, "{told} told, {refused} refused");
 }
