@@ -32,9 +32,13 @@ pub enum FieldRule {
 fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<HeaderValue, D::Error> {
     let text = String::deserialize(deserializer)?;
     let value = HeaderValue::from_str(&text).ok();
-    value.filter(|_| !text.is_empty() && text.trim_ascii() == text).ok_or_else(|| {
-        de::Error::custom("expected a field's value: printable ASCII, with no white space around it")
-    })
+    value.filter(|_| !text.is_empty() && text.is_ascii() && text.trim_ascii() == text).ok_or_else(
+        || {
+            de::Error::custom(
+                "expected a field's value: printable ASCII, with no white space around it",
+            )
+        },
+    )
 }
 
 /// What becomes of the fields of an API's answers, as configured.
@@ -130,12 +134,7 @@ impl AnswerFields {
     }
 
     /// Completes the upstream's answer.
-    pub(super) fn complete(
-        &self,
-        status: StatusCode,
-        headers: &mut HeaderMap,
-        is_over_tls: bool,
-    ) {
+    pub(super) fn complete(&self, status: StatusCode, headers: &mut HeaderMap, is_over_tls: bool) {
         for name in &self.removed {
             headers.remove(name);
         }

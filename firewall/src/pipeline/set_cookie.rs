@@ -172,13 +172,19 @@ mod tests {
             ("a=1;", "a=1;; Secure; HttpOnly; SameSite=Lax"),
             ("a=1; Secure", "a=1; Secure; HttpOnly; SameSite=Lax"),
             ("a=1;secure;HTTPONLY", "a=1;secure;HTTPONLY; SameSite=Lax"),
-            ("a=1;\tSecure ; HttpOnly=x; SameSite = None", "a=1;\tSecure ; HttpOnly=x; SameSite = None"),
+            (
+                "a=1;\tSecure ; HttpOnly=x; SameSite = None",
+                "a=1;\tSecure ; HttpOnly=x; SameSite = None",
+            ),
             ("a=1; SameSite", "a=1; SameSite; Secure; HttpOnly"),
             ("a=1; Max-Age=0; Path=/", "a=1; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=Lax"),
             // Names of cookies, values and longer words are no attributes.
             ("Secure=HttpOnly", "Secure=HttpOnly; Secure; HttpOnly; SameSite=Lax"),
             ("a=Secure; x=HttpOnly", "a=Secure; x=HttpOnly; Secure; HttpOnly; SameSite=Lax"),
-            ("a=1; Secured; NotHttpOnly", "a=1; Secured; NotHttpOnly; Secure; HttpOnly; SameSite=Lax"),
+            (
+                "a=1; Secured; NotHttpOnly",
+                "a=1; Secured; NotHttpOnly; Secure; HttpOnly; SameSite=Lax",
+            ),
         ] {
             check(&all, false, cookie, expected);
         }
@@ -191,8 +197,16 @@ mod tests {
             (rules(Secure::Pass, none.clone(), SameSite::Pass), "sid=1", "sid=1"),
             (rules(Secure::OverTls, none.clone(), SameSite::Pass), "sid=1", "sid=1; Secure"),
             (rules(Secure::Always, none.clone(), SameSite::Pass), "sid=1; Secure", "sid=1; Secure"),
-            (rules(Secure::Pass, none, SameSite::Strict), "sid=1; SameSite=Strict", "sid=1; SameSite=Strict"),
-            (rules(Secure::Pass, HttpOnly::All, SameSite::Pass), "sid=1; HttpOnly", "sid=1; HttpOnly"),
+            (
+                rules(Secure::Pass, none, SameSite::Strict),
+                "sid=1; SameSite=Strict",
+                "sid=1; SameSite=Strict",
+            ),
+            (
+                rules(Secure::Pass, HttpOnly::All, SameSite::Pass),
+                "sid=1; HttpOnly",
+                "sid=1; HttpOnly",
+            ),
         ];
         for (rules, in_plain_text, over_tls) in cases {
             check(&rules, false, cookie, in_plain_text);

@@ -176,10 +176,8 @@ fn answers_that_are_not_enforced_pass_as_they_come() {
 #[test]
 fn the_contract_speaks_of_what_the_upstream_sends() {
     let upstream = upstream();
-    let gateway = start(
-        &upstream,
-        "[headers.fields]\nX-Frame-Options = { always = \"SAMEORIGIN\" }",
-    );
+    let gateway =
+        start(&upstream, "[headers.fields]\nX-Frame-Options = { always = \"SAMEORIGIN\" }");
     // What would be added does not stand in for what the upstream owes.
     let answer = asked(&gateway, "GET /strict", "");
     assert_eq!((answer.status, answer.rule().as_str()), (502, "response.header"));
@@ -206,7 +204,8 @@ fn an_api_has_its_own_word_and_a_reload_changes_it() {
     );
 
     let text = std::fs::read_to_string(&gateway.config).unwrap();
-    std::fs::write(&gateway.config, text.replace("Server = \"pass\"", "Vary = \"remove\"")).unwrap();
+    std::fs::write(&gateway.config, text.replace("Server = \"pass\"", "Vary = \"remove\""))
+        .unwrap();
     let (code, said) = gateway.cli(&["reload"]);
     assert!(code != Some(0) && said.contains("CORS is the API's own"), "{said}");
     let answer = exchange(gateway.address, bodiless("GET /page"));

@@ -159,7 +159,10 @@ mod tests {
             }
         }
         for text in ["[headers]\ncors = true\n", "[headers.cookies]\nsecure = \"maybe\"\n"] {
-            assert!(matches!(parse(text), Err(ConfigError::Invalid { line: Some(_), .. })), "{text}");
+            assert!(
+                matches!(parse(text), Err(ConfigError::Invalid { line: Some(_), .. })),
+                "{text}"
+            );
         }
     }
 }

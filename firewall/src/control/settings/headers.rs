@@ -69,10 +69,8 @@ mod tests {
             ("x-own", value("1")),
         ];
         let api = [("x-frame-options", FieldRule::Pass), ("x-other", FieldRule::Remove)];
-        let rules = rules(
-            &headers(&all, Some(SameSite::Pass)),
-            &headers(&api, Some(SameSite::Strict)),
-        );
+        let rules =
+            rules(&headers(&all, Some(SameSite::Pass)), &headers(&api, Some(SameSite::Strict)));
         for (name, expected) in [
             ("x-content-type-options", Some(value("nosniff"))),
             ("x-frame-options", Some(FieldRule::Pass)),
