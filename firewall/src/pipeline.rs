@@ -1,5 +1,6 @@
 //! The request path: what is checked, and in which order.
 
+pub mod answer_fields;
 pub mod authentication;
 pub mod client;
 pub mod exchange;
@@ -9,6 +10,8 @@ pub mod origin;
 mod preflight;
 pub mod refusal;
 pub mod ruleset;
+mod scheme;
+pub mod set_cookie;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -36,6 +39,7 @@ use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
 use crate::pipeline::origin::Origin;
 use crate::pipeline::refusal::{After, failure, refusal};
 use crate::pipeline::ruleset::{Mode, Rulesets};
+use crate::pipeline::scheme::is_over_tls;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
 use crate::upstream::pool::Pool;
@@ -173,7 +177,8 @@ impl Pipeline {
             self.metrics.violation(violation.rule, Outcome::Observed);
             self.count_exception(violation);
         }
-        let (outcome, violation, response) = match answer {
+        let is_own = answer.is_err();
+        let (outcome, violation, mut response) = match answer {
             Ok(response) => match exchange.observed().first() {
                 None => (Outcome::Passed, None, response),
                 Some(violation) => (Outcome::Observed, Some(violation.clone()), response),
@@ -193,6 +198,13 @@ impl Pipeline {
                 (Outcome::Failed, violation, failure(&error, id))
             }
         };
+        let (fields, is_over_tls) = (&ruleset.answer_fields, exchange.is_over_tls);
+        if is_own {
+            fields.complete_own(response.headers_mut(), is_over_tls);
+        } else if ruleset.api.response_mode == Mode::Enforce {
+            let status = response.status();
+            fields.complete(status, response.headers_mut(), is_over_tls);
+        }
         pending.is_answered = true;
         let is_success = response.status().is_success() && pending.trace.operation.is_some();
         let client = pending.exchange.client;
@@ -251,7 +263,9 @@ impl Pipeline {
         }
         let ruleset = exchange.ruleset;
         let mode = ruleset.api.request_mode;
-        exchange.client = client(origin.peer, &ruleset.trusted_proxies, &exchange.request.headers)?;
+        let (proxies, fields) = (&ruleset.trusted_proxies, &exchange.request.headers);
+        exchange.is_over_tls = is_over_tls(origin.peer, proxies, fields);
+        exchange.client = client(origin.peer, proxies, fields)?;
         self.unwanted(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {

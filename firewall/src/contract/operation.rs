@@ -283,6 +283,11 @@ impl Operation {
         self.responses.are_partial()
     }
 
+    /// Whether any of the declared answers declares this header field.
+    pub fn answers_with(&self, name: &HeaderName) -> bool {
+        self.responses.declare(name)
+    }
+
     /// Checks that a body that is as the contract declares it holds no exception, where the policy
     /// asks for that.
     ///

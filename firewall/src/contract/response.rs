@@ -47,6 +47,13 @@ impl Responses {
         self.exact.iter().any(|(status, _)| *status == StatusCode::PARTIAL_CONTENT.as_u16())
     }
 
+    /// Whether any of them declares this header field.
+    pub(crate) fn declare(&self, name: &HeaderName) -> bool {
+        let by_status = self.exact.iter().chain(&self.ranges).map(|(_, rule)| rule);
+        let mut declared = by_status.chain(&self.default).flat_map(|rule| &rule.headers);
+        declared.any(|(field, _)| field == name)
+    }
+
     /// Whether a body that is as declared must also hold no exception.
     pub(crate) fn check_exceptions(
         &self,

@@ -3,6 +3,7 @@
 //! `examples/firewall.toml` documents each key and is what `firewall config` prints; a test holds it
 //! equal to the defaults.
 
+mod headers;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use crate::contract::Policy;
 use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
 
+pub use self::headers::{Cookies, FieldRules, Headers};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 
 /// Every key documented, at its default where it has one.
@@ -35,6 +37,8 @@ pub struct ConfigFile {
     #[serde(default)]
     pub limits: Limits,
     pub api: Vec<Api>,
+    #[serde(default)]
+    pub headers: Headers,
     #[serde(default)]
     pub clients: Clients,
     #[serde(default)]
@@ -125,6 +129,9 @@ pub struct Api {
     pub references: BTreeMap<String, PathBuf>,
     #[serde(default)]
     pub contract: Policy,
+    /// What is other than in the file's own.
+    #[serde(default)]
+    pub headers: Headers,
     #[serde(default)]
     pub upstream_limits: UpstreamLimits,
 }
@@ -496,8 +503,10 @@ impl ConfigFile {
                 unenforced: BTreeSet::new(),
                 references: BTreeMap::new(),
                 contract: Policy::default(),
+                headers: Headers::default(),
                 upstream_limits: UpstreamLimits::default(),
             }],
+            headers: Headers::default(),
             clients: Clients::default(),
             bans: Bans::default(),
             feed: Vec::new(),

@@ -13,6 +13,7 @@ use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::generations::Contents;
 use crate::control::settings::{Settings, SettingsErrors};
 use crate::metrics::Metrics;
+use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::ruleset::{Api, Ruleset};
 
 /// The configuration or the document cannot be used; nothing has changed.
@@ -57,6 +58,7 @@ pub fn load(options: &RunOptions, generation: u64, metrics: &Metrics) -> Result<
         generation,
         api: Api {
             name: Arc::from(settings.api.name.as_str()),
+            answer_fields: AnswerFields::new(&settings.api.answers, &loaded.contract),
             contract: Arc::new(loaded.contract),
             request_mode: settings.api.requests,
             response_mode: settings.api.responses,

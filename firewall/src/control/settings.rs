@@ -2,6 +2,7 @@
 
 mod bans;
 mod clients;
+pub(super) mod headers;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,8 +21,8 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, InterfaceRole, Kernel, KernelLog, Limits,
-    Management, Pressure, PrivateAddresses, Standing,
+    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, Headers, InterfaceRole, Kernel, KernelLog,
+    Limits, Management, Pressure, PrivateAddresses, Standing,
 };
 use crate::control::management::{Allowed, allowlist};
 use crate::feeds::origin::HttpOrigin;
@@ -30,6 +31,7 @@ use crate::kernel::{
     self, Check, CheckSetting, InterfaceOptions, Pattern, PatternError, Reason, Role,
 };
 use crate::log_lines::LogTarget;
+use crate::pipeline::answer_fields::AnswerRules;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
 
@@ -86,6 +88,7 @@ pub struct ApiSettings {
     pub unenforced: BTreeSet<String>,
     pub references: BTreeMap<String, PathBuf>,
     pub contract: crate::contract::Policy,
+    pub answers: AnswerRules,
 }
 
 /// A value is of its type, and yet cannot be meant.
@@ -174,7 +177,7 @@ impl Settings {
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
         let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
-        let api = api(file.api).map_err(&mut or_problem).ok();
+        let api = api(file.api, &file.headers).map_err(&mut or_problem).ok();
         let (Some(kernel_checks), Some(packets), Some(interfaces), Some(threshold)) =
             (kernel_checks, packets, interfaces, threshold)
         else {
@@ -399,7 +402,7 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         .collect()
 }
 
-fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
+fn api(apis: Vec<Api>, headers: &Headers) -> Result<ApiSettings, SettingsError> {
     let found = apis.len();
     let [api] = <[_; 1]>::try_from(apis).map_err(|_several| SettingsError::Apis { found })?;
     let limits = UpstreamLimits {
@@ -418,6 +421,7 @@ fn api(apis: Vec<Api>) -> Result<ApiSettings, SettingsError> {
         unenforced: api.unenforced,
         references: api.references,
         contract: api.contract,
+        answers: headers::rules(headers, &api.headers),
     })
 }
 

@@ -56,6 +56,8 @@ pub struct Exchange<'a> {
     pub id: RequestId,
     pub ruleset: &'a Ruleset,
     pub client: ClientAddr,
+    /// Whether the client's connection is encrypted, as far as that is known.
+    pub is_over_tls: bool,
     pub started: Monotonic,
     pub request: Parts,
     pub request_octets: u64,
@@ -79,6 +81,7 @@ impl<'a> Exchange<'a> {
             id,
             ruleset,
             client,
+            is_over_tls: false,
             started,
             request,
             request_octets: 0,

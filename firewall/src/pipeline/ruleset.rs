@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::contract::{Contract, OperationIndex};
 use crate::metrics::OperationMetrics;
+use crate::pipeline::answer_fields::AnswerFields;
 use crate::upstream::Upstream;
 
 /// What happens where a message is against its contract.
@@ -45,6 +46,8 @@ pub struct Api {
     pub request_mode: Mode,
     pub response_mode: Mode,
     pub upstream: Upstream,
+    /// What answers get and lose on their way to the client.
+    pub answer_fields: AnswerFields,
     /// One entry for each of the contract's operations, in the same order.
     pub operations: Vec<OperationMetrics>,
     /// For what no operation matched.
@@ -81,19 +84,30 @@ pub struct Rulesets {
 }
 
 /// One generation, as a worker's requests share it.
-pub struct Held(Arc<Ruleset>);
+pub struct Held {
+    ruleset: Arc<Ruleset>,
+    /// The worker's own copy.
+    pub(super) answer_fields: AnswerFields,
+}
+
+impl Held {
+    fn new(ruleset: Arc<Ruleset>) -> Self {
+        let answer_fields = ruleset.api.answer_fields.of_a_worker();
+        Self { ruleset, answer_fields }
+    }
+}
 
 impl Deref for Held {
     type Target = Ruleset;
 
     fn deref(&self) -> &Ruleset {
-        &self.0
+        &self.ruleset
     }
 }
 
 impl Rulesets {
     pub fn new(shared: Arc<ArcSwap<Ruleset>>) -> Self {
-        let cached = RefCell::new(Rc::new(Held(shared.load_full())));
+        let cached = RefCell::new(Rc::new(Held::new(shared.load_full())));
         Self { shared, cached }
     }
 
@@ -101,8 +115,8 @@ impl Rulesets {
     pub fn current(&self) -> Rc<Held> {
         let mut cached = self.cached.borrow_mut();
         let present = self.shared.load();
-        if !Arc::ptr_eq(&present, &cached.0) {
-            *cached = Rc::new(Held(Arc::clone(&present)));
+        if !Arc::ptr_eq(&present, &cached.ruleset) {
+            *cached = Rc::new(Held::new(Arc::clone(&present)));
         }
         Rc::clone(&cached)
     }

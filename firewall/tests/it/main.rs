@@ -20,6 +20,8 @@ mod credentials;
 mod deploy;
 /// Lists that others keep.
 mod feeds;
+/// What answers get and lose on their way out.
+mod headers;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
 /// Interfaces that appear, are renamed, flap and vanish; modes; a second instance.

@@ -4,7 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::contract::{LoadOptions, load};
+use crate::control::config::Headers;
+use crate::control::settings::headers;
 use crate::metrics::Metrics;
+use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::ruleset::{Api, ExchangeLimits};
 use crate::upstream::{Upstream, UpstreamLimits};
 
@@ -26,14 +29,16 @@ fn generation(number: u64, content: u8) -> Generation {
         connections: 1,
     };
     let second = Duration::from_secs(1);
+    let rules = headers::rules(&Headers::default(), &Headers::default());
     let ruleset = Ruleset {
         generation: number,
         api: Api {
             name: "test".into(),
-            contract: Arc::new(contract),
             request_mode: Mode::Enforce,
             response_mode: Mode::Off,
             upstream: Upstream::parse("http://127.0.0.1:1", limits).unwrap(),
+            answer_fields: AnswerFields::new(&rules, &contract),
+            contract: Arc::new(contract),
             operations: Vec::new(),
             unmatched: Metrics::new().operation(""),
         },
