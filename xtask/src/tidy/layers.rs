@@ -48,7 +48,7 @@ const LAYERS: [Layer; 20] = [
     ),
     layer("feeds", &["ban", "causes", "clock", "metrics", "state_file"]),
     layer("ban::threshold", &["clock", "violation"]),
-    layer("upstream", &["access_log", "address", "clock", "metrics", "violation"]),
+    layer("upstream", &["access_log", "address", "causes", "clock", "metrics", "violation"]),
     layer(
         "pipeline",
         &[
