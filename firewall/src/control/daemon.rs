@@ -145,8 +145,7 @@ async fn serve(
     upstreams: Upstreams,
 ) -> anyhow::Result<()> {
     let Loaded { settings, ruleset, files, .. } = loaded;
-    let keeping_upstreams = tokio::task::spawn_local(upstreams.clone().run());
-    upstreams.settled(ruleset.apis.iter().map(|api| &api.upstream)).await;
+    keeping::upstreams(&upstreams, &ruleset).await;
     let settings = Arc::new(settings);
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
@@ -243,7 +242,6 @@ async fn serve(
     // Ends when the last worker has.
     while endings.recv().await.is_some() {}
     tasks.shutdown().await;
-    keeping_upstreams.abort();
     // A keeper that is gone already is found by the join below.
     keeper_stop.send(()).unwrap_or(());
     keeper.await.context("the ban keeper failed")?;
