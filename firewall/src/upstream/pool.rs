@@ -239,6 +239,7 @@ impl Pool {
         if is_failure {
             self.failed(lease.member());
         } else {
+            lease.member().seat.succeeded();
             lease.member().endpoint.succeeded();
         }
         if !is_valid {
