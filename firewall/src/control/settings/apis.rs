@@ -84,6 +84,7 @@ fn api_settings(
         unenforced: api.unenforced,
         references: api.references,
         contract: api.contract,
+        client_certificate: api.client_certificate,
     }
 }
 
