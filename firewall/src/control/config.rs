@@ -28,7 +28,7 @@ pub use self::apis::{Api, ApiLimits};
 pub use self::headers::{Cookies, FieldRules, Headers};
 pub use self::listen::{Listen, Tls, TlsCertificate};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
-pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream};
+pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream, UpstreamTls};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -410,6 +410,7 @@ impl ConfigFile {
             file.listen.resolve(directory);
             for api in &mut file.api {
                 api.spec = directory.join(&api.spec);
+                api.upstream.beside(directory);
                 for reference in api.references.values_mut() {
                     *reference = directory.join(&*reference);
                 }

@@ -18,6 +18,7 @@ use crate::pipeline::choice::{Choice, Rivals};
 use crate::pipeline::ruleset::{Api, Ruleset};
 use crate::tls::server::{Server, TlsError};
 use crate::upstream::keeper::Upstreams;
+use crate::upstream::tls::{UpstreamTls, UpstreamTlsError};
 
 /// The configuration or the document cannot be used; nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +29,8 @@ pub enum LoadError {
     Settings { path: PathBuf, source: SettingsErrors },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("api {api}: upstream")]
+    UpstreamTls { api: String, source: UpstreamTlsError },
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
     #[error(
@@ -83,10 +86,12 @@ pub fn load(
     }
     files.extend(options.config.clone());
     files.extend(tls::files(settings.tls.as_ref()));
+    let choice = choice(&settings.apis, &contracts)?;
+    let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>()?;
+    files.extend(encrypted.iter().flatten().flat_map(|tls| tls.files().to_vec()));
     files.sort_unstable();
     files.dedup();
-    let choice = choice(&settings.apis, &contracts)?;
-    let apis = settings.apis.iter().zip(contracts).map(|(api, contract)| {
+    let apis = settings.apis.iter().zip(contracts).zip(encrypted).map(|((api, contract), tls)| {
         let operation = |id: &str| metrics.operation(&api.name, id);
         Api {
             name: Arc::from(api.name.as_str()),
@@ -95,7 +100,7 @@ pub fn load(
             contract: Arc::new(contract),
             request_mode: api.requests,
             response_mode: api.responses,
-            upstream: upstreams.of(&api.name, api.upstream.clone()),
+            upstream: upstreams.of(&api.name, api.upstream.clone(), tls),
             limits: api.limits.clone(),
             client_certificate: api.client_certificate,
             metrics: metrics.api(&api.name),
@@ -110,6 +115,12 @@ pub fn load(
         tls: tls.map(Arc::new),
     };
     Ok(Loaded { settings, ruleset, warnings, files })
+}
+
+/// How an API's upstream is spoken to, where that is by TLS.
+pub fn encryption(api: &ApiSettings) -> Result<Option<UpstreamTls>, LoadError> {
+    let tls = api.upstream.tls.as_ref().map(UpstreamTls::load).transpose();
+    tls.map_err(|source| LoadError::UpstreamTls { api: api.name.clone(), source })
 }
 
 /// What tells the APIs apart.

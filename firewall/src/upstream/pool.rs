@@ -21,6 +21,7 @@ use self::member::Member;
 use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
+use super::connection::ConnectError;
 use super::{Upstream, UpstreamError, WithoutHealthy, connection, framing};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
@@ -180,7 +181,8 @@ impl Pool {
             }
         }
         holder.take();
-        let opening = timeout(limits.connect_timeout, connection::open(&member.endpoint)).await;
+        let opening = connection::open(&member.endpoint, self.upstream.0.tls.as_ref());
+        let opening = timeout(limits.connect_timeout, opening).await;
         let mut sender = match opening {
             Ok(Ok(sender)) => sender,
             failed => {
@@ -189,7 +191,12 @@ impl Pool {
                     Ok(Err(error)) => {
                         let endpoint = &**member.endpoint.label();
                         tracing::debug!(endpoint, error = %Causes(&error), "no connection");
-                        UpstreamError::Connect
+                        match error {
+                            ConnectError::Tls(_) | ConnectError::NoName => UpstreamError::Tls,
+                            ConnectError::Connect(_) | ConnectError::Handshake(_) => {
+                                UpstreamError::Connect
+                            }
+                        }
                     }
                     _ => UpstreamError::ConnectTimeout,
                 };

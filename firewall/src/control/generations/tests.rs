@@ -35,7 +35,7 @@ fn generation(number: u64, content: u8) -> Generation {
             name: "test".into(),
             request_mode: Mode::Enforce,
             response_mode: Mode::Off,
-            upstream: Upstreams::of_the_system(Arc::clone(&metrics)).of("test", upstream),
+            upstream: Upstreams::of_the_system(Arc::clone(&metrics)).of("test", upstream, None),
             limits: ExchangeLimits {
                 body_timeout: second,
                 response_timeout: second,
