@@ -346,7 +346,7 @@ impl Pipeline {
         })?;
         let waited = Monotonic::now().since(sent);
         let (status, endpoint) = (response.status().as_u16(), Arc::clone(lease.endpoint()));
-        trace.upstream = Some(UpstreamRecord { status, waited, endpoint });
+        trace.upstream = Some(UpstreamRecord { status, endpoint, waited });
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;
         }

@@ -53,13 +53,19 @@ pub struct Pool {
 struct Failure {
     error: UpstreamError,
     /// The request, where it may be sent again.
-    again: Option<Again>,
+    again: Option<Box<Again>>,
 }
 
 struct Again {
     request: Request<Body>,
     /// The endpoint may have got it.
     was_sent: bool,
+}
+
+impl Again {
+    fn new(request: Request<Body>, was_sent: bool) -> Box<Self> {
+        Box::new(Self { request, was_sent })
+    }
 }
 
 impl From<UpstreamError> for Failure {
@@ -200,7 +206,7 @@ impl Pool {
                     }
                     _ => UpstreamError::ConnectTimeout,
                 };
-                let again = Some(Again { request: unsent, was_sent: false });
+                let again = Some(Again::new(unsent, false));
                 return Err(Failure { error, again });
             }
         };
@@ -216,10 +222,8 @@ impl Pool {
                 }
                 let was_closed = was_closed(error.error());
                 let again = match error.take_message() {
-                    Some(request) => Some(Again { request, was_sent: false }),
-                    None => replica
-                        .filter(|_| was_closed)
-                        .map(|request| Again { request, was_sent: true }),
+                    Some(request) => Some(Again::new(request, false)),
+                    None => replica.filter(|_| was_closed).map(|request| Again::new(request, true)),
                 };
                 Err(Failure { error: UpstreamError::Protocol, again })
             }

@@ -138,3 +138,6 @@ fn note(digest: &mut Sha256, certificates: &[CertificateDer<'_>]) {
         digest.update(certificate);
     }
 }
+
+#[cfg(test)]
+mod tests;

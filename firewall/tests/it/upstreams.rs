@@ -283,7 +283,7 @@ fn several_apis_by_host_and_base_path() {
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(!output.status.success(), "{text}");
         assert!(text.contains("\"test\" and \"second\" claim the same requests"), "{text}");
     }
     assert_eq!(asked(&gateway, "a.test", "/v2/a").0, 200);
