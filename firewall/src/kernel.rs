@@ -14,6 +14,7 @@ mod events;
 mod heartbeat;
 mod interface;
 mod loader;
+mod local;
 mod log;
 pub mod machine;
 mod maps;
@@ -23,6 +24,7 @@ mod probation;
 mod split;
 mod syscall;
 mod table;
+mod turns;
 mod watch;
 
 use std::io;
@@ -52,6 +54,8 @@ pub use firewall_common::{
 use heartbeat::Heartbeat;
 pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use loader::Loader;
+use local::Local;
+pub use local::{Reconciled, Reconciliation};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
 use maps::{Others, Source, Tables, id_of};
@@ -120,6 +124,9 @@ pub struct Options {
     /// What the program does wrong, for tests alone; by default nothing.
     #[doc(hidden)]
     pub fault: u8,
+    /// How much longer it takes to bring attachments up to date, for tests alone.
+    #[doc(hidden)]
+    pub slowness: Duration,
 }
 
 impl Default for Options {
@@ -137,6 +144,7 @@ impl Default for Options {
             stale_after: None,
             probation: ProbationRules::default(),
             fault: fault::NONE,
+            slowness: Duration::ZERO,
         }
     }
 }
@@ -144,7 +152,7 @@ impl Default for Options {
 /// Who holds the program.
 enum Holder {
     /// This process.
-    Own(Box<Attacher>),
+    Own(Box<Local>),
     /// Another one, which has the capabilities for it.
     Loader(Box<Remote>),
 }
@@ -201,7 +209,9 @@ impl Kernel {
     /// When the interfaces cannot be listed, or a table or pin not be written.
     pub fn attach(&mut self) -> Result<(), KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.attach().map_err(KernelError::behind_what_is_lacking),
+            Holder::Own(local) => {
+                local.change(Attacher::attach).map_err(KernelError::behind_what_is_lacking)
+            }
             Holder::Loader(loader) => {
                 loader.fill();
                 self.reconcile().map(drop)
@@ -227,7 +237,7 @@ impl Kernel {
         let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
-        let holder = Holder::Own(Box::new(attacher));
+        let holder = Holder::Own(Box::new(Local::new(attacher)?));
         Ok(Self { holder, tables, budgets, heartbeat, pinning, events })
     }
 
@@ -264,7 +274,10 @@ impl Kernel {
     /// [`KernelError::NewTables`], after which this is of no use.
     pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.reconcile(),
+            Holder::Own(local) => {
+                let reconciliation = local.lend().ok_or(KernelError::Attaching)?;
+                local.take_back(reconciliation.run())
+            }
             Holder::Loader(loader) => {
                 let before = loader.told();
                 let happened = loader.reconcile()?;
@@ -275,6 +288,31 @@ impl Kernel {
                 }
                 Ok(happened)
             }
+        }
+    }
+
+    /// The work of [`reconcile`](Self::reconcile), to be done elsewhere and [brought
+    /// back](Self::reconciled): until then nothing else is attached, and modes of checks that are set
+    /// hold from then on. None where a loader does it, and while it is under way.
+    pub fn reconciliation(&mut self) -> Option<Reconciliation> {
+        match &mut self.holder {
+            Holder::Own(local) => local.lend(),
+            Holder::Loader(_) => None,
+        }
+    }
+
+    /// Takes note of what was done, and gives what happened.
+    ///
+    /// # Errors
+    ///
+    /// As [`reconcile`](Self::reconcile).
+    pub fn reconciled(
+        &mut self,
+        done: Reconciled,
+    ) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
+        match &mut self.holder {
+            Holder::Own(local) => local.take_back(done),
+            Holder::Loader(_) => Ok(Vec::new()),
         }
     }
 
@@ -297,14 +335,14 @@ impl Kernel {
 
     fn options(&self) -> &Options {
         match &self.holder {
-            Holder::Own(attacher) => attacher.options(),
+            Holder::Own(local) => local.options(),
             Holder::Loader(loader) => loader.options(),
         }
     }
 
     fn attacher(&mut self) -> Result<&mut Attacher, KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => Ok(attacher),
+            Holder::Own(local) => local.attacher(),
             Holder::Loader(_) => Err(KernelError::NoMap { map: PROGRAM }),
         }
     }
@@ -313,7 +351,7 @@ impl Kernel {
     /// that.
     pub fn watch(&mut self) -> Option<Watch> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.watch(),
+            Holder::Own(local) => local.attacher().ok()?.watch(),
             Holder::Loader(_) => None,
         }
     }
@@ -321,7 +359,7 @@ impl Kernel {
     /// Every interface that was asked for, and those adopted that were not.
     pub fn interfaces(&self) -> &[InterfaceReport] {
         match &self.holder {
-            Holder::Own(attacher) => attacher.interfaces(),
+            Holder::Own(local) => local.interfaces(),
             Holder::Loader(loader) => loader.interfaces(),
         }
     }
@@ -435,7 +473,7 @@ impl Kernel {
     /// What was counted since the maps were made, which is before this daemon if they were adopted.
     pub fn counters(&self) -> Result<Counters, KernelError> {
         match &self.holder {
-            Holder::Own(attacher) => attacher.judging().counters(),
+            Holder::Own(local) => local.counters(),
             Holder::Loader(loader) => loader.counters(),
         }
     }
@@ -456,7 +494,7 @@ impl Kernel {
     /// writes it itself.
     pub fn log_stream(&mut self) -> Option<LogStream> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.log_stream(),
+            Holder::Own(local) => local.attacher().ok()?.log_stream(),
             Holder::Loader(_) => None,
         }
     }

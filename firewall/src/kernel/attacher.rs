@@ -7,7 +7,7 @@ use firewall_common::maps::{BANS, EVENTS, PINNED};
 use firewall_common::{Mode as CheckMode, Policy, Reason, Role};
 
 use super::attach::{Attachments, Event, Hands, InterfaceReport};
-use super::checks::{CheckSetting, merge, policy};
+use super::checks::{CheckSetting, policy};
 use super::log::{LogLevel, LogStream};
 use super::maps::{COUNTED, Judging, SHARED, Source, check_pinned};
 use super::pin::{Access, Pins};
@@ -90,6 +90,7 @@ impl Attacher {
     /// Brings what is attached up to date with the interfaces that there are now.
     pub(super) fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         let options = &self.options;
+        std::thread::sleep(options.slowness);
         let mut hands = Hands {
             program: self.probation.in_force(&mut self.program)?,
             judging: &mut self.judging,
@@ -142,11 +143,6 @@ impl Attacher {
     /// Whether an earlier program is attached whose bans are not in the tables of this one.
     pub(super) fn replaces_another_layout(&self) -> Result<bool, KernelError> {
         Ok(self.has_new_tables && self.attachments.has_pinned()?)
-    }
-
-    pub(super) fn set_check(&mut self, setting: CheckSetting) -> Result<(), KernelError> {
-        merge(&mut self.options.checks, setting);
-        self.judge()
     }
 
     pub(super) fn set_checks(&mut self, settings: Vec<CheckSetting>) -> Result<(), KernelError> {

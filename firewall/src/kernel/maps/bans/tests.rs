@@ -114,10 +114,10 @@ fn what_stays_banned_is_never_missed() {
     let sources: Vec<IpAddr> =
         KEPT.iter().chain(&LISTED).map(|(_, source)| source.parse().unwrap()).collect();
     let stop = AtomicBool::new(false);
-    let Kernel { holder: Holder::Own(attacher), tables, .. } = &mut kernel else {
+    let Kernel { holder: Holder::Own(local), tables, .. } = &mut kernel else {
         panic!("it has a loader");
     };
-    let Parts { program, judging, .. } = attacher.parts();
+    let Parts { program, judging, .. } = local.attacher().unwrap().parts();
     let before = counted(judging);
     let reader = xdp(program).unwrap();
     thread::scope(|scope| {
@@ -161,6 +161,9 @@ fn what_stays_banned_is_never_missed() {
     assert!(dropped >= u64::from(PACKETS) * 8, "{dropped} packets are no proof");
 }
 
+/// So many look-ups, a minute of them on an idle machine, do not all fall between the writer's steps.
+const LOOK_UPS_MAX: u64 = 100_000_000;
+
 /// The same look-ups under a writer that empties the table and fills it again.
 #[test]
 fn a_wrong_writer_is_seen() {
@@ -171,16 +174,17 @@ fn a_wrong_writer_is_seen() {
     }
     let sources: Vec<IpAddr> = KEPT.iter().map(|(_, source)| source.parse().unwrap()).collect();
     let stop = AtomicBool::new(false);
-    let Kernel { holder: Holder::Own(attacher), tables, .. } = &mut kernel else {
+    let Kernel { holder: Holder::Own(local), tables, .. } = &mut kernel else {
         panic!("it has a loader");
     };
-    let Parts { program, judging, .. } = attacher.parts();
+    let Parts { program, judging, .. } = local.attacher().unwrap().parts();
     let before = counted(judging);
     let reader = xdp(program).unwrap();
-    let deadline = Monotonic::now().after(std::time::Duration::from_secs(30));
     thread::scope(|scope| {
         scope.spawn(|| look_up(reader, &sources, &stop));
-        while counted(judging).1 == before.1 && Monotonic::now() < deadline {
+        // However long that takes: how many look-ups there are in a second is the machine's affair.
+        let is_seen = |(dropped, passed)| passed > before.1 || dropped - before.0 > LOOK_UPS_MAX;
+        while !is_seen(counted(judging)) {
             for memory in [tables.bans.v4_lines.memory(), tables.bans.v6_lines.memory()] {
                 rewrite(memory);
             }
