@@ -16,9 +16,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 pub use self::checks::Judged;
 use self::opening::Opening;
@@ -26,7 +25,7 @@ use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
-use crate::control::capture::Captures;
+use crate::control::capture::{Captures, Samples};
 use crate::control::config::KernelLog;
 use crate::control::settings::Settings;
 use crate::control::talkers::Talkers;
@@ -335,7 +334,7 @@ impl Enforcement {
     /// # Errors
     ///
     /// Why there can be none.
-    pub fn capture(&mut self, reasons: Vec<Reason>) -> Result<mpsc::Receiver<DropEvent>, String> {
+    pub fn capture(&mut self, reasons: Vec<Reason>) -> Result<Samples, String> {
         if self.kernel.is_none() {
             return Err("no kernel program is attached: nothing is dropped there".into());
         }

@@ -3,6 +3,7 @@
 use firewall_common::Mode as CheckMode;
 use tokio::sync::oneshot;
 use tokio::task::LocalSet;
+use tokio::time::sleep;
 use xtask::lab::{self, Device, NetNs};
 use xtask::skip::skipped;
 

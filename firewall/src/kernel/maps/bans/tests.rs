@@ -9,6 +9,7 @@ use aya::programs::Xdp;
 use aya::{TestRun as _, TestRunOptions};
 use firewall_common::Reason;
 use firewall_ebpf::cases;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use xtask::skip::skipped;
 
 use super::super::Judging;
@@ -159,6 +160,51 @@ fn what_stays_banned_is_never_missed() {
     eprintln!("{TEST}: {dropped} packets dropped, {passed} passed");
     assert_eq!(passed, 0, "banned sources passed");
     assert!(dropped >= u64::from(PACKETS) * 8, "{dropped} packets are no proof");
+}
+
+/// Two CPUs drop for one address at once: its count may miss some of the packets, but counts none
+/// twice; and as the ledger tells it, it never falls, which the kernel's word may by a little.
+#[test]
+fn two_cpus_never_count_a_packet_twice() {
+    const TEST: &str = "two_cpus_never_count_a_packet_twice";
+    const CALLS: u32 = 200;
+    let Some(mut kernel) = start(TEST) else { return };
+    let target = net("192.0.2.7/32");
+    kernel.ban(target, Monotonic::NEVER).unwrap();
+    let Kernel { holder: Holder::Own(local), tables, .. } = &mut kernel else {
+        panic!("it has a loader");
+    };
+    let Parts { program, judging, .. } = local.attacher().unwrap().parts();
+    let before = counted(judging);
+    let (program, frame) = (&*xdp(program).unwrap(), frame(target.addr()));
+    let send = |cpu: usize| {
+        let mut own = CpuSet::new();
+        own.set(cpu);
+        sched_setaffinity(None, &own).unwrap();
+        for _ in 0..CALLS {
+            let mut options = TestRunOptions::new();
+            (options.data_in, options.repeat) = (Some(frame.as_slice()), PACKETS);
+            program.test_run(options).unwrap();
+        }
+    };
+    let drops = || tables.ban_of(target).unwrap().drops;
+    let sent = 2 * u64::from(CALLS) * u64::from(PACKETS);
+    let (mut last, mut highest, mut falls) = (0, 0, 0);
+    thread::scope(|scope| {
+        let cpus = [0, 1].map(|cpu| scope.spawn(move || send(cpu)));
+        while cpus.iter().any(|cpu| !cpu.is_finished()) {
+            let now = drops();
+            falls += u64::from(now < last);
+            // What counts as begun anew, and would be told twice.
+            assert!(now >= last / 2, "{now} after {last}");
+            highest = highest.max(now);
+            last = now;
+        }
+    });
+    assert_eq!(counted(judging).0 - before.0, sent, "by reason none is missed");
+    let found = drops();
+    eprintln!("{TEST}: {found} of {sent} counted, {falls} falls");
+    assert!(highest.max(found) <= sent && found > sent / 10, "{found} of {sent}");
 }
 
 /// So many look-ups, a minute of them on an idle machine, do not all fall between the writer's steps.
