@@ -54,7 +54,7 @@ pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use loader::Loader;
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
-use maps::{Source, Tables, id_of};
+use maps::{Others, Source, Tables, id_of};
 use pin::{Access, NotPinned, Pins};
 pub use pin::{PinState, Pinning};
 pub use probation::{ProbationRules, Trial};
@@ -223,7 +223,7 @@ impl Kernel {
         let home = Home { maker: Maker::Here, pins: maps.clone(), maps };
         let mut attacher = Attacher::load(options, pins, Access::User, ring_octets)?;
         let mut source = attacher.maps();
-        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        let mut tables = Tables::open(&mut source, (&options.allow, Others::Removed), home)?;
         let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
@@ -242,7 +242,8 @@ impl Kernel {
             pins: Some(pins.tables()),
             maps: Some(pins.maps()),
         };
-        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        // The loader may have allowed more, which is to be respected.
+        let mut tables = Tables::open(&mut source, (&options.allow, Others::Kept), home)?;
         let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
@@ -342,6 +343,17 @@ impl Kernel {
     /// [`KernelError::Full`] when its map is full.
     pub fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
         self.tables.ban(target.trunc(), until.ns())
+    }
+
+    /// The same of many targets, a million of them in about a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`ban`](Self::ban), and where there is no memory; then some of them may be banned.
+    pub fn ban_all(&mut self, bans: &[(IpNet, Monotonic)]) -> Result<(), KernelError> {
+        let bans: Vec<_> =
+            bans.iter().map(|(target, until)| (target.trunc(), until.ns())).collect();
+        self.tables.ban_all(&bans)
     }
 
     /// Lifts the ban of exactly `target`; false if there was none.

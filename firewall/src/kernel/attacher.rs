@@ -195,10 +195,9 @@ pub(super) fn load(
     loader.override_global(COOKIES, &cookies, true);
     loader.override_global(FAULT, &options.fault, true);
     loader.map_max_entries(EVENTS.name, ring_octets);
-    let shared = if access == Access::Group { SHARED.as_slice() } else { &[] };
     let mut open_pins = || {
         let Some(pins) = pins else { return Ok(()) };
-        for map in PINNED.iter().chain(shared) {
+        for map in PINNED.iter().chain(&SHARED) {
             let path = pins.map(map.name);
             check_pinned(&path, *map)?;
             loader.map_pin_path(map.name, path);
@@ -208,7 +207,7 @@ pub(super) fn load(
     open_pins()?;
     let mut program = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
     if let Some(pins) = pins.filter(|_| access == Access::Group) {
-        for map in PINNED.iter().chain(shared) {
+        for map in PINNED.iter().chain(&SHARED) {
             pins.share(map.name, COUNTED.contains(map))?;
         }
     }
