@@ -264,7 +264,8 @@ impl Pipeline {
         let ruleset = exchange.ruleset;
         let mode = ruleset.api.request_mode;
         let (proxies, fields) = (&ruleset.trusted_proxies, &exchange.request.headers);
-        exchange.is_over_tls = is_over_tls(origin.peer, proxies, fields);
+        exchange.is_over_tls =
+            is_over_tls(origin.session().is_some(), origin.peer, proxies, fields);
         exchange.client = client(origin.peer, proxies, fields)?;
         self.unwanted(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
