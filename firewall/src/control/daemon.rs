@@ -34,6 +34,7 @@ use crate::listen::socket;
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::Ruleset;
+use crate::upstream::keeper::Upstreams;
 
 /// How often the files of the present generation are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,6 +56,7 @@ pub struct Control {
     pub panic_allow: RefCell<PanicAllow>,
     pub unconfirmed: RefCell<Unconfirmed>,
     pub feeds: FeedsHandle,
+    pub upstreams: Upstreams,
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
@@ -92,7 +94,8 @@ impl Control {
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     start_tracing();
     let metrics = Arc::new(Metrics::new());
-    let loaded = policy::load(options, 1, &metrics).map_err(reported)?;
+    let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
+    let loaded = policy::load(options, 1, &metrics, &upstreams).map_err(reported)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -102,7 +105,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     let admin_socket = settings.admin_socket.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let result = local.block_on(&runtime, serve(options, loaded, listeners, metrics));
+    let result = local.block_on(&runtime, serve(options, loaded, listeners, metrics, upstreams));
     // The next start would take it for a running firewall's only until it is not answered.
     drop(std::fs::remove_file(admin_socket));
     result
@@ -139,8 +142,11 @@ async fn serve(
     loaded: Loaded,
     listeners: Vec<TcpListener>,
     metrics: Arc<Metrics>,
+    upstreams: Upstreams,
 ) -> anyhow::Result<()> {
     let Loaded { settings, ruleset, files, .. } = loaded;
+    let keeping_upstreams = tokio::task::spawn_local(upstreams.clone().run());
+    upstreams.settled(ruleset.apis.iter().map(|api| &api.upstream)).await;
     let settings = Arc::new(settings);
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
@@ -204,6 +210,7 @@ async fn serve(
         panic_allow: RefCell::new(panic_allow),
         unconfirmed: RefCell::default(),
         feeds: feeds_handle,
+        upstreams,
         shared,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
@@ -236,6 +243,7 @@ async fn serve(
     // Ends when the last worker has.
     while endings.recv().await.is_some() {}
     tasks.shutdown().await;
+    keeping_upstreams.abort();
     // A keeper that is gone already is found by the join below.
     keeper_stop.send(()).unwrap_or(());
     keeper.await.context("the ban keeper failed")?;
@@ -365,7 +373,8 @@ async fn reload(
     confirm_within: Option<Duration>,
 ) -> Result<u64, String> {
     let generation = control.generations.borrow().next_number();
-    let loaded = load_aside(options.clone(), generation, Arc::clone(&control.metrics)).await?;
+    let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
+    let loaded = load_aside(options.clone(), generation, metrics, upstreams).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
@@ -374,6 +383,7 @@ async fn reload(
         tracing::warn!("{warning}");
     }
     control.enforcement.borrow_mut().limit(&loaded.settings);
+    control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
     let read = Watched::new(loaded.files);
     let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
     {
@@ -417,11 +427,12 @@ async fn load_aside(
     options: RunOptions,
     generation: u64,
     metrics: Arc<Metrics>,
+    upstreams: Upstreams,
 ) -> Result<Loaded, String> {
     let (sender, loaded) = oneshot::channel();
     let compiling = std::thread::Builder::new().name("compile".into()).spawn(move || {
         // The daemon may have stopped waiting.
-        drop(sender.send(policy::load(&options, generation, &metrics)));
+        drop(sender.send(policy::load(&options, generation, &metrics, &upstreams)));
     });
     compiling.map_err(|error| error.to_string())?;
     let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;

@@ -29,6 +29,7 @@ use crate::listen::framing::HeadLimits;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
+use crate::listen::tls::NoTls;
 use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
@@ -111,6 +112,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             networks: parts.settings.balancers.as_slice().into(),
             header_timeout: limits.proxy_header_timeout.0,
         },
+        encryption: None,
     };
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
@@ -119,7 +121,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let dropped = metrics.audit_log_dropped.clone();
     let audit = AuditLog::new(parts.audit, parts.settings.refused_response_octets, dropped);
     let pipeline = Rc::new(Pipeline::new(Parts {
-        rulesets: Rulesets::new(parts.rulesets),
+        rulesets: Rulesets::new(parts.rulesets, Arc::clone(&metrics)),
         bans: Rc::clone(&bans),
         keeper: parts.keeper,
         ids: RequestIds::new(parts.index, Monotonic::now()),
@@ -151,6 +153,8 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             Turned::NoSeat(NoSeat::Draining) => "draining",
             Turned::NoHeader => "proxy-header",
             Turned::HeaderTimeout => "proxy-header-timeout",
+            Turned::NoTls(NoTls::Timeout) => "tls-timeout",
+            Turned::NoTls(NoTls::Failed) => "tls-failed",
         };
         metrics.connections_refused.with_label_values(&[reason]).inc();
     };

@@ -50,5 +50,7 @@ mod smuggling;
 mod split;
 /// The JSON-Schema-Test-Suite through the whole path, in both directions.
 mod suite;
+/// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
+mod upstreams;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;
