@@ -70,7 +70,7 @@ fn the_doctor_finds_the_loader_or_misses_it() {
     kill(loader);
     let missed = asked();
     assert_eq!(missed["severity"], "fatal", "{missed}");
-    assert!(missed["remedy"].as_str().unwrap().contains("firewall load"), "{missed}");
+    assert!(missed["do"].as_str().unwrap().contains("firewall load"), "{missed}");
     // It only looks: what is attached goes on.
     site.offend(3);
     site.assert_dropped(3);

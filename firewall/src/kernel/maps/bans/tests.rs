@@ -177,7 +177,7 @@ fn two_cpus_never_count_a_packet_twice() {
     let Parts { program, judging, .. } = local.attacher().unwrap().parts();
     let before = counted(judging);
     let (program, frame) = (&*xdp(program).unwrap(), frame(target.addr()));
-    let send = |cpu: usize| {
+    let flood = |cpu: usize| {
         let mut own = CpuSet::new();
         own.set(cpu);
         sched_setaffinity(None, &own).unwrap();
@@ -191,7 +191,7 @@ fn two_cpus_never_count_a_packet_twice() {
     let sent = 2 * u64::from(CALLS) * u64::from(PACKETS);
     let (mut last, mut highest, mut falls) = (0, 0, 0);
     thread::scope(|scope| {
-        let cpus = [0, 1].map(|cpu| scope.spawn(move || send(cpu)));
+        let cpus = [0, 1].map(|cpu| scope.spawn(move || flood(cpu)));
         while cpus.iter().any(|cpu| !cpu.is_finished()) {
             let now = drops();
             falls += u64::from(now < last);
