@@ -162,6 +162,40 @@ fn what_stays_banned_is_never_missed() {
     assert!(dropped >= u64::from(PACKETS) * 8, "{dropped} packets are no proof");
 }
 
+#[test]
+fn many_bans_at_once_are_as_one_by_one() {
+    const TEST: &str = "many_bans_at_once_are_as_one_by_one";
+    let Some(mut kernel) = start(TEST) else { return };
+    let earlier = net("198.51.100.7/32");
+    kernel.ban(earlier, Monotonic::from_ns(5)).unwrap();
+    let hosts =
+        (0..u32::try_from(MANY).unwrap()).map(|n| IpAddr::V4((0x0b00_0000 + n * 7).into()).into());
+    // More lengths than a look-up of the table tries: the last ones go into the trie.
+    let lengths = (49..=60).map(|length| net(&format!("2a00:{length}::/{length}")));
+    let all: Vec<IpNet> = hosts.chain(lengths).chain([earlier]).collect();
+    let bans: Vec<_> = all.iter().map(|target| (*target, Monotonic::NEVER)).collect();
+    kernel.ban_all(&bans).unwrap();
+    assert!(!kernel.tables.bans.spilled.is_empty());
+    assert_eq!(kernel.bans().unwrap().len(), all.len());
+    let is_dropped = |kernel: &mut Kernel, target: IpNet| {
+        kernel.probe(&frame(target.addr()), 1).unwrap().is_dropped
+    };
+    let sample: Vec<IpNet> = all.iter().rev().take(40).chain(&all[..40]).copied().collect();
+    for &target in &sample {
+        let ban = kernel.tables.ban_of(target).unwrap();
+        assert_eq!(ban.until_mono_ns, Monotonic::NEVER.ns(), "{target}");
+        assert!(is_dropped(&mut kernel, target), "{target}");
+    }
+    assert!(!is_dropped(&mut kernel, net("11.0.0.1/32")));
+    // Again, and they are lifted one by one.
+    kernel.ban_all(&bans).unwrap();
+    for target in sample {
+        assert!(kernel.unban(target).unwrap(), "{target}");
+        assert!(!is_dropped(&mut kernel, target), "{target}");
+    }
+    assert_eq!(kernel.bans().unwrap().len(), all.len() - 80);
+}
+
 /// Two CPUs drop for one address at once: its count may miss some of the packets, but counts none
 /// twice; and as the ledger tells it, it never falls, which the kernel's word may by a little.
 #[test]
