@@ -4,6 +4,7 @@ pub mod answer_fields;
 pub mod authentication;
 pub mod choice;
 pub mod client;
+mod encryption;
 pub mod exchange;
 pub mod headers;
 pub mod message;
@@ -25,7 +26,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 
-use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
+use crate::access_log::{AccessLog, Record, Settlement, TlsRecord, UpstreamRecord};
 use crate::address::ClientAddr;
 use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Conduct, Consequence, KeeperHandle};
@@ -35,8 +36,9 @@ use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
+use crate::pipeline::encryption::encryption;
 use crate::pipeline::exchange::{Exchange, RequestIds};
-use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
+use crate::pipeline::headers::{Hops, forward_headers, strip_hop_by_hop};
 use crate::pipeline::origin::Origin;
 use crate::pipeline::refusal::{After, failure, refusal};
 use crate::pipeline::ruleset::{Mode, Rulesets};
@@ -138,6 +140,7 @@ impl Pending<'_> {
             status,
             upstream: self.trace.upstream.clone(),
             violation,
+            tls: exchange.session.map(TlsRecord::of),
             refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
         };
         let operation = exchange.operation_metrics(self.trace.operation).clone();
@@ -168,7 +171,8 @@ impl Pipeline {
         let chosen = held.choose(authority(&request), request.uri.path());
         let client = ClientAddr(origin.peer.0);
         let id = self.ids.next();
-        let exchange = Exchange::new(id, chosen, client, Monotonic::now(), request);
+        let mut exchange = Exchange::new(id, chosen, client, Monotonic::now(), request);
+        exchange.session = origin.session();
         let trace = Trace::default();
         let mut pending = Pending { pipeline: self, origin, exchange, trace, is_answered: false };
         let Pending { exchange, trace, .. } = &mut pending;
@@ -272,6 +276,7 @@ impl Pipeline {
         if let Some(rule) = exchange.missed {
             return Err(Violation::new(rule));
         }
+        encryption(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
             return preflight::admit(exchange, asked, &named);
@@ -324,7 +329,9 @@ impl Pipeline {
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);
         let enforced = operation.filter(|_| requests == Mode::Enforce);
         let headers = request.headers_mut();
-        forward_headers(headers, origin.peer, exchange.client, enforced, responses);
+        let hops =
+            Hops { peer: origin.peer, client: exchange.client, is_over_tls: exchange.is_over_tls };
+        forward_headers(headers, hops, enforced, responses);
         message::ask_for_the_whole(headers, operation, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.

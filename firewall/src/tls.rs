@@ -1,7 +1,13 @@
 //! TLS: one provider of cryptography, the files that keys and certificates are in, and what is known of
 //! an encrypted connection. Both sides use it: the listener and the upstreams.
 
+pub mod certificate;
+mod der;
+pub mod hello;
+pub mod ja4;
+pub mod ocsp;
 pub mod pem;
+pub mod server;
 pub mod session;
 
 use std::sync::{Arc, LazyLock};

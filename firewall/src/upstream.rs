@@ -23,7 +23,7 @@ pub use check::CheckRules;
 pub use ejection::EjectionRules;
 pub use endpoint::{Endpoint, EndpointState, Upstream};
 
-use address::{EndpointAddress, Place};
+use address::EndpointAddress;
 
 /// Addresses of one name that are used.
 pub const ADDRESSES_MAX: usize = 16;
@@ -46,9 +46,9 @@ pub struct UpstreamSettings {
 impl UpstreamSettings {
     /// The names among the endpoints, with their ports.
     pub(crate) fn names(&self) -> impl Iterator<Item = (&str, u16)> {
-        self.endpoints.iter().filter_map(|endpoint| match &endpoint.address.place {
-            Place::Name { name, port } => Some((&**name, *port)),
-            Place::Address(_) | Place::Socket(_) => None,
+        self.endpoints.iter().filter_map(|endpoint| match &endpoint.address {
+            EndpointAddress::Name { name, port } => Some((&**name, *port)),
+            EndpointAddress::Address(_) | EndpointAddress::Socket(_) => None,
         })
     }
 }

@@ -11,6 +11,7 @@ use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::policy::choice;
 use crate::control::settings::{Settings, SettingsErrors};
+use crate::tls::server::Server;
 
 /// One problem: as a line of text, and as JSON.
 struct Finding {
@@ -78,7 +79,14 @@ impl Findings {
         };
         let apis = file.api.clone();
         match Settings::of(file) {
-            Ok(settings) => self.apis(path, &settings),
+            Ok(settings) => {
+                if let Some(Err(error)) =
+                    settings.tls.as_ref().map(|options| Server::load(options, None))
+                {
+                    self.error(path, None, &error);
+                }
+                self.apis(path, &settings);
+            }
             Err(SettingsErrors(errors)) => {
                 for error in errors {
                     self.error(path, None, &error);

@@ -5,6 +5,7 @@
 
 mod apis;
 mod headers;
+mod listen;
 mod packets;
 mod upstreams;
 
@@ -25,6 +26,7 @@ use crate::feeds::Format;
 
 pub use self::apis::{Api, ApiLimits};
 pub use self::headers::{Cookies, FieldRules, Headers};
+pub use self::listen::{Listen, Tls, TlsCertificate};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream};
 
@@ -61,29 +63,20 @@ pub struct ConfigFile {
     pub log: Log,
 }
 
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listen {
-    pub address: SocketAddr,
-    #[serde(default)]
-    pub workers: Option<usize>,
-    #[serde(default = "defaults::backlog")]
-    pub backlog: u16,
-    #[serde(default)]
-    pub proxy_protocol: Vec<IpNet>,
-}
-
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub connections_per_worker: usize,
     pub connections_per_source: usize,
+    pub tls_handshakes_per_worker: usize,
+    pub tls_handshakes_per_source: usize,
     pub head_octets: usize,
     pub head_fields: usize,
     pub target_octets: usize,
     pub body_octets: usize,
     pub response_octets: usize,
     pub json_depth: usize,
+    pub tls_handshake_timeout: Span,
     pub proxy_header_timeout: Span,
     pub head_timeout: Span,
     pub idle_timeout: Span,
@@ -98,12 +91,15 @@ impl Default for Limits {
         Self {
             connections_per_worker: 16_384,
             connections_per_source: 512,
+            tls_handshakes_per_worker: 1024,
+            tls_handshakes_per_source: 64,
             head_octets: 16 << 10,
             head_fields: 100,
             target_octets: 8 << 10,
             body_octets: 1 << 20,
             response_octets: 8 << 20,
             json_depth: 64,
+            tls_handshake_timeout: Span::seconds(10),
             proxy_header_timeout: Span::seconds(5),
             head_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(60),
@@ -343,10 +339,6 @@ impl Default for Log {
 mod defaults {
     use super::Span;
 
-    pub(super) const fn backlog() -> u16 {
-        1024
-    }
-
     pub(super) const fn feed_refresh() -> Span {
         Span::seconds(3600)
     }
@@ -415,6 +407,7 @@ impl ConfigFile {
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let mut file = Self::parse(path, &text)?;
         if let Some(directory) = path.parent() {
+            file.listen.resolve(directory);
             for api in &mut file.api {
                 api.spec = directory.join(&api.spec);
                 for reference in api.references.values_mut() {
@@ -443,12 +436,7 @@ impl ConfigFile {
     /// What `run --spec … --upstream … --listen …` means: everything else at its default.
     pub fn of_one_api(listen: SocketAddr, spec: PathBuf, upstream: String) -> Self {
         Self {
-            listen: Listen {
-                address: listen,
-                workers: None,
-                backlog: defaults::backlog(),
-                proxy_protocol: Vec::new(),
-            },
+            listen: Listen::at(listen),
             limits: Limits::default(),
             api: vec![Api::new(spec, upstream)],
             headers: Headers::default(),

@@ -27,7 +27,7 @@ use crate::control::pressure::{self, Gauge, Sources, WorkerLoad};
 use crate::control::settings::Settings;
 use crate::control::watchdog::{Pulses, Watchdog};
 use crate::control::worker::{self, WorkerParts};
-use crate::control::{admin, exposition, keeping};
+use crate::control::{admin, certificates, exposition, keeping};
 use crate::feeds::FeedsHandle;
 use crate::kernel;
 use crate::listen::socket;
@@ -95,7 +95,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     start_tracing();
     let metrics = Arc::new(Metrics::new());
     let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
-    let loaded = policy::load(options, 1, &metrics, &upstreams).map_err(reported)?;
+    let loaded = policy::load(options, 1, &metrics, &upstreams, None).map_err(reported)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -145,8 +145,7 @@ async fn serve(
     upstreams: Upstreams,
 ) -> anyhow::Result<()> {
     let Loaded { settings, ruleset, files, .. } = loaded;
-    let keeping_upstreams = tokio::task::spawn_local(upstreams.clone().run());
-    upstreams.settled(ruleset.apis.iter().map(|api| &api.upstream)).await;
+    keeping::upstreams(&upstreams, &ruleset).await;
     let settings = Arc::new(settings);
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
@@ -243,7 +242,6 @@ async fn serve(
     // Ends when the last worker has.
     while endings.recv().await.is_some() {}
     tasks.shutdown().await;
-    keeping_upstreams.abort();
     // A keeper that is gone already is found by the join below.
     keeper_stop.send(()).unwrap_or(());
     keeper.await.context("the ban keeper failed")?;
@@ -293,6 +291,7 @@ fn beside_workers(
         tasks.spawn_local(exposition::serve(listener, Rc::clone(control)));
     }
     tasks.spawn_local(deadlines(Rc::clone(control)));
+    tasks.spawn_local(certificates::follow(Rc::clone(control)));
     let seats_of_each = control.settings.limits.connections_per_worker;
     let sources = Sources { workers: loads, seats_of_each };
     tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
@@ -373,8 +372,7 @@ async fn reload(
     confirm_within: Option<Duration>,
 ) -> Result<u64, String> {
     let generation = control.generations.borrow().next_number();
-    let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
-    let loaded = load_aside(options.clone(), generation, metrics, upstreams).await?;
+    let loaded = load_aside(options.clone(), generation, control).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
@@ -426,13 +424,15 @@ async fn deadlines(control: Rc<Control>) {
 async fn load_aside(
     options: RunOptions,
     generation: u64,
-    metrics: Arc<Metrics>,
-    upstreams: Upstreams,
+    control: &Control,
 ) -> Result<Loaded, String> {
+    let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
+    let earlier = control.rulesets.load().tls.clone();
     let (sender, loaded) = oneshot::channel();
     let compiling = std::thread::Builder::new().name("compile".into()).spawn(move || {
         // The daemon may have stopped waiting.
-        drop(sender.send(policy::load(&options, generation, &metrics, &upstreams)));
+        let earlier = earlier.as_deref();
+        drop(sender.send(policy::load(&options, generation, &metrics, &upstreams, earlier)));
     });
     compiling.map_err(|error| error.to_string())?;
     let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;

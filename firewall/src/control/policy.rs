@@ -11,11 +11,12 @@ use crate::contract::{self, Contract, ContractError};
 use crate::control::cli::RunOptions;
 use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::generations::Contents;
-use crate::control::settings::{ApiSettings, Settings, SettingsErrors};
+use crate::control::settings::{ApiSettings, Settings, SettingsErrors, tls};
 use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::choice::{Choice, Rivals};
 use crate::pipeline::ruleset::{Api, Ruleset};
+use crate::tls::server::{Server, TlsError};
 use crate::upstream::keeper::Upstreams;
 
 /// The configuration or the document cannot be used; nothing has changed.
@@ -25,6 +26,8 @@ pub enum LoadError {
     Config(#[from] ConfigError),
     #[error("{}", path.display())]
     Settings { path: PathBuf, source: SettingsErrors },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
     #[error(
@@ -53,14 +56,16 @@ pub struct Loaded {
 }
 
 /// Reads everything anew, and takes from `upstreams` those that are as they were. All of it is whole,
-/// or nothing is changed.
+/// or nothing is changed. Sessions of clients of an `earlier` server go on.
 pub fn load(
     options: &RunOptions,
     generation: u64,
     metrics: &Metrics,
     upstreams: &Upstreams,
+    earlier: Option<&Server>,
 ) -> Result<Loaded, LoadError> {
     let settings = settings(options)?;
+    let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
     let (mut contracts, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut problems = Vec::new();
     for api in &settings.apis {
@@ -77,6 +82,7 @@ pub fn load(
         return Err(LoadError::Contract(problems));
     }
     files.extend(options.config.clone());
+    files.extend(tls::files(settings.tls.as_ref()));
     files.sort_unstable();
     files.dedup();
     let choice = choice(&settings.apis, &contracts)?;
@@ -91,6 +97,7 @@ pub fn load(
             response_mode: api.responses,
             upstream: upstreams.of(&api.name, api.upstream.clone()),
             limits: api.limits.clone(),
+            client_certificate: api.client_certificate,
             metrics: metrics.api(&api.name),
         }
     });
@@ -100,6 +107,7 @@ pub fn load(
         choice,
         nobody: metrics.api(""),
         trusted_proxies: settings.trusted_proxies.clone(),
+        tls: tls.map(Arc::new),
     };
     Ok(Loaded { settings, ruleset, warnings, files })
 }

@@ -29,7 +29,8 @@ use crate::listen::framing::HeadLimits;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
-use crate::listen::tls::NoTls;
+use crate::listen::tls::Encryption;
+use crate::listen::tls::handshakes::{HandshakeLimits, Handshakes};
 use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
@@ -97,6 +98,20 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
+    let encryption = parts.settings.tls.is_some().then(|| {
+        let rulesets = Arc::clone(&parts.rulesets);
+        let handshakes = Handshakes::new(HandshakeLimits {
+            total: limits.tls_handshakes_per_worker,
+            per_source: limits.tls_handshakes_per_source,
+            exempt: connection_limits.exempt.clone(),
+        });
+        Encryption {
+            server: Rc::new(move || rulesets.load().tls.clone()),
+            timeout: limits.tls_handshake_timeout.0,
+            handshakes,
+            metrics: Arc::clone(&parts.metrics),
+        }
+    });
     let connection_settings = ConnectionSettings {
         head: HeadLimits {
             head_octets: limits.head_octets,
@@ -112,7 +127,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             networks: parts.settings.balancers.as_slice().into(),
             header_timeout: limits.proxy_header_timeout.0,
         },
-        encryption: None,
+        encryption,
     };
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
@@ -153,8 +168,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             Turned::NoSeat(NoSeat::Draining) => "draining",
             Turned::NoHeader => "proxy-header",
             Turned::HeaderTimeout => "proxy-header-timeout",
-            Turned::NoTls(NoTls::Timeout) => "tls-timeout",
-            Turned::NoTls(NoTls::Failed) => "tls-failed",
+            Turned::NoTls(reason) => reason.id(),
         };
         metrics.connections_refused.with_label_values(&[reason]).inc();
     };

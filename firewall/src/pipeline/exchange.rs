@@ -11,6 +11,7 @@ use crate::clock::Monotonic;
 use crate::contract::OperationIndex;
 use crate::metrics::{ApiMetrics, OperationMetrics};
 use crate::pipeline::ruleset::{Api, Chosen, Mode, Ruleset};
+use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
 /// Names one exchange in the log, and in the problem details that its client saw.
@@ -63,6 +64,8 @@ pub struct Exchange<'a> {
     pub client: ClientAddr,
     /// Whether the client's connection is encrypted, as far as that is known.
     pub is_over_tls: bool,
+    /// What the handshake of the peer's own connection settled; none in plain text.
+    pub session: Option<&'a Session>,
     pub started: Monotonic,
     pub request: Parts,
     pub request_octets: u64,
@@ -89,6 +92,7 @@ impl<'a> Exchange<'a> {
             missed: chosen.missed,
             client,
             is_over_tls: false,
+            session: None,
             started,
             request,
             request_octets: 0,

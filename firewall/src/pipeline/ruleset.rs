@@ -13,6 +13,7 @@ use crate::contract::{Contract, OperationIndex};
 use crate::metrics::{ApiMetrics, Metrics, OperationMetrics};
 use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::choice::Choice;
+use crate::tls::server::Server;
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
 use crate::violation::Rule;
@@ -49,6 +50,8 @@ pub struct Api {
     pub response_mode: Mode,
     pub upstream: Upstream,
     pub limits: ExchangeLimits,
+    /// Who has shown no certificate is refused.
+    pub client_certificate: bool,
     /// What answers get and lose on their way to the client.
     pub answer_fields: AnswerFields,
     /// One entry for each of the contract's operations, in the same order.
@@ -78,6 +81,8 @@ pub struct Ruleset {
     pub nobody: ApiMetrics,
     /// The peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How clients are met; none: in plain text.
+    pub tls: Option<Arc<Server>>,
 }
 
 /// One worker's hold on the present generation.

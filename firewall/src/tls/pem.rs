@@ -78,10 +78,7 @@ fn has_encrypted_key(octets: &[u8]) -> bool {
     octets.windows(MARK.len()).any(|window| window == MARK)
 }
 
-fn all<T: PemObject>(path: &Path, wanted: &'static str) -> Result<Vec<T>, PemError>
-where
-    T: From<Vec<u8>>,
-{
+fn all<T: PemObject>(path: &Path, wanted: &'static str) -> Result<Vec<T>, PemError> {
     let (octets, _) = read(path)?;
     let found: Result<Vec<T>, _> = T::pem_slice_iter(&octets).collect();
     let found = found.map_err(|source| PemError::Malformed { path: path.to_owned(), source })?;
@@ -89,6 +86,11 @@ where
         return Err(PemError::Empty { path: path.to_owned(), wanted });
     }
     Ok(found)
+}
+
+/// What a file holds, whatever it is.
+pub(super) fn content(path: &Path) -> Result<Vec<u8>, PemError> {
+    read(path).map(|(octets, _)| octets)
 }
 
 /// The content and the mode of one and the same file.

@@ -12,20 +12,7 @@ const SOCKET_PATH_OCTETS: usize = 107;
 
 /// Where one endpoint, or the several that have one name, are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointAddress {
-    pub place: Place,
-    pub scheme: Scheme,
-}
-
-/// How an endpoint is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    Plain,
-    Tls,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum EndpointAddress {
     Address(SocketAddr),
     /// Each address that the name has is an endpoint.
     Name {
@@ -40,7 +27,7 @@ pub enum Place {
 pub enum EndpointAddressError {
     #[error("{given:?} is neither an absolute URL nor unix:/path")]
     NotAbsolute { given: Box<str> },
-    #[error("scheme {scheme:?} is not supported: expected http, https or unix:/path")]
+    #[error("scheme {scheme:?} is not supported: expected http, or unix:/path")]
     Scheme { scheme: Box<str> },
     #[error("path {path:?} is not supported: the contract's paths are forwarded as they are")]
     Path { path: Box<str> },
@@ -53,8 +40,8 @@ pub enum EndpointAddressError {
 }
 
 impl EndpointAddress {
-    /// Reads `http://host[:port]`, `https://host[:port]`, or `unix:` and the absolute path of a
-    /// stream socket. The port is the scheme's own if absent.
+    /// Reads `http://host[:port]`, or `unix:` and the absolute path of a stream socket. The port is 80
+    /// if absent.
     ///
     /// # Errors
     ///
@@ -64,19 +51,16 @@ impl EndpointAddress {
             if !path.starts_with('/') || path.len() > SOCKET_PATH_OCTETS || path.contains('\0') {
                 return Err(EndpointAddressError::Socket { given: text.into() });
             }
-            let place = Place::Socket(Path::new(path).into());
-            return Ok(Self { place, scheme: Scheme::Plain });
+            return Ok(Self::Socket(Path::new(path).into()));
         }
         let not_absolute = || EndpointAddressError::NotAbsolute { given: text.into() };
         let Ok(uri) = text.parse::<Uri>() else { return Err(not_absolute()) };
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(not_absolute());
         };
-        let (scheme, port) = match scheme {
-            "http" => (Scheme::Plain, 80),
-            "https" => (Scheme::Tls, 443),
-            _ => return Err(EndpointAddressError::Scheme { scheme: scheme.into() }),
-        };
+        if scheme != "http" {
+            return Err(EndpointAddressError::Scheme { scheme: scheme.into() });
+        }
         if authority.as_str().contains('@') {
             return Err(EndpointAddressError::Credentials);
         }
@@ -88,22 +72,29 @@ impl EndpointAddress {
         if name.is_empty() {
             return Err(not_absolute());
         }
-        let port = authority.port_u16().unwrap_or(port);
+        let port = authority.port_u16().unwrap_or(80);
         let unbracketed = name.trim_start_matches('[').trim_end_matches(']');
-        let place = match unbracketed.parse::<IpAddr>() {
-            Ok(address) => Place::Address(SocketAddr::new(address, port)),
-            Err(_name) => Place::Name { name: name.into(), port },
-        };
-        Ok(Self { place, scheme })
+        Ok(match unbracketed.parse::<IpAddr>() {
+            Ok(address) => Self::Address(SocketAddr::new(address, port)),
+            Err(_name) => Self::Name { name: name.into(), port },
+        })
+    }
+
+    /// The name, where its addresses are to be looked up.
+    pub(crate) fn name(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Name { name, .. } => Some(name),
+            Self::Address(_) | Self::Socket(_) => None,
+        }
     }
 }
 
 impl fmt::Display for EndpointAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Address(address) => write!(f, "{address}"),
-            Place::Name { name, port } => write!(f, "{name}:{port}"),
-            Place::Socket(path) => write!(f, "unix:{}", path.display()),
+        match self {
+            Self::Address(address) => write!(f, "{address}"),
+            Self::Name { name, port } => write!(f, "{name}:{port}"),
+            Self::Socket(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }
@@ -114,25 +105,23 @@ mod tests {
 
     #[test]
     fn addresses() {
-        let place = |text: &str| Place::Address(text.parse().unwrap());
-        let name = |name: &str, port| Place::Name { name: name.into(), port };
-        let socket = |path: &str| Place::Socket(Path::new(path).into());
+        let place = |text: &str| EndpointAddress::Address(text.parse().unwrap());
+        let name = |name: &str, port| EndpointAddress::Name { name: name.into(), port };
+        let socket = |path: &str| EndpointAddress::Socket(Path::new(path).into());
         let longest = format!("unix:/{}", "a".repeat(SOCKET_PATH_OCTETS - 1));
-        for (text, expected, scheme) in [
-            ("http://127.0.0.1:9000", place("127.0.0.1:9000"), Scheme::Plain),
-            ("http://[::1]:9000/", place("[::1]:9000"), Scheme::Plain),
-            ("http://api.internal", name("api.internal", 80), Scheme::Plain),
-            ("https://api.internal", name("api.internal", 443), Scheme::Tls),
-            ("https://192.0.2.1:8443", place("192.0.2.1:8443"), Scheme::Tls),
-            ("unix:/run/api.sock", socket("/run/api.sock"), Scheme::Plain),
-            (&longest, socket(&longest["unix:".len()..]), Scheme::Plain),
+        for (text, expected) in [
+            ("http://127.0.0.1:9000", place("127.0.0.1:9000")),
+            ("http://[::1]:9000/", place("[::1]:9000")),
+            ("http://api.internal", name("api.internal", 80)),
+            ("unix:/run/api.sock", socket("/run/api.sock")),
+            (&longest, socket(&longest["unix:".len()..])),
         ] {
-            let found = EndpointAddress::parse(text);
-            assert_eq!(found, Ok(EndpointAddress { place: expected, scheme }), "{text}");
+            assert_eq!(EndpointAddress::parse(text), Ok(expected), "{text}");
         }
         let too_long = format!("{longest}a");
         for (text, error) in [
             ("ftp://api", EndpointAddressError::Scheme { scheme: "ftp".into() }),
+            ("https://api", EndpointAddressError::Scheme { scheme: "https".into() }),
             ("http://api/v1", EndpointAddressError::Path { path: "/v1".into() }),
             ("http://api/?a", EndpointAddressError::Path { path: "/?a".into() }),
             ("http://me:secret@api/", EndpointAddressError::Credentials),

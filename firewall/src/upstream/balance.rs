@@ -55,6 +55,10 @@ impl Seat {
         self.trouble_until.set(now.after(TROUBLE));
     }
 
+    pub(super) fn succeeded(&self) {
+        self.trouble.set(0);
+    }
+
     fn load(&self, now: Monotonic) -> u64 {
         let trouble = if now < self.trouble_until.get() { self.trouble.get() } else { 0 };
         u64::from(self.in_flight.get()) + u64::from(trouble)
@@ -117,7 +121,7 @@ mod tests {
             (&[1], "aaa"),
         ] {
             let seats = seats(weights);
-            let order = expected.chars().map(|_| char::from(b'a' + choose(&seats, at(0)) as u8));
+            let order = expected.chars().map(|_| ['a', 'b', 'c'][choose(&seats, at(0))]);
             assert_eq!(order.collect::<String>(), expected, "{weights:?}");
         }
         assert_eq!(least_loaded(std::iter::empty(), at(0)), None);
@@ -168,6 +172,15 @@ mod tests {
             }
         }
         assert_eq!(given, [3, 2997], "once a second");
+    }
+
+    #[test]
+    fn a_success_makes_up_for_failures() {
+        let seats = seats(&[1, 1]);
+        seats[0].failed(at(0));
+        assert_eq!((0..4).map(|_| choose(&seats, at(1))).collect::<Vec<_>>(), [1; 4]);
+        seats[0].succeeded();
+        assert!((0..2).any(|_| choose(&seats, at(1)) == 0));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use super::UpstreamSettings;
-use super::address::{EndpointAddress, Place, Scheme};
+use super::address::EndpointAddress;
 
 /// It gets no requests since requests to it failed.
 const EJECTED: u8 = 1;
@@ -29,7 +29,6 @@ pub(super) enum Target {
 pub struct Endpoint {
     label: Arc<str>,
     pub(super) target: Target,
-    pub(super) scheme: Scheme,
     /// The name that it was found by, where it was.
     pub(super) name: Option<Arc<str>>,
     pub(super) weight: u32,
@@ -51,10 +50,7 @@ pub enum EndpointState {
 
 impl Endpoint {
     fn new(address: &EndpointAddress, target: Target, weight: u32) -> Self {
-        let name = match &address.place {
-            Place::Name { name, .. } => Some(Arc::clone(name)),
-            Place::Address(_) | Place::Socket(_) => None,
-        };
+        let name = address.name().cloned();
         let label = match (&name, &target) {
             (None, _) => address.to_string(),
             (Some(name), Target::Tcp(address)) => format!("{name}/{address}"),
@@ -63,7 +59,6 @@ impl Endpoint {
         Self {
             label: label.into(),
             target,
-            scheme: address.scheme,
             name,
             weight,
             state: AtomicU8::new(0),
@@ -82,9 +77,9 @@ impl Endpoint {
         match (&self.target, &self.name) {
             (Target::Unix(_), _) => "localhost".to_owned(),
             (Target::Tcp(address), None) => address.to_string(),
-            (Target::Tcp(address), Some(name)) => match (self.scheme, address.port()) {
-                (Scheme::Plain, 80) | (Scheme::Tls, 443) => name.to_string(),
-                (_, port) => format!("{name}:{port}"),
+            (Target::Tcp(address), Some(name)) => match address.port() {
+                80 => name.to_string(),
+                port => format!("{name}:{port}"),
             },
         }
     }
@@ -138,14 +133,7 @@ impl Endpoint {
     }
 
     fn is_like(&self, address: &EndpointAddress, target: &Target, weight: u32) -> bool {
-        let name = match &address.place {
-            Place::Name { name, .. } => Some(name),
-            Place::Address(_) | Place::Socket(_) => None,
-        };
-        self.target == *target
-            && self.scheme == address.scheme
-            && self.weight == weight
-            && self.name.as_ref() == name
+        self.target == *target && self.weight == weight && self.name.as_ref() == address.name()
     }
 }
 
@@ -220,10 +208,10 @@ impl Shared {
         let mut endpoints: Vec<Arc<Endpoint>> = Vec::new();
         let mut found = found.iter();
         for configured in &self.settings.endpoints {
-            let targets = match &configured.address.place {
-                Place::Address(address) => vec![Target::Tcp(*address)],
-                Place::Socket(path) => vec![Target::Unix(Arc::clone(path))],
-                Place::Name { .. } => {
+            let targets = match &configured.address {
+                EndpointAddress::Address(address) => vec![Target::Tcp(*address)],
+                EndpointAddress::Socket(path) => vec![Target::Unix(Arc::clone(path))],
+                EndpointAddress::Name { .. } => {
                     found.next().into_iter().flatten().copied().map(Target::Tcp).collect()
                 }
             };

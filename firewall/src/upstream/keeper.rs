@@ -82,12 +82,7 @@ impl Upstreams {
         let mut kept: Vec<Kept> = Vec::new();
         loop {
             let alive: Vec<Arc<Shared>> = self.known().iter().filter_map(Weak::upgrade).collect();
-            let before = kept.len();
             kept.retain(|kept| kept.upstream.strong_count() > 0);
-            if kept.len() < before {
-                // Those that are gone have taken along what others may have of the same name.
-                kept.iter().for_each(Kept::show);
-            }
             for shared in &alive {
                 let is_kept = |kept: &Kept| kept.upstream.as_ptr() == Arc::as_ptr(shared);
                 if !kept.iter().any(is_kept) {
@@ -99,6 +94,8 @@ impl Upstreams {
             for kept in &mut kept {
                 kept.tend(now);
             }
+            // What a generation to which one may return has under the same name counts less.
+            kept.iter().for_each(Kept::show);
             // Either way it is looked again.
             drop(timeout(TICK, self.0.alarm.notified()).await);
         }
@@ -192,7 +189,6 @@ impl Kept {
                     tracing::info!(api, endpoint, "an endpoint is tried again");
                 }
             }
-            show(&self.metrics, api, endpoint);
         }
     }
 
@@ -219,12 +215,10 @@ impl Kept {
             self.endpoints.push(tended);
             self.records.push(record);
         }
-        for (gone, _) in &earlier {
+        for (gone, _) in earlier {
             let (api, endpoint) = (&*shared.api, &**gone.endpoint.label());
             tracing::info!(api, endpoint, "an endpoint is no more");
         }
-        drop(earlier);
-        self.show();
     }
 
     fn take_up(&self, shared: &Arc<Shared>, endpoint: &Arc<Endpoint>) -> Tended {

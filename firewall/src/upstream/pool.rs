@@ -22,6 +22,7 @@ use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
 use super::{Upstream, UpstreamError, WithoutHealthy, connection, framing};
+use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::metrics::Metrics;
 
@@ -187,7 +188,7 @@ impl Pool {
                 let error = match failed {
                     Ok(Err(error)) => {
                         let endpoint = &**member.endpoint.label();
-                        tracing::debug!(endpoint, error = %crate::causes::Causes(&error), "no connection");
+                        tracing::debug!(endpoint, error = %Causes(&error), "no connection");
                         UpstreamError::Connect
                     }
                     _ => UpstreamError::ConnectTimeout,
@@ -238,6 +239,7 @@ impl Pool {
         if is_failure {
             self.failed(lease.member());
         } else {
+            lease.member().seat.succeeded();
             lease.member().endpoint.succeeded();
         }
         if !is_valid {

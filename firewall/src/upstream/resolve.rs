@@ -15,7 +15,7 @@ use super::{ADDRESSES_MAX, Resolve};
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Asks the system, which knows files and name servers; takes as long as that does.
-pub fn system() -> Arc<Resolve> {
+pub(super) fn system() -> Arc<Resolve> {
     Arc::new(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
 }
 

@@ -29,7 +29,10 @@ const LAYERS: [Layer; 21] = [
     layer("log_lines", &[]),
     layer("tls", &["clock"]),
     layer("audit_log", &["clock", "log_lines", "violation"]),
-    layer("access_log", &["address", "audit_log", "clock", "log_lines", "metrics", "violation"]),
+    layer(
+        "access_log",
+        &["address", "audit_log", "clock", "log_lines", "metrics", "tls", "violation"],
+    ),
     layer("contract", &["json", "violation"]),
     layer("kernel", &["clock", "metrics"]),
     layer("ban", &["address", "causes", "clock", "kernel", "metrics", "violation"]),

@@ -29,6 +29,9 @@ pub struct Api {
     pub headers: Headers,
     #[serde(default)]
     pub limits: ApiLimits,
+    /// Who has shown no certificate is refused.
+    #[serde(default)]
+    pub client_certificate: bool,
 }
 
 const fn enforce() -> Mode {
@@ -61,6 +64,7 @@ impl Api {
             contract: Policy::default(),
             headers: Headers::default(),
             limits: ApiLimits::default(),
+            client_certificate: false,
         }
     }
 }

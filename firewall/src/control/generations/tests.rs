@@ -43,12 +43,14 @@ fn generation(number: u64, content: u8) -> Generation {
             },
             answer_fields: AnswerFields::new(&rules, &contract),
             contract: Arc::new(contract),
+            client_certificate: false,
             operations: Vec::new(),
             metrics: metrics.api("test"),
         }],
         choice: Choice::default(),
         nobody: metrics.api(""),
         trusted_proxies: Vec::new(),
+        tls: None,
     };
     Generation {
         ruleset: Arc::new(ruleset),

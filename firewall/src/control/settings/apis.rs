@@ -84,6 +84,7 @@ fn api_settings(
         unenforced: api.unenforced,
         references: api.references,
         contract: api.contract,
+        client_certificate: api.client_certificate,
     }
 }
 
@@ -106,12 +107,7 @@ mod tests {
             (format!("{SOUND}{}", SECOND.replace("\"b\"", "\"a\"")), "given once"),
             (SOUND.replace("\"a\"", "\"a b\""), "a b"),
             (SOUND.replace("\"a\"", "\"\""), "letters"),
-            (
-                "[listen]\naddress = \"127.0.0.1:0\"\napi = []"
-                    .replace("[listen]", "api = []\n[listen]")
-                    .replace("\napi = []", ""),
-                "1 to 64",
-            ),
+            ("api = []\n[listen]\naddress = \"127.0.0.1:0\"\n".to_owned(), "1 to 64"),
         ] {
             let found = problems(&text);
             assert!(found.iter().any(|problem| problem.contains(part)), "{text}: {found:?}");

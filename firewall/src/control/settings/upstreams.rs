@@ -25,7 +25,7 @@ pub(in crate::control) fn upstream(
     let mut endpoints: Vec<EndpointSettings> = Vec::new();
     for endpoint in &written.endpoints {
         match EndpointAddress::parse(&endpoint.url) {
-            Ok(address) if endpoints.iter().any(|known| known.address.place == address.place) => {
+            Ok(address) if endpoints.iter().any(|known| known.address == address) => {
                 let (api, endpoint) = (api.to_owned(), address.to_string());
                 problems.push(SettingsError::EndpointTwice { api, endpoint });
             }

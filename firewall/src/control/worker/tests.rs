@@ -92,7 +92,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
     let mut options = RunOptions::default();
     options.config = Some(config);
     let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
-    let loaded = policy::load(&options, 1, &metrics, &upstreams).unwrap();
+    let loaded = policy::load(&options, 1, &metrics, &upstreams, None).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
 
     let (begun, begins) = blocking::channel();
