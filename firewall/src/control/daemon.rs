@@ -170,8 +170,8 @@ async fn serve(
     let notifier = Rc::new(Notifier::from_environment());
     let mut pulses = Pulses::default();
     let (mut workers, mut loads) = (Vec::new(), Vec::new());
-    for (listener, index) in listeners.into_iter().zip(0..) {
-        let (bans, link) = keeper.worker();
+    let views = keeper.workers(listeners.len());
+    for ((listener, (bans, link)), index) in listeners.into_iter().zip(views).zip(0..) {
         let load = Arc::<WorkerLoad>::default();
         loads.push(Arc::clone(&load));
         workers.push(worker::spawn(WorkerParts {
