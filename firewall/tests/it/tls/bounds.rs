@@ -91,4 +91,6 @@ fn old_versions_are_refused() {
     let answer = client.closed();
     assert_eq!(answer.first(), Some(&21), "an alert: {answer:?}");
     assert_eq!(answer.last(), Some(&70), "protocol_version: {answer:?}");
+    served.counts(&refused("tls-failed"));
+    served.counts("firewall_tls_client_hellos_total{offered=\"t11i\"} 1");
 }
