@@ -79,9 +79,11 @@ impl TlsRecord {
 }
 
 /// What the upstream did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamRecord {
     pub status: u16,
+    /// Which endpoint answered.
+    pub endpoint: Arc<str>,
     /// From the request handed over to the head of the answer.
     pub waited: Duration,
 }
@@ -132,6 +134,7 @@ impl Settlement {
         )?;
         let method = registered_method(&record.method);
         write!(line, r#","method":"{method}","status":{}"#, record.status)?;
+        line.member("api", &self.operation.api)?;
         line.member("operation", &self.operation.name)?;
         write!(line, r#","verdict":"{}""#, self.outcome.name())?;
         if let Some(violation) = &record.violation {
@@ -157,6 +160,7 @@ impl Settlement {
         write!(line, r#","duration_us":{}"#, ended.since(record.started).as_micros())?;
         if let Some(upstream) = &record.upstream {
             let waited = upstream.waited.as_micros();
+            line.member("endpoint", &upstream.endpoint)?;
             write!(line, r#","upstream_status":{},"upstream_us":{waited}"#, upstream.status)?;
         }
         let refused = self.record.refused.as_ref();

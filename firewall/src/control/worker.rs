@@ -136,7 +136,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let dropped = metrics.audit_log_dropped.clone();
     let audit = AuditLog::new(parts.audit, parts.settings.refused_response_octets, dropped);
     let pipeline = Rc::new(Pipeline::new(Parts {
-        rulesets: Rulesets::new(parts.rulesets),
+        rulesets: Rulesets::new(parts.rulesets, Arc::clone(&metrics)),
         bans: Rc::clone(&bans),
         keeper: parts.keeper,
         ids: RequestIds::new(parts.index, Monotonic::now()),
