@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -98,20 +99,8 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
-    let encryption = parts.settings.tls.is_some().then(|| {
-        let rulesets = Arc::clone(&parts.rulesets);
-        let handshakes = Handshakes::new(HandshakeLimits {
-            total: limits.tls_handshakes_per_worker,
-            per_source: limits.tls_handshakes_per_source,
-            exempt: connection_limits.exempt.clone(),
-        });
-        Encryption {
-            server: Rc::new(move || rulesets.load().tls.clone()),
-            timeout: limits.tls_handshake_timeout.0,
-            handshakes,
-            metrics: Arc::clone(&parts.metrics),
-        }
-    });
+    let encryption =
+        encryption(&parts.settings, &parts.rulesets, &parts.metrics, &connection_limits.exempt);
     let connection_settings = ConnectionSettings {
         head: HeadLimits {
             head_octets: limits.head_octets,
@@ -195,6 +184,28 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     tending.abort();
     pipeline.tend();
     Ok(())
+}
+
+/// How this worker's listener encrypts, if it does.
+fn encryption(
+    settings: &Settings,
+    rulesets: &Arc<ArcSwap<Ruleset>>,
+    metrics: &Arc<Metrics>,
+    exempt: &[IpNet],
+) -> Option<Encryption> {
+    let limits = &settings.limits;
+    settings.tls.as_ref()?;
+    let rulesets = Arc::clone(rulesets);
+    Some(Encryption {
+        server: Rc::new(move || rulesets.load().tls.clone()),
+        timeout: limits.tls_handshake_timeout.0,
+        handshakes: Handshakes::new(HandshakeLimits {
+            total: limits.tls_handshakes_per_worker,
+            per_source: limits.tls_handshakes_per_source,
+            exempt: exempt.to_vec(),
+        }),
+        metrics: Arc::clone(metrics),
+    })
 }
 
 /// Takes the keeper's changes: the view first, so that no new connection slips in, then the open

@@ -1,4 +1,4 @@
-//! JA4: a client's TLS fingerprint, as FoxIO describes it (JA4, the part under the BSD licence).
+//! JA4: a client's TLS fingerprint, as `FoxIO` describes it (JA4, the part under the BSD licence).
 //!
 //! What clients permute from one connection to the next is sorted, and what means nothing (GREASE, RFC
 //! 8701) is left out, so that one program keeps one fingerprint. It is evidence, no identity: whoever
@@ -140,8 +140,10 @@ fn digest(list: &str) -> String {
     if list.is_empty() {
         return NOTHING.to_owned();
     }
-    let mut text: String =
-        Sha256::digest(list).iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut text = String::new();
+    for octet in Sha256::digest(list) {
+        text.extend([digit(usize::from(octet >> 4)), digit(usize::from(octet & 0x0f))]);
+    }
     text.truncate(DIGEST_DIGITS);
     text
 }

@@ -43,10 +43,8 @@ pub(super) fn server(
     }
     let Some(tls) = &listen.tls else {
         let is_own = listen.address.ip().to_canonical().is_loopback();
-        return match is_own || listen.plaintext {
-            true => Ok(None),
-            false => Err(TlsSettingsError::Plaintext(listen.address)),
-        };
+        let is_meant = is_own || listen.plaintext;
+        return if is_meant { Ok(None) } else { Err(TlsSettingsError::Plaintext(listen.address)) };
     };
     if listen.plaintext {
         return Err(TlsSettingsError::Both);
