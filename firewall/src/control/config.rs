@@ -4,6 +4,7 @@
 //! equal to the defaults.
 
 mod headers;
+mod http2;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +25,7 @@ use crate::feeds::Format;
 use crate::pipeline::ruleset::Mode;
 
 pub use self::headers::{Cookies, FieldRules, Headers};
+pub use self::http2::{Http2, Http2Limits};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 
 /// Every key documented, at its default where it has one.
@@ -68,6 +70,8 @@ pub struct Listen {
     #[serde(default = "defaults::backlog")]
     pub backlog: u16,
     #[serde(default)]
+    pub http2: Http2,
+    #[serde(default)]
     pub proxy_protocol: Vec<IpNet>,
 }
 
@@ -89,6 +93,7 @@ pub struct Limits {
     pub response_timeout: Span,
     pub response_body_timeout: Span,
     pub drain_timeout: Span,
+    pub http2: Http2Limits,
 }
 
 impl Default for Limits {
@@ -109,6 +114,7 @@ impl Default for Limits {
             response_timeout: Span::seconds(60),
             response_body_timeout: Span::seconds(60),
             drain_timeout: Span::seconds(30),
+            http2: Http2Limits::default(),
         }
     }
 }
@@ -490,6 +496,7 @@ impl ConfigFile {
             listen: Listen {
                 address: listen,
                 workers: None,
+                http2: Http2::default(),
                 backlog: defaults::backlog(),
                 proxy_protocol: Vec::new(),
             },

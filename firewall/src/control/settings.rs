@@ -3,6 +3,7 @@
 mod bans;
 mod clients;
 pub(super) mod headers;
+pub(super) mod http2;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
 use crate::kernel::{
     self, Check, CheckSetting, InterfaceOptions, Pattern, PatternError, Reason, Role,
 };
+use crate::listen::http2::Http2;
 use crate::log_lines::LogTarget;
 use crate::pipeline::answer_fields::AnswerRules;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
@@ -44,6 +46,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub workers: NonZeroUsize,
     pub backlog: u16,
+    pub http2: Http2,
     /// Peers whose connections begin with a PROXY header.
     pub balancers: Vec<IpNet>,
     pub limits: Limits,
@@ -192,6 +195,7 @@ impl Settings {
             listen: file.listen.address,
             workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
             backlog: file.listen.backlog,
+            http2: http2::spoken(file.listen.http2),
             balancers,
             limits: file.limits,
             api,
@@ -248,10 +252,11 @@ impl Settings {
             ("listen.address", self.listen != other.listen),
             ("listen.workers", self.workers != other.workers),
             ("listen.backlog", self.backlog != other.backlog),
+            ("listen.http2", self.http2 != other.http2),
             ("listen.proxy_protocol", self.balancers != other.balancers),
             (
                 "limits (of connections and heads)",
-                connection_limits(&self.limits) != connection_limits(&other.limits),
+                http2::connection_limits(&self.limits) != http2::connection_limits(&other.limits),
             ),
             ("bans", self.bans != other.bans),
             ("management", self.management != other.management),
@@ -277,23 +282,6 @@ impl Settings {
         ];
         differences.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
-}
-
-/// The limits that connections are opened with.
-fn connection_limits(limits: &Limits) -> (usize, usize, usize, usize, usize, [Duration; 4]) {
-    (
-        limits.connections_per_worker,
-        limits.connections_per_source,
-        limits.head_octets,
-        limits.head_fields,
-        limits.target_octets,
-        [
-            limits.proxy_header_timeout.0,
-            limits.head_timeout.0,
-            limits.idle_timeout.0,
-            limits.drain_timeout.0,
-        ],
-    )
 }
 
 fn known_checks() -> String {
@@ -386,6 +374,7 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         let connections = api.upstream_limits.connections;
         bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
     }
+    bounds.extend(http2::bounds(&limits.http2));
     bounds.extend(bans::bounds(&file.bans));
     bounds.extend(packets::bounds(&file.kernel));
     let requests = file.kernel.standing.requests as usize;

@@ -21,11 +21,12 @@ use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::pressure::WorkerLoad;
-use crate::control::settings::Settings;
+use crate::control::settings::{Settings, http2};
 use crate::control::watchdog::Pulse;
 use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
 use crate::listen::framing::HeadLimits;
+use crate::listen::http2::OnViolation;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
@@ -96,7 +97,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
-    let connection_settings = ConnectionSettings {
+    let mut connection_settings = ConnectionSettings {
         head: HeadLimits {
             head_octets: limits.head_octets,
             fields: limits.head_fields,
@@ -111,6 +112,9 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             networks: parts.settings.balancers.as_slice().into(),
             header_timeout: limits.proxy_header_timeout.0,
         },
+        http2: parts.settings.http2,
+        http2_limits: http2::limits(&limits.http2),
+        on_violation: OnViolation::default(),
     };
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
@@ -139,6 +143,12 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let answer = Rc::new(move |origin: Origin, request: Request<Incoming>| {
         let pipeline = Rc::clone(&answering);
         async move { pipeline.handle(&origin, request).await }
+    });
+    let blaming = Rc::clone(&pipeline);
+    connection_settings.on_violation = OnViolation::call(move |origin, rule| {
+        let pipeline = Rc::clone(&blaming);
+        // Bounded by the keeper's patience.
+        drop(spawn_local(async move { pipeline.violated(&origin, rule).await }));
     });
     let counted = Arc::clone(&metrics);
     let accepted = move || counted.connections_total.inc();

@@ -19,15 +19,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
-use tracing::debug;
 
 use crate::clock::Monotonic;
 use crate::pipeline::origin::{Judgement, Origin};
 
 use super::connections::{Order, Ticket};
 use super::framing::HeadLimits;
+use super::http2::{self, Http2, Http2Limits, OnViolation};
 use super::judged::{Judged, Patience};
 use super::proxy_protocol::Balancers;
+use super::{greeting, reset};
 
 /// hyper's read buffer, in octets: no read and no frame of a body is larger.
 const READ_OCTETS: usize = 64 * 1024;
@@ -41,6 +42,9 @@ pub struct ConnectionSettings {
     pub head: HeadLimits,
     pub patience: Patience,
     pub balancers: Balancers,
+    pub http2: Http2,
+    pub http2_limits: Http2Limits,
+    pub on_violation: OnViolation,
 }
 
 impl ConnectionSettings {
@@ -63,6 +67,8 @@ pub enum Ended {
     Closed,
     /// It was told to end at once: see [`super::connections::Connections`].
     Dropped,
+    /// The client went too far, by a rule of HTTP/2.
+    Refused,
     /// The client went away in the middle of a message, or reading or writing failed.
     Broken(hyper::Error),
 }
@@ -70,22 +76,29 @@ pub enum Ended {
 /// Serves one connection. `answer` is called for one request after another; it must ask
 /// [`Origin::refusal`] first, and [`Origin::body_violation`] when reading the body fails.
 pub async fn serve<F, A, B>(
-    stream: TcpStream,
+    mut stream: TcpStream,
     ticket: Ticket,
     settings: &ConnectionSettings,
     answer: Rc<F>,
 ) -> Ended
 where
     F: Fn(Origin, Request<Incoming>) -> A,
-    A: Future<Output = Response<B>>,
+    A: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let mut begun = Vec::new();
+    if settings.http2 == Http2::PriorKnowledge
+        && greeting::tells_http2(&mut stream, &ticket, settings.patience.head, &mut begun).await
+    {
+        return http2::serve((stream, reset), begun, ticket, settings, answer).await;
+    }
     let judgement = ticket.judgement();
     let (peer, socket) = (ticket.peer(), ticket.socket());
     let (id, accepted_at) = (ticket.id(), ticket.accepted_at());
     let judged =
-        Judged::new(stream, settings.head, settings.patience, accepted_at, Rc::clone(judgement));
+        Judged::new(stream, settings.head, settings.patience, accepted_at, Rc::clone(judgement))
+            .having_read(&begun);
     let service = service_fn(|request| {
         let origin = Origin::begin(peer, socket, id, accepted_at, Rc::clone(judgement));
         let (ordinal, turn) = (origin.ordinal, Turn(Rc::clone(judgement)));
@@ -118,10 +131,9 @@ where
     })
     .await;
     if let Ended::Dropped = ended {
-        let stream = connection.into_parts().io.into_inner().into_inner();
         // A reset takes the kernel's buffers and timers along, of which a banned source could
         // otherwise make us keep many. Where it fails, the socket is closed in the common way.
-        stream.set_zero_linger().unwrap_or_else(|error| debug!(%error, "no reset"));
+        reset(&connection.into_parts().io.into_inner().into_inner());
     }
     ended
 }

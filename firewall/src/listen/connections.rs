@@ -333,6 +333,15 @@ impl Ticket {
         .await;
     }
 
+    /// Waits until the connection is to end in some way, be it after an answer.
+    pub(super) async fn must_end(&self) {
+        poll_fn(|cx| match self.order(cx) {
+            Order::Serve if !self.judgement().is_draining() => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+
     /// The connection's number, unique in this process.
     pub fn id(&self) -> u64 {
         self.id

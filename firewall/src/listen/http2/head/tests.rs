@@ -1,0 +1,1 @@
+//! Heads as h2 hands them up.

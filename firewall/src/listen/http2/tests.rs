@@ -1,0 +1,1 @@
+//! Limits of a connection, frame by frame.
