@@ -9,8 +9,6 @@ mod allowance;
 mod frames;
 mod head;
 mod streams;
-#[cfg(test)]
-mod tests;
 mod watch;
 mod watched;
 

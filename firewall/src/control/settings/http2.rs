@@ -15,7 +15,7 @@ pub(super) fn spoken(written: config::Http2) -> Http2 {
 }
 
 /// The limits as connections keep them.
-pub fn limits(written: &config::Http2Limits) -> Http2Limits {
+pub(in crate::control) fn limits(written: &config::Http2Limits) -> Http2Limits {
     let rate = |Rate { rate, burst }| http2::Rate { per_second: rate, burst };
     Http2Limits {
         streams: written.streams,

@@ -42,6 +42,9 @@ pub(super) fn judge(head: &mut Parts, limits: &HeadLimits) -> Result<(), Rule> {
         return Err(Rule::HeadTooLarge);
     }
     let mut octets = method.len() + target.as_str().len() + FRAME_OCTETS;
+    if !head.headers.contains_key(HOST) {
+        octets += HOST.as_str().len() + host.len() + LINE_OCTETS;
+    }
     for (name, value) in &head.headers {
         octets += name.as_str().len() + value.len() + LINE_OCTETS;
         field(name, value)?;

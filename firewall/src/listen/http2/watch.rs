@@ -246,3 +246,6 @@ pub(super) const fn calm_please() -> [u8; 17] {
     let [c0, c1, c2, c3] = code::ENHANCE_YOUR_CALM.to_be_bytes();
     [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, c0, c1, c2, c3]
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,0 @@
-//! Limits of a connection, frame by frame.
