@@ -141,6 +141,8 @@ rules! {
     Upgrade = "framing.upgrade", Framing, 400, None, "The connection cannot be upgraded";
     /// The head did not arrive in time; slowness is no proof of malice.
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
+    /// Streams of HTTP/2 are as dear as connections; honest clients share an address.
+    RequestsAtOnce = "framing.requests-at-once", Framing, 429, None, "Too many requests are under way";
     /// What the h2 crate answers with an error: fields, frames or windows against RFC 9113.
     Http2Malformed = "framing.http2-malformed", Framing, 400, Some(Offence::Framing), "The HTTP/2 frames or fields are malformed";
     /// Rapid reset (CVE-2023-44487).

@@ -165,7 +165,8 @@ where
     let beginning = streams.clone();
     let service = service_fn(|request: Request<Incoming>| {
         let (mut head, body) = request.into_parts();
-        let malformed = head::judge(&mut head, &head_limits).err();
+        let asks_much = ticket.asks_much().then_some(Rule::RequestsAtOnce);
+        let malformed = head::judge(&mut head, &head_limits).err().or(asks_much);
         let origin = Origin::begin(peer, socket, id, accepted_at, Rc::clone(judgement));
         let turn = beginning.begin(judgement);
         let answer = answer(origin.of_stream(malformed), Request::from_parts(head, body));

@@ -74,6 +74,11 @@ impl Judgement {
         self.answering.get() > 0
     }
 
+    /// How many requests are under way.
+    pub fn answering(&self) -> u32 {
+        self.answering.get()
+    }
+
     /// The number of requests that have reached the service.
     pub fn requests(&self) -> u64 {
         self.requests.get()

@@ -252,6 +252,31 @@ fn a_connection_has_so_many_requests_at_once() {
     assert_eq!(upstream.received().len(), 4);
 }
 
+/// Requests count as connections do, over all of a source's connections.
+#[test]
+fn a_source_has_so_many_requests_at_once() {
+    let upstream = notes();
+    let mut setup = limited("connections_per_source = 3", "");
+    setup.listen.push_str("\nworkers = 1");
+    let gateway = Gateway::start(&setup, &upstream);
+    let connect = |last| Http2::connect_from([127, 0, 0, last].into(), gateway.address);
+    let (mut one, mut other) = (connect(2), connect(2));
+    let open = [one.head(0, &block(&post())), one.head(0, &block(&post()))];
+    let third = other.head(0, &block(&post()));
+    eventually("three are under way", || {
+        let id = other.ask(&request("GET", "/notes", &[]));
+        let outcome = other.outcome(id);
+        (outcome.status == Some(429)).then(|| assert_eq!(outcome.rule(), "framing.requests-at-once"))
+    });
+    assert!(connect(3).is_served(), "another source");
+    for (client, id) in [(&mut one, open[0]), (&mut other, third)] {
+        client.send(frame(DATA, END_STREAM, id, br#"{"text":"a"}"#));
+        assert_eq!(client.outcome(id).status, Some(201));
+    }
+    assert!(other.is_served());
+    assert_eq!(gateway.bans(), [] as [serde_json::Value; 0]);
+}
+
 /// Frames of one octet cost us a hundred times what they cost the client.
 #[test]
 fn bodies_in_crumbs() {
@@ -271,7 +296,7 @@ fn bodies_in_crumbs() {
     for id in ids {
         client.send(frame(DATA, 0, id, b" ").repeat(20_000));
     }
-    drop(client.closed());
+    client.closed();
     let grown = resident(&gateway).saturating_sub(before);
     assert!(grown < 64 << 20, "{grown} octets more");
     assert!(Http2::connect(gateway.address).is_served());
