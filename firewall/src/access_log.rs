@@ -12,6 +12,8 @@ use crate::audit_log::RefusedSummary;
 use crate::clock::{Monotonic, Wall};
 use crate::log_lines::{Line, LogLines, LogWriter};
 use crate::metrics::{Metrics, OperationMetrics, Outcome};
+use crate::tls::ja4::Ja4;
+use crate::tls::session::Session;
 use crate::violation::{Location, Violation};
 
 /// One worker's end of the log.
@@ -47,8 +49,35 @@ pub struct Record {
     pub status: u16,
     pub upstream: Option<UpstreamRecord>,
     pub violation: Option<Violation>,
+    pub tls: Option<TlsRecord>,
     /// Of the upstream's answer, where that was refused.
     pub refused: Option<RefusedSummary>,
+}
+
+/// What the connection's handshake settled.
+#[derive(Clone, Debug)]
+pub struct TlsRecord {
+    pub version: &'static str,
+    pub ja4: Option<Ja4>,
+    /// Whose verified certificate the client has shown.
+    pub subject: Option<Rc<str>>,
+}
+
+impl TlsRecord {
+    pub fn of(session: &Session) -> Self {
+        let subject = session.client.as_ref().map(|client| Rc::clone(&client.subject));
+        Self { version: session.version, ja4: session.ja4, subject }
+    }
+
+    fn write(&self, line: &mut Line<'_>) -> std::fmt::Result {
+        write!(line, r#","tls":"{}""#, self.version)?;
+        if let Some(ja4) = self.ja4 {
+            // The first protocol's name, of which the fingerprint keeps two characters, may be anything
+            // that is a letter or a digit.
+            write!(line, r#","ja4":"{ja4}""#)?;
+        }
+        self.subject.as_ref().map_or(Ok(()), |subject| line.member("client_subject", subject))
+    }
 }
 
 /// What the upstream did.
@@ -124,6 +153,9 @@ impl Settlement {
             if let Some(feed) = &violation.feed {
                 line.member("feed", feed)?;
             }
+        }
+        if let Some(tls) = &record.tls {
+            tls.write(line)?;
         }
         write!(line, r#","duration_us":{}"#, ended.since(record.started).as_micros())?;
         if let Some(upstream) = &record.upstream {

@@ -3,6 +3,7 @@
 pub mod answer_fields;
 pub mod authentication;
 pub mod client;
+mod encryption;
 pub mod exchange;
 pub mod headers;
 pub mod message;
@@ -24,7 +25,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
-use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
+use crate::access_log::{AccessLog, Record, Settlement, TlsRecord, UpstreamRecord};
 use crate::address::ClientAddr;
 use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Conduct, Consequence, KeeperHandle};
@@ -34,8 +35,9 @@ use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
+use crate::pipeline::encryption::encryption;
 use crate::pipeline::exchange::{Exchange, RequestIds};
-use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
+use crate::pipeline::headers::{Hops, forward_headers, strip_hop_by_hop};
 use crate::pipeline::origin::Origin;
 use crate::pipeline::refusal::{After, failure, refusal};
 use crate::pipeline::ruleset::{Mode, Rulesets};
@@ -139,6 +141,7 @@ impl Pending<'_> {
             status,
             upstream: self.trace.upstream,
             violation,
+            tls: exchange.session.map(TlsRecord::of),
             refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
         };
         let operation = exchange.ruleset.api.metrics(self.trace.operation).clone();
@@ -169,7 +172,8 @@ impl Pipeline {
         let (request, body) = request.into_parts();
         let client = ClientAddr(origin.peer.0);
         let id = self.ids.next();
-        let exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
+        let mut exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
+        exchange.session = origin.session();
         let trace = Trace::default();
         let mut pending = Pending { pipeline: self, origin, exchange, trace, is_answered: false };
         let Pending { exchange, trace, .. } = &mut pending;
@@ -265,9 +269,11 @@ impl Pipeline {
         let ruleset = exchange.ruleset;
         let mode = ruleset.api.request_mode;
         let (proxies, fields) = (&ruleset.trusted_proxies, &exchange.request.headers);
-        exchange.is_over_tls = is_over_tls(origin.peer, proxies, fields);
+        exchange.is_over_tls =
+            is_over_tls(origin.session().is_some(), origin.peer, proxies, fields);
         exchange.client = client(origin.peer, proxies, fields)?;
         self.unwanted(exchange)?;
+        encryption(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
             return preflight::admit(exchange, asked, &named);
@@ -319,7 +325,9 @@ impl Pipeline {
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);
         let enforced = operation.filter(|_| requests == Mode::Enforce);
         let headers = request.headers_mut();
-        forward_headers(headers, origin.peer, exchange.client, enforced, responses);
+        let hops =
+            Hops { peer: origin.peer, client: exchange.client, is_over_tls: exchange.is_over_tls };
+        forward_headers(headers, hops, enforced, responses);
         message::ask_for_the_whole(headers, operation, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.

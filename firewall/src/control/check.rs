@@ -11,6 +11,7 @@ use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::policy::load_options;
 use crate::control::settings::{Settings, SettingsErrors};
+use crate::tls::server::Server;
 
 /// One problem: as a line of text, and as JSON.
 struct Finding {
@@ -74,7 +75,14 @@ impl Findings {
         };
         let apis = file.api.clone();
         match Settings::of(file) {
-            Ok(settings) => self.document(&settings.api.spec, &load_options(&settings)),
+            Ok(settings) => {
+                if let Some(Err(error)) =
+                    settings.tls.as_ref().map(|options| Server::load(options, None))
+                {
+                    self.error(path, None, &error);
+                }
+                self.document(&settings.api.spec, &load_options(&settings));
+            }
             Err(SettingsErrors(errors)) => {
                 for error in errors {
                     self.error(path, None, &error);

@@ -287,6 +287,9 @@ pub struct RunOptions {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     listen: Option<SocketAddr>,
+    /// Speak plain text there, although others than this host may connect
+    #[arg(long)]
+    plaintext: bool,
     /// Attach the XDP program to this interface, or to those of a pattern ("eth*"), and to no other;
     /// may be given several times
     #[arg(long, value_name = "IF")]
@@ -336,6 +339,7 @@ impl RunOptions {
         if let Some(listen) = self.listen {
             file.listen.address = listen;
         }
+        file.listen.plaintext |= self.plaintext;
         if !self.interface.is_empty() {
             file.kernel.interfaces.clone_from(&self.interface);
             file.kernel.interface.clear();

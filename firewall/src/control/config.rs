@@ -5,6 +5,7 @@
 
 mod headers;
 mod http2;
+mod listen;
 mod packets;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +27,7 @@ use crate::pipeline::ruleset::Mode;
 
 pub use self::headers::{Cookies, FieldRules, Headers};
 pub use self::http2::{Http2, Http2Limits};
+pub use self::listen::{Listen, Tls, TlsCertificate};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
 
 /// Every key documented, at its default where it has one.
@@ -61,31 +63,20 @@ pub struct ConfigFile {
     pub log: Log,
 }
 
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listen {
-    pub address: SocketAddr,
-    #[serde(default)]
-    pub workers: Option<usize>,
-    #[serde(default = "defaults::backlog")]
-    pub backlog: u16,
-    #[serde(default)]
-    pub http2: Http2,
-    #[serde(default)]
-    pub proxy_protocol: Vec<IpNet>,
-}
-
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub connections_per_worker: usize,
     pub connections_per_source: usize,
+    pub tls_handshakes_per_worker: usize,
+    pub tls_handshakes_per_source: usize,
     pub head_octets: usize,
     pub head_fields: usize,
     pub target_octets: usize,
     pub body_octets: usize,
     pub response_octets: usize,
     pub json_depth: usize,
+    pub tls_handshake_timeout: Span,
     pub proxy_header_timeout: Span,
     pub head_timeout: Span,
     pub idle_timeout: Span,
@@ -101,12 +92,15 @@ impl Default for Limits {
         Self {
             connections_per_worker: 16_384,
             connections_per_source: 512,
+            tls_handshakes_per_worker: 1024,
+            tls_handshakes_per_source: 64,
             head_octets: 16 << 10,
             head_fields: 100,
             target_octets: 8 << 10,
             body_octets: 1 << 20,
             response_octets: 8 << 20,
             json_depth: 64,
+            tls_handshake_timeout: Span::seconds(10),
             proxy_header_timeout: Span::seconds(5),
             head_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(60),
@@ -140,6 +134,8 @@ pub struct Api {
     pub headers: Headers,
     #[serde(default)]
     pub upstream_limits: UpstreamLimits,
+    #[serde(default)]
+    pub client_certificate: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
@@ -389,10 +385,6 @@ mod defaults {
     use super::Span;
     use crate::pipeline::ruleset::Mode;
 
-    pub(super) const fn backlog() -> u16 {
-        1024
-    }
-
     pub(super) const fn feed_refresh() -> Span {
         Span::seconds(3600)
     }
@@ -465,6 +457,7 @@ impl ConfigFile {
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let mut file = Self::parse(path, &text)?;
         if let Some(directory) = path.parent() {
+            file.listen.resolve(directory);
             for api in &mut file.api {
                 api.spec = directory.join(&api.spec);
                 for reference in api.references.values_mut() {
@@ -493,13 +486,7 @@ impl ConfigFile {
     /// What `run --spec … --upstream … --listen …` means: everything else at its default.
     pub fn of_one_api(listen: SocketAddr, spec: PathBuf, upstream: String) -> Self {
         Self {
-            listen: Listen {
-                address: listen,
-                workers: None,
-                http2: Http2::default(),
-                backlog: defaults::backlog(),
-                proxy_protocol: Vec::new(),
-            },
+            listen: Listen::at(listen),
             limits: Limits::default(),
             api: vec![Api {
                 name: "api".into(),
@@ -512,6 +499,7 @@ impl ConfigFile {
                 contract: Policy::default(),
                 headers: Headers::default(),
                 upstream_limits: UpstreamLimits::default(),
+                client_certificate: false,
             }],
             headers: Headers::default(),
             clients: Clients::default(),

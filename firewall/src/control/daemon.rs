@@ -27,7 +27,7 @@ use crate::control::pressure::{self, Gauge, Sources, WorkerLoad};
 use crate::control::settings::Settings;
 use crate::control::watchdog::{Pulses, Watchdog};
 use crate::control::worker::{self, WorkerParts};
-use crate::control::{admin, exposition, keeping};
+use crate::control::{admin, certificates, exposition, keeping};
 use crate::feeds::FeedsHandle;
 use crate::kernel;
 use crate::listen::socket;
@@ -92,7 +92,7 @@ impl Control {
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     start_tracing();
     let metrics = Arc::new(Metrics::new());
-    let loaded = policy::load(options, 1, &metrics).map_err(reported)?;
+    let loaded = policy::load(options, 1, &metrics, None).map_err(reported)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -119,11 +119,15 @@ fn reported(error: LoadError) -> anyhow::Error {
 }
 
 pub(super) fn start_tracing() {
-    let filter = tracing_subscriber::EnvFilter::builder()
+    let mut filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
         // How much the kernel program says is its own setting: what it writes is wanted.
         .add_directive(kernel::PROGRAM_LOG.parse().expect("a directive"));
+    // It warns of what clients do, as often as they do it; we count that, and keep a line for each.
+    if !std::env::var("RUST_LOG").is_ok_and(|said| said.contains("h2")) {
+        filter = filter.add_directive("h2=error".parse().expect("a directive"));
+    }
     // Started twice in one process, by a test: the first stands.
     drop(
         tracing_subscriber::fmt()
@@ -285,6 +289,7 @@ fn beside_workers(
         tasks.spawn_local(exposition::serve(listener, Rc::clone(control)));
     }
     tasks.spawn_local(deadlines(Rc::clone(control)));
+    tasks.spawn_local(certificates::follow(Rc::clone(control)));
     let seats_of_each = control.settings.limits.connections_per_worker;
     let sources = Sources { workers: loads, seats_of_each };
     tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
@@ -365,7 +370,7 @@ async fn reload(
     confirm_within: Option<Duration>,
 ) -> Result<u64, String> {
     let generation = control.generations.borrow().next_number();
-    let loaded = load_aside(options.clone(), generation, Arc::clone(&control.metrics)).await?;
+    let loaded = load_aside(options.clone(), generation, control).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
@@ -416,12 +421,14 @@ async fn deadlines(control: Rc<Control>) {
 async fn load_aside(
     options: RunOptions,
     generation: u64,
-    metrics: Arc<Metrics>,
+    control: &Control,
 ) -> Result<Loaded, String> {
+    let metrics = Arc::clone(&control.metrics);
+    let earlier = control.rulesets.load().tls.clone();
     let (sender, loaded) = oneshot::channel();
     let compiling = std::thread::Builder::new().name("compile".into()).spawn(move || {
         // The daemon may have stopped waiting.
-        drop(sender.send(policy::load(&options, generation, &metrics)));
+        drop(sender.send(policy::load(&options, generation, &metrics, earlier.as_deref())));
     });
     compiling.map_err(|error| error.to_string())?;
     let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;

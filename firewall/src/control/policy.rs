@@ -11,10 +11,11 @@ use crate::contract::{self, ContractError, LoadOptions};
 use crate::control::cli::RunOptions;
 use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::generations::Contents;
-use crate::control::settings::{Settings, SettingsErrors};
+use crate::control::settings::{Settings, SettingsErrors, tls};
 use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::ruleset::{Api, Ruleset};
+use crate::tls::server::{Server, TlsError};
 
 /// The configuration or the document cannot be used; nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +24,8 @@ pub enum LoadError {
     Config(#[from] ConfigError),
     #[error("{}", path.display())]
     Settings { path: PathBuf, source: SettingsErrors },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
     #[error("{key} cannot change without a restart")]
@@ -45,13 +48,20 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads everything anew.
-pub fn load(options: &RunOptions, generation: u64, metrics: &Metrics) -> Result<Loaded, LoadError> {
+/// Reads everything anew. Sessions of clients of an `earlier` server go on.
+pub fn load(
+    options: &RunOptions,
+    generation: u64,
+    metrics: &Metrics,
+    earlier: Option<&Server>,
+) -> Result<Loaded, LoadError> {
     let settings = settings(options)?;
+    let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
     let loaded = contract::load(&settings.api.spec, &load_options(&settings))
         .map_err(LoadError::Contract)?;
     let mut files = loaded.files;
     files.extend(options.config.clone());
+    files.extend(tls::files(settings.tls.as_ref()));
     let operations =
         loaded.contract.operations().iter().map(|o| metrics.operation(o.id())).collect();
     let ruleset = Ruleset {
@@ -65,9 +75,11 @@ pub fn load(options: &RunOptions, generation: u64, metrics: &Metrics) -> Result<
             upstream: settings.api.upstream.clone(),
             operations,
             unmatched: metrics.operation(""),
+            client_certificate: settings.api.client_certificate,
         },
         limits: settings.exchange_limits(),
         trusted_proxies: settings.trusted_proxies.clone(),
+        tls: tls.map(Arc::new),
     };
     Ok(Loaded { settings, ruleset, warnings: loaded.warnings, files })
 }

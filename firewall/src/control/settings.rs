@@ -2,9 +2,11 @@
 
 mod bans;
 mod clients;
+mod feeds;
 pub(super) mod headers;
 pub(super) mod http2;
 mod packets;
+pub(super) mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -22,12 +24,11 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, Headers, InterfaceRole, Kernel, KernelLog,
-    Limits, Management, Pressure, PrivateAddresses, Standing,
+    Api, Bans, CheckMode, ConfigFile, Headers, InterfaceRole, Kernel, KernelLog, Limits,
+    Management, Pressure, Standing,
 };
 use crate::control::management::{Allowed, allowlist};
-use crate::feeds::origin::HttpOrigin;
-use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
+use crate::feeds::{FEEDS_MAX, FeedSettings, UrlError};
 use crate::kernel::{
     self, Check, CheckSetting, InterfaceOptions, Pattern, PatternError, Reason, Role,
 };
@@ -35,7 +36,10 @@ use crate::listen::http2::Http2;
 use crate::log_lines::LogTarget;
 use crate::pipeline::answer_fields::AnswerRules;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
+use crate::tls::server::ServerOptions;
 use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
+
+pub use self::tls::TlsSettingsError;
 
 /// More workers than this is a mistake, not a machine.
 const WORKERS_MAX: usize = 256;
@@ -49,6 +53,8 @@ pub struct Settings {
     pub http2: Http2,
     /// Peers whose connections begin with a PROXY header.
     pub balancers: Vec<IpNet>,
+    /// None: plain text.
+    pub tls: Option<ServerOptions>,
     pub limits: Limits,
     pub api: ApiSettings,
     pub trusted_proxies: Vec<IpNet>,
@@ -92,6 +98,8 @@ pub struct ApiSettings {
     pub references: BTreeMap<String, PathBuf>,
     pub contract: crate::contract::Policy,
     pub answers: AnswerRules,
+    /// Who has shown no certificate is refused.
+    pub client_certificate: bool,
 }
 
 /// A value is of its type, and yet cannot be meant.
@@ -136,6 +144,8 @@ pub enum SettingsError {
     Interface { source: PatternError },
     #[error("kernel.interfaces: {name:?} is there twice")]
     InterfaceTwice { name: String },
+    #[error(transparent)]
+    Tls(TlsSettingsError),
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -179,15 +189,17 @@ impl Settings {
         let allowlist = allowlist(&file.management, trusted_proxies.iter().chain(&balancers))
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
-        let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
+        let feeds = feeds::feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
+        let tls = tls::server(&file.listen, &file.api);
+        let tls = tls.map_err(|source| or_problem(SettingsError::Tls(source))).ok();
         let api = api(file.api, &file.headers).map_err(&mut or_problem).ok();
         let (Some(kernel_checks), Some(packets), Some(interfaces), Some(threshold)) =
             (kernel_checks, packets, interfaces, threshold)
         else {
             return Err(SettingsErrors(problems));
         };
-        let (Some(allowlist), Some(feeds), Some(api), true) =
-            (allowlist, feeds, api, problems.is_empty())
+        let (Some(allowlist), Some(feeds), Some(tls), Some(api), true) =
+            (allowlist, feeds, tls, api, problems.is_empty())
         else {
             return Err(SettingsErrors(problems));
         };
@@ -197,6 +209,7 @@ impl Settings {
             backlog: file.listen.backlog,
             http2: http2::spoken(file.listen.http2),
             balancers,
+            tls,
             limits: file.limits,
             api,
             trusted_proxies,
@@ -253,6 +266,7 @@ impl Settings {
             ("listen.workers", self.workers != other.workers),
             ("listen.backlog", self.backlog != other.backlog),
             ("listen.http2", self.http2 != other.http2),
+            ("listen.tls (whether it is there)", self.tls.is_some() != other.tls.is_some()),
             ("listen.proxy_protocol", self.balancers != other.balancers),
             (
                 "limits (of connections and heads)",
@@ -363,6 +377,20 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         ("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most),
         ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
         (
+            "limits.tls_handshakes_per_worker",
+            "at least 1",
+            limits.tls_handshakes_per_worker,
+            1,
+            most,
+        ),
+        (
+            "limits.tls_handshakes_per_source",
+            "at least 1",
+            limits.tls_handshakes_per_source,
+            1,
+            most,
+        ),
+        (
             "log.refused_response_octets",
             "at most 65536",
             file.log.refused_response_octets,
@@ -410,49 +438,9 @@ fn api(apis: Vec<Api>, headers: &Headers) -> Result<ApiSettings, SettingsError> 
         unenforced: api.unenforced,
         references: api.references,
         contract: api.contract,
+        client_certificate: api.client_certificate,
         answers: headers::rules(headers, &api.headers),
     })
-}
-
-/// The feeds as meant. While bans are not enforced, neither is what feeds list.
-fn feeds(feeds: Vec<Feed>, bans: BanMode) -> Result<Arc<[FeedSettings]>, SettingsError> {
-    if feeds.len() > FEEDS_MAX {
-        return Err(SettingsError::Feeds { found: feeds.len() });
-    }
-    let mut names = BTreeSet::new();
-    let feed = |feed: Feed| {
-        if !feeds::is_name(&feed.name) || !names.insert(feed.name.clone()) {
-            return Err(SettingsError::FeedName { found: feed.name });
-        }
-        let name = feed.name;
-        let origin = match (feed.path, feed.url) {
-            (Some(path), None) => Origin::File(path),
-            (None, Some(url)) => match HttpOrigin::parse(&url, feed.insecure) {
-                Ok(origin) => Origin::Http(origin),
-                Err(source) => return Err(SettingsError::FeedUrl { name, source }),
-            },
-            _ => return Err(SettingsError::FeedOrigin { name }),
-        };
-        let bounds = [
-            ("refresh", "at least 1m", feed.refresh.0 >= Duration::from_mins(1)),
-            ("max_entries", "1 to 2000000", (1..=2_000_000).contains(&feed.max_entries)),
-            ("max_octets", "1 to 134217728", (1..=128 << 20).contains(&feed.max_octets)),
-        ];
-        if let Some((key, expected, _)) = bounds.into_iter().find(|(.., is_within)| !is_within) {
-            return Err(SettingsError::FeedBound { name, key, expected });
-        }
-        Ok(FeedSettings {
-            name: name.into(),
-            origin,
-            format: feed.format,
-            refresh: feed.refresh.0,
-            is_observed: feed.action == FeedAction::Observe || bans != BanMode::Enforce,
-            entries_max: feed.max_entries,
-            octets_max: feed.max_octets,
-            lists_private: feed.private_addresses == PrivateAddresses::List,
-        })
-    };
-    feeds.into_iter().map(feed).collect()
 }
 
 /// Which bans are enforced, as a word.
@@ -493,38 +481,6 @@ mod tests {
         for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
-    }
-
-    #[test]
-    fn feeds_that_cannot_be_meant() {
-        let feed = |keys: &str| format!("{SOUND}[[feed]]\n{keys}\n");
-        for keys in [
-            "name = \"a\"\npath = \"a\"",
-            "name = \"a\"\nurl = \"http://127.0.0.1/a\"",
-            "name = \"a\"\nurl = \"http://192.0.2.1/a\"\ninsecure = true",
-            "name = \"a\"\npath = \"a\"\nrefresh = \"1m\"\nmax_entries = 2000000",
-        ] {
-            assert_eq!(problems(&feed(keys)), Vec::<String>::new(), "{keys}");
-        }
-        for (keys, part) in [
-            ("name = \"a b\"\npath = \"a\"", "a b"),
-            ("name = \"a\"\npath = \"a\"\n[[feed]]\nname = \"a\"\npath = \"b\"", "given once"),
-            ("name = \"a\"", "either path or url"),
-            ("name = \"a\"\npath = \"a\"\nurl = \"http://127.0.0.1/\"", "either path or url"),
-            ("name = \"a\"\nurl = \"https://127.0.0.1/\"", "by a timer"),
-            ("name = \"a\"\nurl = \"http://192.0.2.1/\"", "insecure = true"),
-            ("name = \"a\"\npath = \"a\"\nrefresh = \"59s\"", "at least 1m"),
-            ("name = \"a\"\npath = \"a\"\nmax_entries = 0", "max_entries"),
-            ("name = \"a\"\npath = \"a\"\nmax_entries = 2000001", "max_entries"),
-            ("name = \"a\"\npath = \"a\"\nmax_octets = 134217729", "max_octets"),
-        ] {
-            let found = problems(&feed(keys));
-            assert!(found.iter().any(|problem| problem.contains(part)), "{keys}: {found:?}");
-        }
-        let many = (0..17).fold(SOUND.to_owned(), |text, n| {
-            text + &format!("[[feed]]\nname = \"f{n}\"\npath = \"a\"\n")
-        });
-        assert!(problems(&many)[0].contains("at most 16"));
     }
 
     #[test]

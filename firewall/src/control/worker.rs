@@ -30,6 +30,8 @@ use crate::listen::http2::OnViolation;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
+use crate::listen::tls::Encryption;
+use crate::listen::tls::handshakes::{HandshakeLimits, Handshakes};
 use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
@@ -97,6 +99,20 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
+    let encryption = parts.settings.tls.is_some().then(|| {
+        let rulesets = Arc::clone(&parts.rulesets);
+        let handshakes = Handshakes::new(HandshakeLimits {
+            total: limits.tls_handshakes_per_worker,
+            per_source: limits.tls_handshakes_per_source,
+            exempt: connection_limits.exempt.clone(),
+        });
+        Encryption {
+            server: Rc::new(move || rulesets.load().tls.clone()),
+            timeout: limits.tls_handshake_timeout.0,
+            handshakes,
+            metrics: Arc::clone(&parts.metrics),
+        }
+    });
     let mut connection_settings = ConnectionSettings {
         head: HeadLimits {
             head_octets: limits.head_octets,
@@ -115,6 +131,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         http2: parts.settings.http2,
         http2_limits: http2::limits(&limits.http2),
         on_violation: OnViolation::default(),
+        encryption,
     };
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
@@ -161,6 +178,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             Turned::NoSeat(NoSeat::Draining) => "draining",
             Turned::NoHeader => "proxy-header",
             Turned::HeaderTimeout => "proxy-header-timeout",
+            Turned::NoTls(reason) => reason.id(),
         };
         metrics.connections_refused.with_label_values(&[reason]).inc();
     };

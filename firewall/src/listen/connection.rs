@@ -17,7 +17,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use crate::clock::Monotonic;
@@ -25,10 +24,12 @@ use crate::pipeline::origin::{Judgement, Origin};
 
 use super::connections::{Order, Ticket};
 use super::framing::HeadLimits;
+use super::greeting;
 use super::http2::{self, Http2, Http2Limits, OnViolation};
 use super::judged::{Judged, Patience};
 use super::proxy_protocol::Balancers;
-use super::{greeting, reset};
+use super::tls::Encryption;
+use super::transport::{Protocol, Transport};
 
 /// hyper's read buffer, in octets: no read and no frame of a body is larger.
 const READ_OCTETS: usize = 64 * 1024;
@@ -45,6 +46,8 @@ pub struct ConnectionSettings {
     pub http2: Http2,
     pub http2_limits: Http2Limits,
     pub on_violation: OnViolation,
+    /// None: plain text.
+    pub encryption: Option<Encryption>,
 }
 
 impl ConnectionSettings {
@@ -76,7 +79,7 @@ pub enum Ended {
 /// Serves one connection. `answer` is called for one request after another; it must ask
 /// [`Origin::refusal`] first, and [`Origin::body_violation`] when reading the body fails.
 pub async fn serve<F, A, B>(
-    mut stream: TcpStream,
+    mut stream: Transport,
     ticket: Ticket,
     settings: &ConnectionSettings,
     answer: Rc<F>,
@@ -87,17 +90,22 @@ where
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let mut begun = Vec::new();
-    if settings.http2 == Http2::PriorKnowledge
-        && greeting::tells_http2(&mut stream, &ticket, settings.patience.head, &mut begun).await
+    let (mut protocol, mut begun) = (stream.protocol(), Vec::new());
+    if let (Transport::Plain(socket), Http2::PriorKnowledge) = (&mut stream, settings.http2)
+        && greeting::tells_http2(socket, &ticket, settings.patience.head, &mut begun).await
     {
-        return http2::serve((stream, reset), begun, ticket, settings, answer).await;
+        protocol = Protocol::Http2;
+    }
+    if protocol == Protocol::Http2 {
+        return http2::serve((stream, Transport::reset), begun, ticket, settings, answer).await;
     }
     let judgement = ticket.judgement();
     let (peer, socket) = (ticket.peer(), ticket.socket());
     let (id, accepted_at) = (ticket.id(), ticket.accepted_at());
+    // A handshake has had its own time.
+    let begun_at = if stream.is_encrypted() { Monotonic::now() } else { accepted_at };
     let judged =
-        Judged::new(stream, settings.head, settings.patience, accepted_at, Rc::clone(judgement))
+        Judged::new(stream, settings.head, settings.patience, begun_at, Rc::clone(judgement))
             .having_read(&begun);
     let service = service_fn(|request| {
         let origin = Origin::begin(peer, socket, id, accepted_at, Rc::clone(judgement));
@@ -131,9 +139,7 @@ where
     })
     .await;
     if let Ended::Dropped = ended {
-        // A reset takes the kernel's buffers and timers along, of which a banned source could
-        // otherwise make us keep many. Where it fails, the socket is closed in the common way.
-        reset(&connection.into_parts().io.into_inner().into_inner());
+        connection.into_parts().io.into_inner().into_inner().reset();
     }
     ended
 }

@@ -35,10 +35,7 @@ pub(super) async fn tells_http2(
 
 /// Reads until it is known which version it is, into `read`: what is there remains there if nobody
 /// waits for the end.
-async fn hear(
-    stream: &mut (impl AsyncRead + Unpin),
-    read: &mut Vec<u8>,
-) -> Result<bool> {
+async fn hear(stream: &mut (impl AsyncRead + Unpin), read: &mut Vec<u8>) -> Result<bool> {
     loop {
         if !PREFACE.starts_with(read) {
             return Ok(false);

@@ -127,8 +127,8 @@ fn protocol(settings: &ConnectionSettings, streams: Streams) -> http2::Builder<S
         .initial_stream_window_size(limits.stream_window)
         .initial_connection_window_size(limits.connection_window)
         .max_send_buf_size(SEND_BUFFER_OCTETS)
-        // The limit is counted beneath it, by time; these are the most that there can be at once.
-        .max_pending_accept_reset_streams(limits.streams as usize)
+        // Both are counted beneath it, by time.
+        .max_pending_accept_reset_streams(limits.resets.burst as usize)
         .max_local_error_reset_streams(None);
     protocol
 }
@@ -262,8 +262,11 @@ impl<'a> Course<'a> {
             return Some((since.after(patience.head), Step::Refused));
         }
         if !self.shared.report.has_greeted() {
-            let silence =
-                if judgement.is_draining() { patience.head.min(LAST_SILENCE) } else { patience.head };
+            let silence = if judgement.is_draining() {
+                patience.head.min(LAST_SILENCE)
+            } else {
+                patience.head
+            };
             return Some((self.begun_at.after(silence), Step::Over));
         }
         if judgement.is_answering() || judgement.is_blocked() {

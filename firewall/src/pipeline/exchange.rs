@@ -9,6 +9,7 @@ use crate::address::ClientAddr;
 use crate::audit_log::RefusedAnswer;
 use crate::clock::Monotonic;
 use crate::pipeline::ruleset::{Mode, Ruleset};
+use crate::tls::session::Session;
 use crate::violation::Violation;
 
 /// Names one exchange in the log, and in the problem details that its client saw.
@@ -58,6 +59,8 @@ pub struct Exchange<'a> {
     pub client: ClientAddr,
     /// Whether the client's connection is encrypted, as far as that is known.
     pub is_over_tls: bool,
+    /// What the handshake of the peer's own connection settled; none in plain text.
+    pub session: Option<&'a Session>,
     pub started: Monotonic,
     pub request: Parts,
     pub request_octets: u64,
@@ -82,6 +85,7 @@ impl<'a> Exchange<'a> {
             ruleset,
             client,
             is_over_tls: false,
+            session: None,
             started,
             request,
             request_octets: 0,

@@ -3,11 +3,12 @@
 //! A connection's socket side writes a [`Judgement`]; the pipeline reads it through the [`Origin`]
 //! that comes with each request. Both run on one thread, so nothing here locks.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::address::PeerAddr;
 use crate::clock::Monotonic;
+use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
 /// The part of a message that was being read.
@@ -41,6 +42,7 @@ pub struct Judgement {
     quiet_since: Cell<Monotonic>,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
+    session: OnceCell<Box<Session>>,
 }
 
 impl Judgement {
@@ -127,7 +129,8 @@ impl Judgement {
     /// A refusal is being settled that may turn out to be the connection's last answer.
     pub fn set_refusing(&self, is_refusing: bool) {
         let others = self.refusing.get();
-        let refusing = if is_refusing { others.saturating_add(1) } else { others.saturating_sub(1) };
+        let refusing =
+            if is_refusing { others.saturating_add(1) } else { others.saturating_sub(1) };
         self.refusing.set(refusing);
     }
 
@@ -149,6 +152,11 @@ impl Judgement {
 
     pub fn is_draining(&self) -> bool {
         self.is_draining.get()
+    }
+
+    /// Says that the connection is encrypted, and what its handshake settled; the first word stands.
+    pub fn encrypted(&self, session: Session) {
+        self.session.set(Box::new(session)).unwrap_or(());
     }
 
     pub fn count_received(&self, octets: usize) {
@@ -194,7 +202,16 @@ impl Origin {
     ) -> Self {
         let (ordinal, malformed) = (judgement.begin(), None);
         let is_multiplexed = false;
-        Self { peer, socket, connection, accepted_at, ordinal, is_multiplexed, malformed, judgement }
+        Self {
+            peer,
+            socket,
+            connection,
+            accepted_at,
+            ordinal,
+            is_multiplexed,
+            malformed,
+            judgement,
+        }
     }
 
     /// The origin of what is no request: a connection's frames.
@@ -207,7 +224,16 @@ impl Origin {
     ) -> Self {
         let (ordinal, judgement) = (judgement.requests(), Rc::clone(judgement));
         let (is_multiplexed, malformed) = (true, None);
-        Self { peer, socket, connection, accepted_at, ordinal, is_multiplexed, malformed, judgement }
+        Self {
+            peer,
+            socket,
+            connection,
+            accepted_at,
+            ordinal,
+            is_multiplexed,
+            malformed,
+            judgement,
+        }
     }
 
     /// The same for one stream of HTTP/2, whose head was found to be `malformed`, or to be none.
@@ -243,6 +269,11 @@ impl Origin {
     /// all others at once.
     pub fn close_after_response(&self) {
         self.judgement.close_after_response();
+    }
+
+    /// What the handshake of the peer's own connection to us settled; none in plain text.
+    pub fn session(&self) -> Option<&Session> {
+        self.judgement.session.get().map(|session| &**session)
     }
 
     /// Octets that have arrived on the connection so far, of all its requests.

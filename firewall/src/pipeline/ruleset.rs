@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use crate::contract::{Contract, OperationIndex};
 use crate::metrics::OperationMetrics;
 use crate::pipeline::answer_fields::AnswerFields;
+use crate::tls::server::Server;
 use crate::upstream::Upstream;
 
 /// What happens where a message is against its contract.
@@ -46,6 +47,8 @@ pub struct Api {
     pub request_mode: Mode,
     pub response_mode: Mode,
     pub upstream: Upstream,
+    /// Who has shown no certificate is refused.
+    pub client_certificate: bool,
     /// What answers get and lose on their way to the client.
     pub answer_fields: AnswerFields,
     /// One entry for each of the contract's operations, in the same order.
@@ -72,6 +75,8 @@ pub struct Ruleset {
     pub limits: ExchangeLimits,
     /// The peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How clients are met; none: in plain text.
+    pub tls: Option<Arc<Server>>,
 }
 
 /// One worker's hold on the present generation.

@@ -63,7 +63,7 @@ impl Expected {
                     "framing.expectation",
                     "framing.upgrade",
                     "framing.head-too-large",
-                    "parameter.schema",
+                    "parameter.type",
                     "route.method",
                 ];
                 let rule = outcome.rule();
@@ -92,7 +92,10 @@ fn post(more: &[(&str, &str)]) -> Fields {
 fn with(name: &str, value: Option<&str>) -> Fields {
     let mut fields = get(&[]);
     match value {
-        Some(value) => fields.iter_mut().filter(|field| field.0 == name).for_each(|field| field.1 = value.into()),
+        Some(value) => fields
+            .iter_mut()
+            .filter(|field| field.0 == name)
+            .for_each(|field| field.1 = value.into()),
         None => fields.retain(|field| field.0 != name),
     }
     fields
@@ -125,7 +128,11 @@ fn requests_by_their_contract() {
         (post(&[]), r#"{"text":""}"#, 400, "body.schema"),
         (get(&[]), BODY, 400, "body.unexpected"),
     ] {
-        let id = if body.is_empty() { client.ask(&fields) } else { client.ask_with(&fields, body.as_bytes()) };
+        let id = if body.is_empty() {
+            client.ask(&fields)
+        } else {
+            client.ask_with(&fields, body.as_bytes())
+        };
         let outcome = client.outcome(id);
         let found = (outcome.status, outcome.rule());
         assert_eq!(found, (Some(status), rule.to_owned()), "{fields:?} {body}");
@@ -141,14 +148,30 @@ fn what_goes_upstream_is_plainly_one_request() {
     let upstream = notes();
     let gateway = Gateway::start(&plain(), &upstream);
     let mut client = Http2::connect(gateway.address);
-    let crumbs = [("cookie", "a=1"), ("x-b", "c"), ("cookie", "b=2"), ("te", "trailers"), ("host", "A.test")];
+    let crumbs = [
+        ("cookie", "a=1"),
+        ("x-b", "c"),
+        ("cookie", "b=2"),
+        ("te", "trailers"),
+        ("host", "A.test"),
+    ];
     for (fields, body) in [
         (get(&crumbs), ""),
-        (with(":authority", None).into_iter().chain([("host".into(), "a.test".into())]).collect(), ""),
+        (
+            with(":authority", None)
+                .into_iter()
+                .chain([("host".into(), "a.test".into())])
+                .collect(),
+            "",
+        ),
         (post(&[]), BODY),
         (post(&[("content-length", "12"), ("expect", "100-continue")]), BODY),
     ] {
-        let id = if body.is_empty() { client.ask(&fields) } else { client.ask_with(&fields, body.as_bytes()) };
+        let id = if body.is_empty() {
+            client.ask(&fields)
+        } else {
+            client.ask_with(&fields, body.as_bytes())
+        };
         assert!(client.outcome(id).status.is_some_and(|status| status < 300), "{fields:?}");
     }
     let received = upstream.received();
@@ -167,7 +190,10 @@ fn what_goes_upstream_is_plainly_one_request() {
     assert_eq!(received[0].header("x-b"), Some("c"));
     assert_eq!(received[1].header("host"), Some("a.test"));
     for request in &received[2..] {
-        assert_eq!((request.header("content-length"), request.body.as_slice()), (Some("12"), BODY.as_bytes()));
+        assert_eq!(
+            (request.header("content-length"), request.body.as_slice()),
+            (Some("12"), BODY.as_bytes())
+        );
     }
 }
 
@@ -179,7 +205,8 @@ fn heads_that_could_be_read_in_two_ways() {
     let reset = Reset(PROTOCOL_ERROR);
     let goaway = Goaway(PROTOCOL_ERROR);
     let (host, target) = (Refused("framing.host", 400), Refused("framing.target", 400));
-    let (length, line) = (Refused("framing.content-length", 400), Refused("framing.field-line", 400));
+    let (length, line) =
+        (Refused("framing.content-length", 400), Refused("framing.field-line", 400));
     for (what, fields, expected) in [
         ("plain", get(&[]), Served),
         ("no method", with(":method", None), reset),
@@ -196,9 +223,22 @@ fn heads_that_could_be_read_in_two_ways() {
         ("lines in method", with(":method", Some("GET / HTTP/1.1\r\nX: a\r\n")), goaway),
         ("blank in method", with(":method", Some("GET /")), goaway),
         ("empty method", with(":method", Some("")), goaway),
-        ("long method", with(":method", Some(&"A".repeat(33))), Refused("framing.request-line", 400)),
-        ("32 octets of method", with(":method", Some(&"A".repeat(32))), Refused("route.method", 405)),
-        ("CONNECT", with(":method", Some("CONNECT")), reset),
+        (
+            "long method",
+            with(":method", Some(&"A".repeat(33))),
+            Refused("framing.request-line", 400),
+        ),
+        (
+            "32 octets of method",
+            with(":method", Some(&"A".repeat(32))),
+            Refused("route.method", 405),
+        ),
+        ("CONNECT with a path", with(":method", Some("CONNECT")), reset),
+        (
+            "CONNECT",
+            vec![(":method".into(), "CONNECT".into()), (":authority".into(), "a.test:80".into())],
+            target,
+        ),
         ("ftp", with(":scheme", Some("ftp")), target),
         ("https", with(":scheme", Some("https")), Served),
         ("blank in scheme", with(":scheme", Some("ht tp")), reset),
@@ -247,7 +287,8 @@ fn heads_that_could_be_read_in_two_ways() {
     ] {
         expected.check(&gateway, what, &fields);
     }
-    let fields = [vec![(":protocol".into(), "websocket".into())], with(":method", Some("CONNECT"))].concat();
+    let fields =
+        [vec![(":protocol".into(), "websocket".into())], with(":method", Some("CONNECT"))].concat();
     reset.check(&gateway, "extended CONNECT", &fields);
     logged(&gateway, "framing.http2-malformed", "what h2 refuses");
     for request in upstream.received() {
@@ -276,7 +317,11 @@ fn bodies_that_contradict_their_head() {
     let outcome = client.outcome(id);
     assert_eq!((outcome.status, outcome.rule().as_str()), (Some(400), "framing.trailer"));
     assert!(client.is_served());
-    let bodies: Vec<_> = upstream.received().into_iter().filter(|request| request.line().starts_with("POST")).collect();
+    let bodies: Vec<_> = upstream
+        .received()
+        .into_iter()
+        .filter(|request| request.line().starts_with("POST"))
+        .collect();
     assert_eq!(bodies.len(), 1, "{bodies:?}");
 }
 
@@ -287,10 +332,9 @@ fn bodies_in_flight() {
     let api = "requests = \"off\"\nresponses = \"off\"".to_owned();
     let gateway = Gateway::start(&Setup { api, ..plain() }, &upstream);
     let mut client = Http2::connect(gateway.address);
-    for (more, framing) in [
-        (vec![("content-length", "12")], "content-length"),
-        (vec![], "transfer-encoding"),
-    ] {
+    for (more, framing) in
+        [(vec![("content-length", "12")], "content-length"), (vec![], "transfer-encoding")]
+    {
         let id = client.head(0, &block(&post(&more)));
         for part in BODY.as_bytes().chunks(5) {
             client.send(frame(DATA, 0, id, part));
@@ -319,8 +363,9 @@ fn many_at_once() {
     let gateway = Gateway::start(&plain(), &upstream);
     let mut client = Http2::connect(gateway.address);
     client.frame_of(SETTINGS).unwrap();
-    let ids: Vec<_> =
-        (0..100).map(|number| client.ask(&request("GET", &format!("/notes/{number}"), &[]))).collect();
+    let ids: Vec<_> = (0..100)
+        .map(|number| client.ask(&request("GET", &format!("/notes/{number}"), &[])))
+        .collect();
     for (number, id) in ids.into_iter().enumerate() {
         let outcome = client.outcome(id);
         assert_eq!(outcome.status, Some(200), "{number}");
@@ -354,13 +399,14 @@ fn both_versions_in_plain_text() {
     client.send(frame(SETTINGS, 0, 0, &setting(1, 0)));
     assert!(client.is_served());
     let answer = Client::connect(gateway.address).send(&PREFACE[..20]).send("X").answer();
-    assert_eq!(answer.expect("a refusal").rule(), "framing.version");
-    assert_eq!(logged(&gateway, "framing.version", "nearly a preface")["protocol"], "HTTP/1.1");
+    assert_eq!(answer.expect("a refusal").rule(), "framing.target");
+    assert_eq!(logged(&gateway, "framing.target", "nearly a preface")["protocol"], "HTTP/1.1");
     // Where plain text is not for HTTP/2 its preface is a bad request.
     for listen in ["", "http2 = \"off\""] {
-        let gateway = Gateway::start(&Setup { listen: listen.into(), ..Setup::of(NOTES) }, &upstream);
+        let gateway =
+            Gateway::start(&Setup { listen: listen.into(), ..Setup::of(NOTES) }, &upstream);
         let answer = Client::connect(gateway.address).send(PREFACE).answer().expect("a refusal");
-        assert_eq!((answer.status, answer.rule().as_str()), (505, "framing.version"));
+        assert_eq!((answer.status, answer.rule().as_str()), (400, "framing.target"));
     }
 }
 
@@ -384,7 +430,10 @@ fn malformed_frames_ban_their_source() {
     client.closed();
     other.closed();
     let bans = eventually("the ban", || Some(gateway.bans()).filter(|bans| !bans.is_empty()));
-    assert_eq!((bans[0]["target"].as_str(), bans[0]["rule"].as_str()), (Some("127.0.0.2/32"), Some("framing.http2-malformed")));
+    assert_eq!(
+        (bans[0]["target"].as_str(), bans[0]["rule"].as_str()),
+        (Some("127.0.0.2/32"), Some("framing.http2-malformed"))
+    );
     assert!(neighbour.is_served());
     assert!(!Http2::connect_from(BAD, gateway.address).is_served());
 }

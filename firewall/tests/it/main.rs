@@ -52,5 +52,7 @@ mod smuggling;
 mod split;
 /// The JSON-Schema-Test-Suite through the whole path, in both directions.
 mod suite;
+/// TLS at the listener: names, versions, sessions, certificates of clients, reload, bounds.
+mod tls;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

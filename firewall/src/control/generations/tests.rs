@@ -39,6 +39,7 @@ fn generation(number: u64, content: u8) -> Generation {
             upstream: Upstream::parse("http://127.0.0.1:1", limits).unwrap(),
             answer_fields: AnswerFields::new(&rules, &contract),
             contract: Arc::new(contract),
+            client_certificate: false,
             operations: Vec::new(),
             unmatched: Metrics::new().operation(""),
         },
@@ -48,6 +49,7 @@ fn generation(number: u64, content: u8) -> Generation {
             response_body_timeout: second,
         },
         trusted_proxies: Vec::new(),
+        tls: None,
     };
     Generation {
         ruleset: Arc::new(ruleset),

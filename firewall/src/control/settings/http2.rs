@@ -40,7 +40,8 @@ pub(super) fn bounds(limits: &config::Http2Limits) -> impl Iterator<Item = Bound
         ("limits.http2.control", limits.control),
     ];
     let rates = rates.into_iter().flat_map(|(key, Rate { rate, burst })| {
-        let bound = |found: u32| (key, "rate and burst from 1 to 1000000", found as usize, 1, 1_000_000);
+        let bound =
+            |found: u32| (key, "rate and burst from 1 to 1000000", found as usize, 1, 1_000_000);
         [bound(rate), bound(burst)]
     });
     let (stream, connection) = (limits.stream_window as usize, limits.connection_window as usize);
@@ -58,14 +59,19 @@ pub(super) fn bounds(limits: &config::Http2Limits) -> impl Iterator<Item = Bound
 /// The limits that connections are opened with.
 pub(super) fn connection_limits(
     limits: &Limits,
-) -> (usize, usize, usize, usize, usize, [Duration; 4], config::Http2Limits) {
+) -> ([usize; 7], [Duration; 5], config::Http2Limits) {
     (
-        limits.connections_per_worker,
-        limits.connections_per_source,
-        limits.head_octets,
-        limits.head_fields,
-        limits.target_octets,
         [
+            limits.connections_per_worker,
+            limits.connections_per_source,
+            limits.tls_handshakes_per_worker,
+            limits.tls_handshakes_per_source,
+            limits.head_octets,
+            limits.head_fields,
+            limits.target_octets,
+        ],
+        [
+            limits.tls_handshake_timeout.0,
             limits.proxy_header_timeout.0,
             limits.head_timeout.0,
             limits.idle_timeout.0,

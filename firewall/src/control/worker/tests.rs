@@ -90,7 +90,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
     let metrics = Arc::new(Metrics::new());
     let mut options = RunOptions::default();
     options.config = Some(config);
-    let loaded = policy::load(&options, 1, &metrics).unwrap();
+    let loaded = policy::load(&options, 1, &metrics, None).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
 
     let (begun, begins) = blocking::channel();

@@ -120,7 +120,8 @@ fn lines(host: HeaderValue, mut fields: HeaderMap) -> HeaderMap {
         let mut crumbs = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
         match (crumbs.next(), crumbs.next()) {
             (Some(_), Some(_)) => {
-                let crumbs: Vec<_> = fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+                let crumbs: Vec<_> =
+                    fields.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
                 // What were field values make one.
                 HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).ok()
             }

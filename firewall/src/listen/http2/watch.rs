@@ -160,6 +160,13 @@ impl Watch {
     pub(super) fn is_between_frames(&self) -> bool {
         self.outbound.is_between() && self.preface_left == 0
     }
+
+    /// A GOAWAY that asks for calm; none of the client's streams was certainly not acted upon.
+    pub(super) fn calm_please(&self) -> [u8; 17] {
+        let [s0, s1, s2, s3] = self.counters.newest_stream.to_be_bytes();
+        let [c0, c1, c2, c3] = code::ENHANCE_YOUR_CALM.to_be_bytes();
+        [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, s0, s1, s2, s3, c0, c1, c2, c3]
+    }
 }
 
 fn is_of_head(header: Header) -> bool {
@@ -185,7 +192,11 @@ impl Counters {
                 if is_within { Ok(()) } else { Err(Rule::Http2Continuations) }
             }
             kind::RST_STREAM => {
-                if self.resets.take(now) { Ok(()) } else { Err(Rule::Http2Resets) }
+                if self.resets.take(now) {
+                    Ok(())
+                } else {
+                    Err(Rule::Http2Resets)
+                }
             }
             kind::DATA if header.length > 0 || header.has(END_STREAM) => Ok(()),
             // Empty DATA, SETTINGS, PING, WINDOW_UPDATE, PRIORITY, and what nobody knows.
@@ -239,12 +250,6 @@ fn gone_away(payload: &[u8]) -> Option<Rule> {
         | code::COMPRESSION_ERROR => Some(Rule::Http2Malformed),
         _ => None,
     }
-}
-
-/// A GOAWAY that asks for calm, without a stream that we could name.
-pub(super) const fn calm_please() -> [u8; 17] {
-    let [c0, c1, c2, c3] = code::ENHANCE_YOUR_CALM.to_be_bytes();
-    [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, c0, c1, c2, c3]
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::pipeline::origin::Judgement;
 
 use super::super::judged::Alarm;
 use super::Http2Limits;
-use super::watch::{Report, Watch, calm_please};
+use super::watch::{Report, Watch};
 
 /// What the client gets when the stream is dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,9 +183,9 @@ impl<S: AsyncWrite + Unpin> Drop for Watched<S> {
             Farewell::Reset => (self.reset)(&self.stream),
             Farewell::Calm if self.watch.is_between_frames() => {
                 let mut cx = Context::from_waker(Waker::noop());
-                let stream = &mut self.stream;
+                let (stream, calm) = (&mut self.stream, self.watch.calm_please());
                 // Nobody waits for a client that has gone too far.
-                let written = Pin::new(&mut *stream).poll_write(&mut cx, &calm_please());
+                let written = Pin::new(&mut *stream).poll_write(&mut cx, &calm);
                 if let Poll::Ready(Ok(_)) = written {
                     drop(Pin::new(stream).poll_flush(&mut cx));
                 }

@@ -16,7 +16,11 @@ fn run(test: &str, program: &str, arguments: &[&str]) -> Option<String> {
         return None;
     };
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{program}: {text} {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program}: {text} {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Some(text)
 }
 
@@ -24,7 +28,8 @@ fn run(test: &str, program: &str, arguments: &[&str]) -> Option<String> {
 fn curl() {
     let upstream = notes();
     let gateway = Gateway::start(&plain(), &upstream);
-    let (get, post) = (format!("http://{}/notes", gateway.address), format!("http://{}/notes", gateway.address));
+    let (get, post) =
+        (format!("http://{}/notes", gateway.address), format!("http://{}/notes", gateway.address));
     let test = "http2::clients::curl";
     let common = ["-sS", "--http2-prior-knowledge", "-w", "\n%{http_version} %{http_code}"];
     let body = ["-H", "Content-Type: application/json", "-d", r#"{"text":"a"}"#];

@@ -137,12 +137,9 @@ impl Http2 {
 
     /// Connects, and says nothing.
     pub(crate) fn silent(source: IpAddr, to: SocketAddr) -> Self {
-        let socket = socket2::Socket::new(
-            socket2::Domain::for_address(to),
-            socket2::Type::STREAM,
-            None,
-        )
-        .unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)
+                .unwrap();
         socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
         socket.connect_timeout(&to.into(), PATIENCE).unwrap();
         let stream = TcpStream::from(socket);
@@ -268,9 +265,13 @@ impl Http2 {
 fn status(block: &[u8]) -> u16 {
     let indexed = [200, 204, 206, 304, 400, 404, 500];
     match block {
+        // A table's new size (RFC 7541 section 6.3).
+        [0x20..=0x3f, rest @ ..] => status(rest),
         [first @ 0x88..=0x8e, ..] => indexed[usize::from(first - 0x88)],
         // A name of the table, and a value in Huffman's code.
-        [_, length, value @ ..] if length & 0x80 != 0 => digits(&value[..usize::from(length & 0x7f)]),
+        [_, length, value @ ..] if length & 0x80 != 0 => {
+            digits(&value[..usize::from(length & 0x7f)])
+        }
         [_, length, value @ ..] => {
             std::str::from_utf8(&value[..usize::from(*length)]).unwrap().parse().unwrap()
         }

@@ -26,7 +26,12 @@ fn what_http1_would_have_brought() {
     for (uri, fields, target, expected) in [
         ("http://a.test/a?b=%20", vec![], "/a?b=%20", vec![host]),
         ("https://a.test/", vec![("x", "1")], "/", vec![host, ("x", "1")]),
-        ("http://A.test/", vec![("x", "1"), ("host", "a.test")], "/", vec![("host", "A.test"), ("x", "1")]),
+        (
+            "http://A.test/",
+            vec![("x", "1"), ("host", "a.test")],
+            "/",
+            vec![("host", "A.test"), ("x", "1")],
+        ),
         ("/", vec![("x", "1"), ("host", "a.test")], "/", vec![host, ("x", "1")]),
         ("http://[::1]:80/", vec![], "/", vec![("host", "[::1]:80")]),
         (
@@ -39,8 +44,18 @@ fn what_http1_would_have_brought() {
         ("http://a.test/", vec![("te", "trailers")], "/", vec![host, ("te", "trailers")]),
         ("http://a.test/", vec![("x", "")], "/", vec![host, ("x", "")]),
         ("http://a.test/", vec![("x", "a\tb c")], "/", vec![host, ("x", "a\tb c")]),
-        ("http://a.test/", vec![("content-length", "12")], "/", vec![host, ("content-length", "12")]),
-        ("http://a.test/", vec![("expect", "100-Continue")], "/", vec![host, ("expect", "100-Continue")]),
+        (
+            "http://a.test/",
+            vec![("content-length", "12")],
+            "/",
+            vec![host, ("content-length", "12")],
+        ),
+        (
+            "http://a.test/",
+            vec![("expect", "100-Continue")],
+            "/",
+            vec![host, ("expect", "100-Continue")],
+        ),
     ] {
         let mut head = head("GET", uri, &fields);
         assert_eq!(judge(&mut head, &LIMITS), Ok(()), "{uri} {fields:?}");
