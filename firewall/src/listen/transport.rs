@@ -134,3 +134,20 @@ impl AsyncWrite for Transport {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_can_be_agreed_on() {
+        for (is_http2_served, offered) in
+            [(true, &[Protocol::Http2, Protocol::Http1][..]), (false, &[Protocol::Http1])]
+        {
+            let names = Protocol::offered(is_http2_served);
+            let agreed: Vec<_> = names.iter().map(|name| Protocol::agreed(Some(name))).collect();
+            assert_eq!(agreed, offered);
+        }
+        assert_eq!(Protocol::agreed(None), Protocol::Http1);
+    }
+}
