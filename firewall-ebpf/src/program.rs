@@ -115,7 +115,11 @@ fn firewall(context: XdpContext) -> u32 {
             return XDP_TX;
         }
     }
-    let due = settle(&raw const objection);
+    let due = if objection.observed == 0 {
+        count(&raw const objection, least(objection.acted), 0)
+    } else {
+        settle(&raw const objection)
+    };
     if due != 0 {
         send(context.ctx, &raw const objection, due);
     }
@@ -146,8 +150,14 @@ struct Objection {
     link: u32,
 }
 
-/// The exit of every packet that something objected to: counts it once by what became of it, and
-/// once for each check that only observed. Gives what [`count`] gives of the first that is due.
+/// The number of the least reason of a set; an empty one has none, and passed.
+#[inline(always)]
+const fn least(reasons: u64) -> u32 {
+    reasons.trailing_zeros() & (Reasons::BITS - 1)
+}
+
+/// The exit of a packet to which something objected that is observed: counts it once by what became of
+/// it, and once for each check that only observed. Gives what [`count`] gives of the first that is due.
 ///
 /// Exported like [`charge`].
 #[unsafe(no_mangle)]
@@ -157,17 +167,7 @@ extern "C" fn settle(objection: *const Objection) -> u32 {
     let Some(objection) = (unsafe { objection.as_ref() }) else {
         return 0;
     };
-    // Of several the least; an empty set has none, and passed.
-    let reason = objection.acted.trailing_zeros() & (Reasons::BITS - 1);
-    let mut due = count(objection, reason, 0);
-    let length = objection.length;
-    let [high, low] = objection.source.map(u64::to_be);
-    if objection.family == Family::V4 as u32 {
-        debug!(objection, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
-    } else {
-        let words = [high, low].map(u64::to_be_bytes);
-        debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
-    }
+    let mut due = count(objection, least(objection.acted), 0);
     // One bit of the set after the other, the least first.
     let mut rest = objection.observed;
     for _ in 0..Reasons::BITS {
@@ -199,8 +199,16 @@ extern "C" fn count(objection: *const Objection, reason: u32, observed: u32) -> 
     let Some(counter) = COUNTERS.get_ptr_mut(index) else {
         return 0;
     };
+    let length = objection.length;
     // SAFETY: the pointer is to this CPU's value; the program does not interrupt itself.
-    unsafe { add(counter, objection.length) };
+    unsafe { add(counter, length) };
+    let [high, low] = objection.source.map(u64::to_be);
+    if is_ipv6 {
+        let words = [high, low].map(u64::to_be_bytes);
+        debug!(objection, "reason {}: {} octets from {:i}", reason, length, octets(words));
+    } else {
+        debug!(objection, "reason {}: {} octets from {:i}", reason, length, (high >> 32) as u32);
+    }
     // SAFETY: as above; the helper takes nothing and gives a number.
     unsafe {
         // The clock below stands still between two ticks, and asking for their number costs less.

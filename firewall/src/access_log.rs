@@ -81,9 +81,11 @@ impl TlsRecord {
 }
 
 /// What the upstream did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamRecord {
     pub status: u16,
+    /// Which endpoint answered.
+    pub endpoint: Arc<str>,
     /// From the request handed over to the head of the answer.
     pub waited: Duration,
 }
@@ -135,6 +137,7 @@ impl Settlement {
         let method = registered_method(&record.method);
         let protocol = protocol(record.version);
         write!(line, r#","protocol":"{protocol}","method":"{method}","status":{}"#, record.status)?;
+        line.member("api", &self.operation.api)?;
         line.member("operation", &self.operation.name)?;
         write!(line, r#","verdict":"{}""#, self.outcome.name())?;
         if let Some(violation) = &record.violation {
@@ -160,6 +163,7 @@ impl Settlement {
         write!(line, r#","duration_us":{}"#, ended.since(record.started).as_micros())?;
         if let Some(upstream) = &record.upstream {
             let waited = upstream.waited.as_micros();
+            line.member("endpoint", &upstream.endpoint)?;
             write!(line, r#","upstream_status":{},"upstream_us":{waited}"#, upstream.status)?;
         }
         let refused = self.record.refused.as_ref();

@@ -2,6 +2,7 @@
 
 pub mod answer_fields;
 pub mod authentication;
+pub mod choice;
 pub mod client;
 mod encryption;
 pub mod exchange;
@@ -55,7 +56,6 @@ pub struct Pipeline {
     rulesets: Rulesets,
     bans: Rc<RefCell<BanView>>,
     keeper: KeeperHandle,
-    pool: Pool,
     ids: RequestIds,
     metrics: Arc<Metrics>,
     log: Rc<AccessLog>,
@@ -139,12 +139,12 @@ impl Pending<'_> {
             started: exchange.started,
             request_octets: exchange.request_octets,
             status,
-            upstream: self.trace.upstream,
+            upstream: self.trace.upstream.clone(),
             violation,
             tls: exchange.session.map(TlsRecord::of),
             refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
         };
-        let operation = exchange.ruleset.api.metrics(self.trace.operation).clone();
+        let operation = exchange.operation_metrics(self.trace.operation).clone();
         Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
     }
 }
@@ -161,25 +161,25 @@ impl Drop for Pending<'_> {
 impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { rulesets, bans, keeper, ids, metrics, log, audit } = parts;
-        let pool = Pool::new(&rulesets.current().api.upstream, &metrics);
         let conduct = RefCell::default();
-        Self { rulesets, bans, keeper, pool, ids, metrics, log, audit, conduct }
+        Self { rulesets, bans, keeper, ids, metrics, log, audit, conduct }
     }
 
     /// Answers one request.
     pub async fn handle(&self, origin: &Origin, request: Request<Incoming>) -> Response<Body> {
-        let ruleset = self.rulesets.current();
+        let held = self.rulesets.current();
         let (request, body) = request.into_parts();
+        let chosen = held.choose(authority(&request), request.uri.path());
         let client = ClientAddr(origin.peer.0);
         let id = self.ids.next();
-        let mut exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
+        let mut exchange = Exchange::new(id, chosen, client, Monotonic::now(), request);
         exchange.session = origin.session();
         let trace = Trace::default();
         let mut pending = Pending { pipeline: self, origin, exchange, trace, is_answered: false };
         let Pending { exchange, trace, .. } = &mut pending;
-        let answer = self.exchange(exchange, trace, origin, body).await;
+        let answer = self.exchange(exchange, trace, origin, body, &chosen.working.pool).await;
         for violation in exchange.observed() {
-            self.metrics.violation(violation.rule, Outcome::Observed);
+            exchange.metrics().violation(violation.rule, Outcome::Observed);
             self.count_exception(violation);
         }
         let is_own = answer.is_err();
@@ -190,7 +190,7 @@ impl Pipeline {
             },
             Err(Denied::Violation(violation)) => {
                 if let Some(answer) = &exchange.refused {
-                    let operation = &exchange.ruleset.api.metrics(trace.operation).name;
+                    let operation = &exchange.operation_metrics(trace.operation).name;
                     self.audit.refused(id.get(), operation, &violation, answer);
                 }
                 self.count_exception(&violation);
@@ -198,15 +198,16 @@ impl Pipeline {
                 (Outcome::Refused, Some(violation), response)
             }
             Err(Denied::Upstream(error)) => {
-                self.metrics.upstream_errors.with_label_values(&[error.id()]).inc();
+                let labels = [&*exchange.api.name, error.id()];
+                self.metrics.upstream_errors.with_label_values(&labels).inc();
                 let violation = exchange.observed().first().cloned();
                 (Outcome::Failed, violation, failure(&error, id))
             }
         };
-        let (fields, is_over_tls) = (&ruleset.answer_fields, exchange.is_over_tls);
+        let (fields, is_over_tls) = (&chosen.working.answer_fields, exchange.is_over_tls);
         if is_own {
             fields.complete_own(response.headers_mut(), is_over_tls);
-        } else if ruleset.api.response_mode == Mode::Enforce {
+        } else if chosen.api.response_mode == Mode::Enforce {
             let status = response.status();
             fields.complete(status, response.headers_mut(), is_over_tls);
         }
@@ -249,9 +250,10 @@ impl Pipeline {
         trace: &mut Trace,
         origin: &Origin,
         body: Incoming,
+        pool: &Rc<Pool>,
     ) -> Result<Response<Body>, Denied> {
         let admitted = self.admit(exchange, trace, origin, body).await?;
-        self.forward(exchange, trace, origin, admitted).await
+        self.forward(exchange, trace, origin, admitted, pool).await
     }
 
     /// The order is the policy: what is cheap and certain comes before what is dear.
@@ -266,13 +268,15 @@ impl Pipeline {
         if let Some(violation) = origin.refusal() {
             return Err(violation);
         }
-        let ruleset = exchange.ruleset;
-        let mode = ruleset.api.request_mode;
-        let (proxies, fields) = (&ruleset.trusted_proxies, &exchange.request.headers);
+        let mode = exchange.api.request_mode;
+        let (proxies, fields) = (&exchange.ruleset.trusted_proxies, &exchange.request.headers);
         exchange.is_over_tls =
             is_over_tls(origin.session().is_some(), origin.peer, proxies, fields);
         exchange.client = client(origin.peer, proxies, fields)?;
         self.unwanted(exchange)?;
+        if let Some(rule) = exchange.missed {
+            return Err(Violation::new(rule));
+        }
         encryption(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
@@ -315,13 +319,14 @@ impl Pipeline {
         trace: &mut Trace,
         origin: &Origin,
         admitted: Admitted<'_>,
+        pool: &Rc<Pool>,
     ) -> Result<Response<Body>, Denied> {
-        let ruleset = exchange.ruleset;
+        let api = exchange.api;
         let mut request = Request::new(admitted.body);
         request.method_mut().clone_from(&exchange.request.method);
         *request.uri_mut() = Uri::from(admitted.target);
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
-        let (requests, responses) = (ruleset.api.request_mode, ruleset.api.response_mode);
+        let (requests, responses) = (api.request_mode, api.response_mode);
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);
         let enforced = operation.filter(|_| requests == Mode::Enforce);
         let headers = request.headers_mut();
@@ -334,16 +339,15 @@ impl Pipeline {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let sent = Monotonic::now();
-        let sending = self.pool.send(&ruleset.api.upstream, request);
-        let sending = tokio::time::timeout(ruleset.limits.response_timeout, sending);
-        let answered = sending.await.unwrap_or(Err(UpstreamError::ResponseTimeout));
+        let answered = pool.send(request, api.limits.response_timeout).await;
         let (response, lease) = answered.map_err(|error| match origin.body_violation() {
             // A body that breaks off on its way takes the upstream's connection with it.
             Some(violation) => Denied::Violation(violation),
             None => Denied::Upstream(error),
         })?;
         let waited = Monotonic::now().since(sent);
-        trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
+        let (status, endpoint) = (response.status().as_u16(), Arc::clone(lease.endpoint()));
+        trace.upstream = Some(UpstreamRecord { status, waited, endpoint });
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;
         }
@@ -358,7 +362,7 @@ impl Pipeline {
         origin: &Origin,
         violation: &Violation,
     ) -> Response<Body> {
-        self.metrics.violation(violation.rule, Outcome::Refused);
+        exchange.metrics().violation(violation.rule, Outcome::Refused);
         // A proxy's connection carries others' requests too.
         let is_direct = exchange.client.0 == origin.peer.0;
         // A stream of HTTP/2 ends by itself, read or not, and leaves the others' framing as it is.
@@ -390,15 +394,17 @@ impl Pipeline {
     /// Takes a violation of a connection's that no request stands for: counts and logs it as one that
     /// was refused, and tells the keeper.
     pub async fn violated(&self, origin: &Origin, rule: Rule) {
-        let ruleset = self.rulesets.current();
+        let held = self.rulesets.current();
+        let chosen = held.choose(None, "/");
         let (client, violation) = (ClientAddr(origin.peer.0), Violation::new(rule));
         let mut request = Request::new(()).into_parts().0;
         (request.method, request.version) = (no_method(), Version::HTTP_2);
         let started = Monotonic::now();
-        let exchange = Exchange::new(self.ids.next(), &ruleset, client, started, request);
+        let mut exchange = Exchange::new(self.ids.next(), chosen, client, started, request);
+        exchange.session = origin.session();
         let trace = Trace::default();
         let pending = Pending { pipeline: self, origin, exchange, trace, is_answered: true };
-        self.metrics.violation(rule, Outcome::Refused);
+        pending.exchange.metrics().violation(rule, Outcome::Refused);
         self.note(origin, client, Some(&violation), false);
         pending.settlement(Outcome::Refused, rule.status(), Some(violation)).settle();
         if let Some(offence) = rule.offence() {
@@ -409,7 +415,8 @@ impl Pipeline {
 
     /// Closes what has been idle for too long, and hands the log over; called a few times a second.
     pub fn tend(&self) {
-        self.pool.sweep();
+        // An idle worker, too, lets go of a generation that is over.
+        self.rulesets.current().pools().for_each(Pool::sweep);
         self.keeper.report(&mut self.conduct.borrow_mut());
         self.log.flush();
         self.audit.flush();
@@ -426,7 +433,7 @@ fn no_method() -> Method {
 
 fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
     let request = &exchange.request;
-    let contract = &exchange.ruleset.api.contract;
+    let contract = &exchange.api.contract;
     contract.route(&request.method, request.uri.path(), authority(request))
 }
 

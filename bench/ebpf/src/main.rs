@@ -3,10 +3,12 @@
 // For the one atomic instruction that the language does not offer for this target.
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+// The firewall's own, for a filter that is nothing but a look-up in its tables.
+#[cfg(target_arch = "bpf")]
+#[path = "../../../firewall-ebpf/src/program/bans.rs"]
+mod bans;
 #[cfg(target_arch = "bpf")]
 mod program;
-#[cfg(target_arch = "bpf")]
-mod table;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -20,7 +20,7 @@ use aya_ebpf::{
 };
 use firewall_common::lines::Found;
 
-use crate::table::{ban4, ban6};
+use crate::bans::{ban4, ban6};
 
 /// Keys in one element of the maps of keys.
 const KEYS_PER_PAGE: u32 = 1024;

@@ -1,5 +1,6 @@
 //! HTTP through the real program while a flood arrives at its interface.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +18,7 @@ use super::commands::Commands;
 use super::frame::datagram;
 use super::lane::{LinkCounters, Priority, hardware_address};
 use super::outcome::{Fate, Flood, Goodput, Loss};
-use super::probes::Probes;
+use super::probes::{Probes, Table};
 use super::sources::{KEYS, Keys};
 use crate::clock::monotonic;
 use crate::load::Load;
@@ -44,6 +45,14 @@ const NETWORK: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(45, 77, 0, 0), 16);
 
 /// The interface by which good clients and the flood go out.
 const CLIENT_INTERFACE: &str = "client0";
+
+/// What watches the interface by which a flood comes in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    Ours,
+    /// The least that can drop it: the source looked up in a trie of one prefix.
+    Trie,
+}
 
 /// The firewall between clients and an upstream, while it stands.
 struct Arena<'a> {
@@ -74,11 +83,12 @@ pub(super) fn run(session: &mut Session, program: &Path) -> anyhow::Result<Vec<G
         placement,
         seconds: session.plan.flood_seconds,
     };
-    let _running = arena.start(&Site {
+    let site = Site {
         scratch: &scratch,
         upstream: upstream.address,
         cpu: placement.map(|placement| placement.proxy),
-    })?;
+    };
+    let running = arena.start(&site, Guard::Ours)?;
     let generator = &mut session.source.generator;
     generator.set_keys(&keys(&mut session.order))?;
     session.commands.note(format!(
@@ -105,6 +115,21 @@ pub(super) fn run(session: &mut Session, program: &Path) -> anyhow::Result<Vec<G
     let flood = "paced, beside HTTP";
     session.losses.extend(last.map(|fate| Loss { flood, priority: Priority::Normal, fate }));
     session.losses.push(Loss { flood, priority: Priority::Fifo, fate: fifo });
+    drop(running);
+    // What making and carrying the flood costs, whatever drops it: a program that does nothing else.
+    let _running = arena.start(&site, Guard::Trie)?;
+    let mut filter = Probes::load(1, 0, None)?;
+    filter.fill_lpm([NETWORK.into()])?;
+    filter.attach(Table::Lpm, &topology.gateway, Topology::PUBLIC_INTERFACE)?;
+    let floods = [Flood::TrieNone, Flood::TrieBanned];
+    for round in 0..=session.plan.flood_rounds {
+        for index in session.order.permutation(floods.len()) {
+            let Some(&flood) = floods.get(index) else { continue };
+            let sample = arena.measure(generator, flood, Priority::Normal, round)?;
+            eprintln!("round {round}: {flood:?}: {:.0} requests/s", sample.requests_per_second);
+            found.extend((round > 0).then_some(sample));
+        }
+    }
     Ok(found)
 }
 
@@ -117,15 +142,16 @@ fn keys(order: &mut Order) -> Keys {
 
 impl Arena<'_> {
     /// Starts the firewall on the gateway, in front of the site's upstream.
-    fn start(&self, site: &Site<'_>) -> anyhow::Result<Running> {
+    fn start(&self, site: &Site<'_>, guard: Guard) -> anyhow::Result<Running> {
         let contract = site.scratch.write("contract.yaml", CONTRACT)?;
         // Not on a BPF file system: the program ends with the process.
         let pins = serde_json::to_string(&site.scratch.path("pins"))?;
-        let config = firewall_config(self.address, site.upstream, &contract, &self.admin_socket)?
-            + &format!(
-                "\n[kernel]\ninterfaces = [\"{}\"]\npin_dir = {pins}\n",
-                Topology::PUBLIC_INTERFACE
-            );
+        let mut config =
+            firewall_config(self.address, site.upstream, &contract, &self.admin_socket)?;
+        if guard == Guard::Ours {
+            let interface = Topology::PUBLIC_INTERFACE;
+            writeln!(config, "\n[kernel]\ninterfaces = [\"{interface}\"]\npin_dir = {pins}")?;
+        }
         let config = site.scratch.write("firewall.toml", &config)?;
         let mut command = Command::new(self.program);
         command.arg("run").arg("--config").arg(config);
@@ -165,7 +191,7 @@ impl Arena<'_> {
         let [client, gateway] = self.counters()?;
         let stop = AtomicBool::new(false);
         let (sent, packets_per_second, answered) = std::thread::scope(|scope| {
-            let flooding = (flood != Flood::None).then(|| {
+            let flooding = (!matches!(flood, Flood::None | Flood::TrieNone)).then(|| {
                 let stop = &stop;
                 scope.spawn(move || self.send(generator, priority, stop))
             });

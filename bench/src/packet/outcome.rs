@@ -166,6 +166,10 @@ pub(crate) enum Flood {
     None,
     Banned,
     NotBanned,
+    /// None, and none of our programs on the interface, but a filter that knows one prefix.
+    TrieNone,
+    /// From what that filter drops.
+    TrieBanned,
 }
 
 /// What became of every frame of one flood.
@@ -339,6 +343,8 @@ impl Outcome {
             (Flood::None, "no flood"),
             (Flood::Banned, "flood of banned sources"),
             (Flood::NotBanned, "the same flood, no bans"),
+            (Flood::TrieNone, "no flood, filter of one prefix"),
+            (Flood::TrieBanned, "the flood, filter of one prefix"),
         ]
         .map(row)
         .into();

@@ -1,5 +1,6 @@
-//! The tables of bans as the program reads them, and a function for each kind of look-up.
-#![expect(unsafe_code, reason = "packet memory and map values are raw pointers of the kernel's")]
+//! The tables of bans as the program reads them, and a function for each kind of look-up. The bench's
+//! program holds this file too.
+#![expect(unsafe_code, reason = "map values are raw pointers of the kernel's")]
 
 use core::ptr::NonNull;
 
@@ -54,8 +55,7 @@ impl Lines for LineMap<'_> {
     }
 }
 
-/// The IPv4 ban that holds an address, as [`Found::bits`]. Exported like [`settle`](super::settle): the verifier
-/// walks it once.
+/// The IPv4 ban that holds an address, as [`Found::bits`]. Exported, for the verifier walks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn ban4(address: u32) -> u32 {

@@ -6,6 +6,8 @@ use std::sync::OnceLock;
 
 mod canary;
 mod document;
+mod framing;
+mod hello;
 mod json_tape;
 mod parameters;
 mod pattern;
@@ -31,9 +33,11 @@ pub struct Target {
 }
 
 /// Every target; `canary` must be found to crash.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 8] = [
     canary::TARGET,
     document::TARGET,
+    framing::TARGET,
+    hello::TARGET,
     json_tape::TARGET,
     parameters::TARGET,
     pattern::TARGET,

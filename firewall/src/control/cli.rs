@@ -461,12 +461,16 @@ impl Cli {
 fn capture_to(file: &Path, socket: &Path, path: &str) -> anyhow::Result<ExitCode> {
     let asking = || format!("asking {}", socket.display());
     if file == Path::new("-") {
-        socket::stream(socket, path, &mut std::io::stdout()).with_context(asking)?;
+        let (_, losses) = socket::capture(socket, path, std::io::stdout()).with_context(asking)?;
+        if let Some(lost) = socket::losses_text(losses) {
+            eprintln!("{lost}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut out = socket::NewFile::new(file);
-    let octets = socket::stream(socket, path, &mut out).with_context(asking)?;
-    print(&format!("{octets} octets in {}", file.display()))
+    let out = socket::NewFile::new(file);
+    let (octets, losses) = socket::capture(socket, path, out).with_context(asking)?;
+    let lost = socket::losses_text(losses).map(|lost| format!("; {lost}")).unwrap_or_default();
+    print(&format!("{octets} octets in {}{lost}", file.display()))
 }
 
 impl BanCommand {

@@ -3,10 +3,12 @@
 //! `examples/firewall.toml` documents each key and is what `firewall config` prints; a test holds it
 //! equal to the defaults.
 
+mod apis;
 mod headers;
 mod http2;
 mod listen;
 mod packets;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,14 +23,14 @@ use crate::ban::aggregate::Aggregation;
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::ledger::Capacity;
 use crate::ban::threshold::Weights;
-use crate::contract::Policy;
 use crate::feeds::Format;
-use crate::pipeline::ruleset::Mode;
 
+pub use self::apis::{Api, ApiLimits};
 pub use self::headers::{Cookies, FieldRules, Headers};
 pub use self::http2::{Http2, Http2Limits};
 pub use self::listen::{Listen, Tls, TlsCertificate};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
+pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -109,49 +111,6 @@ impl Default for Limits {
             response_body_timeout: Span::seconds(60),
             drain_timeout: Span::seconds(30),
             http2: Http2Limits::default(),
-        }
-    }
-}
-
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Api {
-    pub name: String,
-    pub spec: PathBuf,
-    pub upstream: String,
-    #[serde(default = "defaults::enforce")]
-    pub requests: Mode,
-    #[serde(default = "defaults::enforce")]
-    pub responses: Mode,
-    #[serde(default)]
-    pub unenforced: BTreeSet<String>,
-    #[serde(default)]
-    pub references: BTreeMap<String, PathBuf>,
-    #[serde(default)]
-    pub contract: Policy,
-    /// What is other than in the file's own.
-    #[serde(default)]
-    pub headers: Headers,
-    #[serde(default)]
-    pub upstream_limits: UpstreamLimits,
-    #[serde(default)]
-    pub client_certificate: bool,
-}
-
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct UpstreamLimits {
-    pub connect_timeout: Span,
-    pub idle_timeout: Span,
-    pub connections: usize,
-}
-
-impl Default for UpstreamLimits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Span::seconds(5),
-            idle_timeout: Span::seconds(4),
-            connections: 1024,
         }
     }
 }
@@ -383,7 +342,6 @@ impl Default for Log {
 
 mod defaults {
     use super::Span;
-    use crate::pipeline::ruleset::Mode;
 
     pub(super) const fn feed_refresh() -> Span {
         Span::seconds(3600)
@@ -395,10 +353,6 @@ mod defaults {
 
     pub(super) const fn feed_octets() -> usize {
         32 << 20
-    }
-
-    pub(super) const fn enforce() -> Mode {
-        Mode::Enforce
     }
 }
 
@@ -488,19 +442,7 @@ impl ConfigFile {
         Self {
             listen: Listen::at(listen),
             limits: Limits::default(),
-            api: vec![Api {
-                name: "api".into(),
-                spec,
-                upstream,
-                requests: Mode::Enforce,
-                responses: Mode::Enforce,
-                unenforced: BTreeSet::new(),
-                references: BTreeMap::new(),
-                contract: Policy::default(),
-                headers: Headers::default(),
-                upstream_limits: UpstreamLimits::default(),
-                client_certificate: false,
-            }],
+            api: vec![Api::new(spec, upstream)],
             headers: Headers::default(),
             clients: Clients::default(),
             bans: Bans::default(),
@@ -543,7 +485,8 @@ mod tests {
         assert_eq!(example.listen.backlog, defaults.listen.backlog);
         assert_eq!(example.listen.proxy_protocol, defaults.listen.proxy_protocol);
         let (example, defaults) = (&example.api[0], &defaults.api[0]);
-        assert_eq!(example.upstream_limits, defaults.upstream_limits);
+        assert_eq!(example.upstream, defaults.upstream);
+        assert_eq!(example.limits, defaults.limits);
         assert_eq!(example.contract, defaults.contract);
         for name in toml::Table::try_from(&defaults.contract).unwrap().keys() {
             let is_named = EXAMPLE.lines().any(|line| line.starts_with(&format!("{name} = ")));
@@ -565,6 +508,22 @@ mod tests {
         assert_eq!(parse(&feed), parse(minimal));
         // Every key is there: one for each line of the table, and the other origin.
         assert_eq!(feed.lines().count(), 10, "{feed}");
+    }
+
+    #[test]
+    fn example_says_the_defaults_of_a_check() {
+        let commented =
+            EXAMPLE.lines().skip_while(|line| !line.starts_with("# [api.upstream.check]"));
+        let commented = commented.map_while(|line| line.strip_prefix("# ")).collect::<Vec<_>>();
+        assert_eq!(commented.len(), 8, "every key is there: {commented:?}");
+        let table = |check: &str| {
+            let upstream = MINIMAL.replace("upstream = \"http://127.0.0.1:9000\"", check);
+            ConfigFile::parse(Path::new("f.toml"), &upstream).unwrap().api.remove(0).upstream.check
+        };
+        let without_host = commented.iter().filter(|line| !line.starts_with("host"));
+        let example = without_host.copied().collect::<Vec<_>>().join("\n");
+        let minimal = "[api.upstream.check]\npath = \"/healthz\"";
+        assert_eq!(table(&example), table(minimal));
     }
 
     #[test]

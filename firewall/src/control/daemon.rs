@@ -34,6 +34,7 @@ use crate::listen::socket;
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::Ruleset;
+use crate::upstream::keeper::Upstreams;
 
 /// How often the files of the present generation are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,6 +56,7 @@ pub struct Control {
     pub panic_allow: RefCell<PanicAllow>,
     pub unconfirmed: RefCell<Unconfirmed>,
     pub feeds: FeedsHandle,
+    pub upstreams: Upstreams,
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
@@ -92,7 +94,8 @@ impl Control {
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     start_tracing();
     let metrics = Arc::new(Metrics::new());
-    let loaded = policy::load(options, 1, &metrics, None).map_err(reported)?;
+    let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
+    let loaded = policy::load(options, 1, &metrics, &upstreams, None).map_err(reported)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -102,7 +105,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     let admin_socket = settings.admin_socket.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = LocalSet::new();
-    let result = local.block_on(&runtime, serve(options, loaded, listeners, metrics));
+    let result = local.block_on(&runtime, serve(options, loaded, listeners, metrics, upstreams));
     // The next start would take it for a running firewall's only until it is not answered.
     drop(std::fs::remove_file(admin_socket));
     result
@@ -143,8 +146,10 @@ async fn serve(
     loaded: Loaded,
     listeners: Vec<TcpListener>,
     metrics: Arc<Metrics>,
+    upstreams: Upstreams,
 ) -> anyhow::Result<()> {
     let Loaded { settings, ruleset, files, .. } = loaded;
+    keeping::upstreams(&upstreams, &ruleset).await;
     let settings = Arc::new(settings);
     let first = listeners.first().context("no worker is configured")?;
     let listening = first.local_addr()?;
@@ -169,8 +174,8 @@ async fn serve(
     let notifier = Rc::new(Notifier::from_environment());
     let mut pulses = Pulses::default();
     let (mut workers, mut loads) = (Vec::new(), Vec::new());
-    for (listener, index) in listeners.into_iter().zip(0..) {
-        let (bans, link) = keeper.worker();
+    let views = keeper.workers(listeners.len());
+    for ((listener, (bans, link)), index) in listeners.into_iter().zip(views).zip(0..) {
         let load = Arc::<WorkerLoad>::default();
         loads.push(Arc::clone(&load));
         workers.push(worker::spawn(WorkerParts {
@@ -208,6 +213,7 @@ async fn serve(
         panic_allow: RefCell::new(panic_allow),
         unconfirmed: RefCell::default(),
         feeds: feeds_handle,
+        upstreams,
         shared,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
@@ -379,6 +385,7 @@ async fn reload(
         tracing::warn!("{warning}");
     }
     control.enforcement.borrow_mut().limit(&loaded.settings);
+    control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
     let read = Watched::new(loaded.files);
     let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
     {
@@ -423,12 +430,13 @@ async fn load_aside(
     generation: u64,
     control: &Control,
 ) -> Result<Loaded, String> {
-    let metrics = Arc::clone(&control.metrics);
+    let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
     let earlier = control.rulesets.load().tls.clone();
     let (sender, loaded) = oneshot::channel();
     let compiling = std::thread::Builder::new().name("compile".into()).spawn(move || {
         // The daemon may have stopped waiting.
-        drop(sender.send(policy::load(&options, generation, &metrics, earlier.as_deref())));
+        let earlier = earlier.as_deref();
+        drop(sender.send(policy::load(&options, generation, &metrics, &upstreams, earlier)));
     });
     compiling.map_err(|error| error.to_string())?;
     let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;

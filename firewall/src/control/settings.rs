@@ -1,5 +1,6 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
+mod apis;
 mod bans;
 mod clients;
 mod feeds;
@@ -7,6 +8,7 @@ pub(super) mod headers;
 pub(super) mod http2;
 mod packets;
 pub(super) mod tls;
+pub(super) mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -24,8 +26,8 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, CheckMode, ConfigFile, Headers, InterfaceRole, Kernel, KernelLog, Limits,
-    Management, Pressure, Standing,
+    Bans, CheckMode, ConfigFile, InterfaceRole, Kernel, KernelLog, Limits, Management, Pressure,
+    Standing,
 };
 use crate::control::management::{Allowed, allowlist};
 use crate::feeds::{FEEDS_MAX, FeedSettings, UrlError};
@@ -37,7 +39,8 @@ use crate::log_lines::LogTarget;
 use crate::pipeline::answer_fields::AnswerRules;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
 use crate::tls::server::ServerOptions;
-use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
+use crate::upstream::UpstreamSettings;
+use crate::upstream::address::EndpointAddressError;
 
 pub use self::tls::TlsSettingsError;
 
@@ -56,7 +59,8 @@ pub struct Settings {
     /// None: plain text.
     pub tls: Option<ServerOptions>,
     pub limits: Limits,
-    pub api: ApiSettings,
+    /// At least one.
+    pub apis: Vec<ApiSettings>,
     pub trusted_proxies: Vec<IpNet>,
     pub bans: Bans,
     /// What `bans` amounts to.
@@ -91,7 +95,11 @@ pub struct Settings {
 pub struct ApiSettings {
     pub name: String,
     pub spec: PathBuf,
-    pub upstream: Upstream,
+    pub upstream: UpstreamSettings,
+    pub limits: ExchangeLimits,
+    pub body_octets: usize,
+    pub response_octets: usize,
+    pub json_depth: usize,
     pub requests: Mode,
     pub responses: Mode,
     pub unenforced: BTreeSet<String>,
@@ -105,12 +113,18 @@ pub struct ApiSettings {
 /// A value is of its type, and yet cannot be meant.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error(
-        "api: expected exactly one, found {found}; several APIs in one instance are not supported yet"
-    )]
+    #[error("api: expected 1 to 64, found {found}")]
     Apis { found: usize },
-    #[error("api.upstream of {api:?}")]
-    Upstream { api: String, source: UpstreamAddressError },
+    #[error(
+        "api: expected a name of letters, digits, '-', '_' and '.', given once, found {found:?}"
+    )]
+    ApiName { found: String },
+    #[error("api {api}: {key}: expected {expected}")]
+    ApiBound { api: String, key: &'static str, expected: &'static str },
+    #[error("api {api}: upstream.endpoints: {endpoint} is there twice")]
+    EndpointTwice { api: String, endpoint: String },
+    #[error("api {api}: upstream")]
+    Upstream { api: String, source: EndpointAddressError },
     #[error("{key}: expected {expected}, found {found}")]
     Bound { key: &'static str, expected: &'static str, found: usize },
     #[error("bans.durations")]
@@ -192,14 +206,15 @@ impl Settings {
         let feeds = feeds::feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
         let tls = tls::server(&file.listen, &file.api);
         let tls = tls.map_err(|source| or_problem(SettingsError::Tls(source))).ok();
-        let api = api(file.api, &file.headers).map_err(&mut or_problem).ok();
+        let apis = apis::apis(file.api, &file.limits, &file.headers);
+        let apis = apis.map_err(|found| found.into_iter().for_each(&mut or_problem)).ok();
         let (Some(kernel_checks), Some(packets), Some(interfaces), Some(threshold)) =
             (kernel_checks, packets, interfaces, threshold)
         else {
             return Err(SettingsErrors(problems));
         };
-        let (Some(allowlist), Some(feeds), Some(tls), Some(api), true) =
-            (allowlist, feeds, tls, api, problems.is_empty())
+        let (Some(allowlist), Some(feeds), Some(tls), Some(apis), true) =
+            (allowlist, feeds, tls, apis, problems.is_empty())
         else {
             return Err(SettingsErrors(problems));
         };
@@ -211,7 +226,7 @@ impl Settings {
             balancers,
             tls,
             limits: file.limits,
-            api,
+            apis,
             trusted_proxies,
             bans: file.bans,
             threshold,
@@ -249,14 +264,6 @@ impl Settings {
     pub fn exempt(&self) -> impl Iterator<Item = IpNet> {
         let networks = self.allowlist.iter().map(|allowed| allowed.network);
         networks.collect::<BTreeSet<_>>().into_iter()
-    }
-
-    pub fn exchange_limits(&self) -> ExchangeLimits {
-        ExchangeLimits {
-            body_timeout: self.limits.body_timeout.0,
-            response_timeout: self.limits.response_timeout.0,
-            response_body_timeout: self.limits.response_body_timeout.0,
-        }
     }
 
     /// The first key that differs from `other` and that a running daemon cannot change.
@@ -398,10 +405,6 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
             SCANNED_OCTETS,
         ),
     ];
-    for api in &file.api {
-        let connections = api.upstream_limits.connections;
-        bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
-    }
     bounds.extend(http2::bounds(&limits.http2));
     bounds.extend(bans::bounds(&file.bans));
     bounds.extend(packets::bounds(&file.kernel));
@@ -417,30 +420,6 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         .map(|(key, expected, found, ..)| SettingsError::Bound { key, expected, found })
         .chain(levels)
         .collect()
-}
-
-fn api(apis: Vec<Api>, headers: &Headers) -> Result<ApiSettings, SettingsError> {
-    let found = apis.len();
-    let [api] = <[_; 1]>::try_from(apis).map_err(|_several| SettingsError::Apis { found })?;
-    let limits = UpstreamLimits {
-        connect_timeout: api.upstream_limits.connect_timeout.0,
-        idle_timeout: api.upstream_limits.idle_timeout.0,
-        connections: api.upstream_limits.connections,
-    };
-    let upstream = Upstream::parse(&api.upstream, limits)
-        .map_err(|source| SettingsError::Upstream { api: api.name.clone(), source })?;
-    Ok(ApiSettings {
-        name: api.name,
-        spec: api.spec,
-        upstream,
-        requests: api.requests,
-        responses: api.responses,
-        unenforced: api.unenforced,
-        references: api.references,
-        contract: api.contract,
-        client_certificate: api.client_certificate,
-        answers: headers::rules(headers, &api.headers),
-    })
 }
 
 /// Which bans are enforced, as a word.

@@ -19,7 +19,7 @@ pub(super) fn encryption(exchange: &Exchange<'_>) -> Result<(), Violation> {
     {
         return Err(Violation::new(Rule::ServerName));
     }
-    if ruleset.api.client_certificate && session.is_none_or(|session| session.client.is_none()) {
+    if exchange.api.client_certificate && session.is_none_or(|session| session.client.is_none()) {
         return Err(Violation::new(Rule::ClientCertificate));
     }
     Ok(())

@@ -1,11 +1,13 @@
 //! The octets of a message while they pass: whole where they were checked, a stream where not.
 
+use std::future::Future as _;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::access_log::Settlement;
 use crate::upstream::pool::Lease;
@@ -22,6 +24,18 @@ pub struct Body {
     settlement: Option<Box<Settlement>>,
     /// The upstream connection that `rest` comes from; goes back to its pool when all is read.
     lease: Option<Lease>,
+    /// When the upstream has sent nothing for too long; made when it is first waited for.
+    stall: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+/// A body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the message broke off")]
+    Broken(#[from] hyper::Error),
+    #[error("the upstream sent nothing for too long")]
+    Stalled,
 }
 
 impl Body {
@@ -31,7 +45,7 @@ impl Body {
 
     fn of(ready: Option<Bytes>, rest: Option<Incoming>) -> Self {
         let ready = ready.filter(|octets| !octets.is_empty());
-        Self { ready, rest, settlement: None, lease: None }
+        Self { ready, rest, settlement: None, lease: None, stall: None, is_waiting: false }
     }
 
     pub fn full(octets: Bytes) -> Self {
@@ -61,6 +75,11 @@ impl Body {
         self
     }
 
+    /// Whether all of it is here.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
     /// The same octets once more, where all of them are here.
     pub fn replica(&self) -> Option<Self> {
         self.rest.is_none().then(|| Self::of(self.ready.clone(), None))
@@ -75,6 +94,24 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Ready when the upstream has kept us waiting for too long. A client that is slow to take what
+    /// is there is not waited for here.
+    fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(lease) = &mut self.lease else { return Poll::Pending };
+        let patience = lease.read_timeout();
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            stall.as_mut().reset(Instant::now() + patience);
+        }
+        let is_over = stall.as_mut().poll(context);
+        if is_over.is_ready() {
+            lease.stalled();
+        }
+        is_over
+    }
+}
+
 impl Drop for Body {
     fn drop(&mut self) {
         if let Some(settlement) = self.settlement.take() {
@@ -85,12 +122,12 @@ impl Drop for Body {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(octets) = self.ready.take() {
             if let Some(settlement) = &mut self.settlement {
                 settlement.sent(octets.len());
@@ -99,18 +136,21 @@ impl http_body::Body for Body {
         }
         let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
         loop {
-            let frame = ready!(Pin::new(&mut *rest).poll_frame(context));
+            let Poll::Ready(frame) = Pin::new(&mut *rest).poll_frame(context) else {
+                return self.poll_stall(context).map(|()| Some(Err(BodyError::Stalled)));
+            };
             match frame {
                 // Trailers are the previous hop's framing: no contract declares them yet.
                 Some(Ok(frame)) if frame.is_trailers() => {}
                 Some(Ok(frame)) => {
                     let length = frame.data_ref().map_or(0, Bytes::len);
+                    self.is_waiting = false;
                     if let Some(settlement) = &mut self.settlement {
                         settlement.sent(length);
                     }
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                other => return Poll::Ready(other),
+                other => return Poll::Ready(other.map(|frame| frame.map_err(BodyError::from))),
             }
         }
     }

@@ -7,6 +7,7 @@ mod life;
 mod mounts;
 mod neighbours;
 mod reload;
+mod soak;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};

@@ -54,5 +54,7 @@ mod split;
 mod suite;
 /// TLS at the listener: names, versions, sessions, certificates of clients, reload, bounds.
 mod tls;
+/// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
+mod upstreams;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

@@ -1,5 +1,7 @@
 //! A loader with capabilities and a proxy without any: what each may, and what holds without either.
 
+mod seeing;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};

@@ -33,6 +33,8 @@ pub(super) struct Object {
     binary: &'static str,
     /// The folders of the packages of ours that it is made of.
     pub(super) folders: &'static [&'static str],
+    /// The files of other packages that are compiled into it.
+    pub(super) shared: &'static [&'static str],
 }
 
 pub(super) const OBJECTS: [Object; 2] = [
@@ -42,6 +44,7 @@ pub(super) const OBJECTS: [Object; 2] = [
         package: "firewall-ebpf",
         binary: "firewall-xdp",
         folders: &["firewall-common", "firewall-ebpf"],
+        shared: &[],
     },
     Object {
         path: "bench/src/packet/bench.bpf.o",
@@ -49,6 +52,7 @@ pub(super) const OBJECTS: [Object; 2] = [
         package: "bench-ebpf",
         binary: "bench-xdp",
         folders: &["bench/ebpf", "firewall-common"],
+        shared: &["firewall-ebpf/src/program/bans.rs"],
     },
 ];
 

@@ -70,6 +70,9 @@ pub(super) fn sources(root: &Path, object: &Object) -> anyhow::Result<String> {
         add(root, &format!("{package}/Cargo.toml"), &mut files)?;
         add(root, &format!("{package}/src"), &mut files)?;
     }
+    for file in object.shared {
+        add(root, file, &mut files)?;
+    }
     let lock = fs::read_to_string(root.join("Cargo.lock")).context("reading Cargo.lock")?;
     files.insert("Cargo.lock".to_owned(), linked(&lock).into_bytes());
     files.insert("flags".to_owned(), FLAGS.join("\n").into_bytes());

@@ -52,7 +52,7 @@ const LAYERS: [Layer; 21] = [
     ),
     layer("feeds", &["ban", "causes", "clock", "metrics", "state_file"]),
     layer("ban::threshold", &["clock", "violation"]),
-    layer("upstream", &["access_log", "address", "clock", "metrics", "tls", "violation"]),
+    layer("upstream", &["access_log", "address", "causes", "clock", "metrics", "tls", "violation"]),
     layer(
         "pipeline",
         &[

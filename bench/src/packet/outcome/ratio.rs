@@ -149,8 +149,12 @@ impl Outcome {
             Ratio::new(
                 "flood_goodput",
                 AtLeast(0.8),
-                vec![("requests/s".into(), self.under_flood())],
-            ),
+                vec![("requests/s".into(), self.under_flood(Flood::Banned, Flood::None))],
+            )
+            .beside(vec![(
+                "filter of one prefix".into(),
+                self.under_flood(Flood::TrieBanned, Flood::TrieNone),
+            )]),
         ]
     }
 
@@ -167,11 +171,11 @@ impl Outcome {
         self.samples.iter().filter(is_asked).map(|sample| sample.ns).collect()
     }
 
-    fn under_flood(&self) -> Option<Spread> {
+    fn under_flood(&self, flood: Flood, none: Flood) -> Option<Spread> {
         let of = |flood| -> Vec<f64> {
             let here = self.goodput.iter().filter(|goodput| goodput.flood == flood);
             here.map(|goodput| goodput.requests_per_second).collect()
         };
-        Spread::of_ratios(&of(Flood::Banned), &of(Flood::None))
+        Spread::of_ratios(&of(flood), &of(none))
     }
 }

@@ -14,33 +14,34 @@ pub struct Rate {
 }
 
 /// What is left of a [`Rate`]: the generic cell rate algorithm (ITU-T I.371), which keeps one number.
+/// All of it in nanoseconds.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    step_ns: u64,
-    depth_ns: u64,
+    step: u64,
+    depth: u64,
     /// When all of it would be there again.
-    full_at_ns: u64,
+    full_at: u64,
 }
 
 impl Allowance {
     pub(super) fn new(rate: Rate) -> Self {
-        let step_ns = NS_PER_SECOND / u64::from(rate.per_second.max(1));
-        Self { step_ns, depth_ns: step_ns * u64::from(rate.burst), full_at_ns: 0 }
+        let step = NS_PER_SECOND / u64::from(rate.per_second.max(1));
+        Self { step, depth: step * u64::from(rate.burst), full_at: 0 }
     }
 
     /// Takes one; false if none is left.
     pub(super) fn take(&mut self, now: Monotonic) -> bool {
-        let next = self.full_at_ns.max(now.ns()).saturating_add(self.step_ns);
-        let is_left = next - now.ns() <= self.depth_ns;
+        let next = self.full_at.max(now.ns()).saturating_add(self.step);
+        let is_left = next - now.ns() <= self.depth;
         if is_left {
-            self.full_at_ns = next;
+            self.full_at = next;
         }
         is_left
     }
 
     /// Gives some back, no more than were taken.
     pub(super) fn give(&mut self, count: u64) {
-        self.full_at_ns = self.full_at_ns.saturating_sub(self.step_ns.saturating_mul(count));
+        self.full_at = self.full_at.saturating_sub(self.step.saturating_mul(count));
     }
 }
 

@@ -28,7 +28,6 @@ mod code {
     pub(super) const PROTOCOL_ERROR: u32 = 1;
     pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
     pub(super) const FRAME_SIZE_ERROR: u32 = 6;
-    pub(super) const REFUSED_STREAM: u32 = 7;
     pub(super) const CANCEL: u32 = 8;
     pub(super) const COMPRESSION_ERROR: u32 = 9;
     pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
@@ -236,7 +235,6 @@ fn error_code(octets: &[u8]) -> Option<u32> {
 fn gone_away(payload: &[u8]) -> Option<Rule> {
     let (_newest_stream, rest) = payload.split_at_checked(4)?;
     match error_code(rest)? {
-        code::NO_ERROR | code::CANCEL | code::REFUSED_STREAM => None,
         code::ENHANCE_YOUR_CALM => Some(match rest.get(4..).unwrap_or_default() {
             b"too_many_continuations" => Rule::Http2Continuations,
             b"header_list_way_too_large" => Rule::HeadTooLarge,

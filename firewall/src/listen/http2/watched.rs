@@ -179,7 +179,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 impl<S: AsyncWrite + Unpin> Drop for Watched<S> {
     fn drop(&mut self) {
         match self.shared.farewell.get() {
-            Farewell::None => {}
             Farewell::Reset => (self.reset)(&self.stream),
             Farewell::Calm if self.watch.is_between_frames() => {
                 let mut cx = Context::from_waker(Waker::noop());
@@ -190,7 +189,7 @@ impl<S: AsyncWrite + Unpin> Drop for Watched<S> {
                     drop(Pin::new(stream).poll_flush(&mut cx));
                 }
             }
-            Farewell::Calm => {}
+            Farewell::None | Farewell::Calm => {}
         }
     }
 }

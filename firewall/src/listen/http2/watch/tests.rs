@@ -132,7 +132,7 @@ fn what_our_own_frames_tell() {
         (reset(code::CANCEL), None),
         (reset(2), None),
         (reset(5), None),
-        (reset(code::REFUSED_STREAM), None),
+        (reset(7), None),
         (reset(code::PROTOCOL_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::FLOW_CONTROL_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::FRAME_SIZE_ERROR), Some(Rule::Http2Malformed)),
@@ -157,7 +157,7 @@ fn what_our_own_frames_tell() {
     }
     let mut connection = Connection::begun();
     for is_refused in [false, false, true] {
-        connection.send(&reset(code::REFUSED_STREAM));
+        connection.send(&reset(7));
         assert_eq!(connection.1.is_refused(), is_refused);
     }
     assert_eq!(connection.1.take_violations(), [Rule::Http2Errors]);
