@@ -122,11 +122,15 @@ fn reported(error: LoadError) -> anyhow::Error {
 }
 
 pub(super) fn start_tracing() {
-    let filter = tracing_subscriber::EnvFilter::builder()
+    let mut filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
         // How much the kernel program says is its own setting: what it writes is wanted.
         .add_directive(kernel::PROGRAM_LOG.parse().expect("a directive"));
+    // It warns of what clients do, as often as they do it; we count that, and keep a line for each.
+    if !std::env::var("RUST_LOG").is_ok_and(|said| said.contains("h2")) {
+        filter = filter.add_directive("h2=error".parse().expect("a directive"));
+    }
     // Started twice in one process, by a test: the first stands.
     drop(
         tracing_subscriber::fmt()

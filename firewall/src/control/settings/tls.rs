@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::control::config::{Api, Listen};
+use crate::control::config::{Api, Http2, Listen};
 use crate::listen::transport::Protocol;
 use crate::tls::server::{CertificateFiles, ClientCertificates, ServerOptions};
 
@@ -72,7 +72,7 @@ pub(super) fn server(
         client_ca: tls.client_ca.clone(),
         client_crls: tls.client_crls.clone(),
         resumption: tls.resumption,
-        alpn: Protocol::offered(),
+        alpn: Protocol::offered(listen.http2 != Http2::Off),
     }))
 }
 
