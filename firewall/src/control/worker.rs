@@ -10,7 +10,6 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
-use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
