@@ -294,7 +294,8 @@ impl Kernel {
         }
     }
 
-    fn options(&self) -> &Options {
+    /// What it was started with, and the modes of checks as they are.
+    pub fn options(&self) -> &Options {
         match &self.holder {
             Holder::Own(attacher) => attacher.options(),
             Holder::Loader(loader) => loader.options(),

@@ -3,6 +3,7 @@
 pub mod connection;
 pub mod connections;
 pub mod framing;
+pub mod inherit;
 pub mod judged;
 pub mod proxy_protocol;
 pub mod socket;

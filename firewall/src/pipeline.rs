@@ -42,7 +42,8 @@ use crate::pipeline::ruleset::{Mode, Rulesets};
 use crate::pipeline::scheme::is_over_tls;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
-use crate::upstream::pool::Pool;
+use crate::upstream::flow::Stalled;
+use crate::upstream::pool::{Lease, Pool};
 use crate::violation::{Rule, Stage, Violation};
 
 /// Logged as the status of an exchange whose client left before its answer; what nginx writes too.
@@ -325,20 +326,56 @@ impl Pipeline {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let sent = Monotonic::now();
-        let sending = self.pool.send(&ruleset.api.upstream, request);
-        let sending = tokio::time::timeout(ruleset.limits.response_timeout, sending);
-        let answered = sending.await.unwrap_or(Err(UpstreamError::ResponseTimeout));
-        let (response, lease) = answered.map_err(|error| match origin.body_violation() {
-            // A body that breaks off on its way takes the upstream's connection with it.
-            Some(violation) => Denied::Violation(violation),
-            None => Denied::Upstream(error),
-        })?;
+        let (response, lease) = self.send(exchange, origin, request).await?;
         let waited = Monotonic::now().since(sent);
         trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;
         }
         message::response(exchange, operation, response, lease).await
+    }
+
+    /// Sends the request, with its body as that comes, and waits for the head of the answer. A body that
+    /// breaks off on its way takes the upstream's connection with it.
+    async fn send(
+        &self,
+        exchange: &mut Exchange<'_>,
+        origin: &Origin,
+        mut request: Request<Body>,
+    ) -> Result<(Response<Incoming>, Lease), Denied> {
+        let ruleset = exchange.ruleset;
+        let limits = &ruleset.limits;
+        let flow = request.body_mut().flow();
+        let sending = self.pool.send(&ruleset.api.upstream, request);
+        let broken = |rule| origin.body_violation().unwrap_or_else(|| Violation::new(rule));
+        let answered = match &flow {
+            None => tokio::time::timeout(limits.response_timeout, sending)
+                .await
+                .unwrap_or(Err(UpstreamError::ResponseTimeout)),
+            Some(flow) => {
+                let (client, upstream) = (limits.body_timeout, limits.response_timeout);
+                let answered = flow.supervise(sending, client, upstream).await;
+                exchange.request_octets = flow.octets();
+                match answered {
+                    Ok(Err(_)) if flow.is_too_large() => {
+                        return Err(broken(Rule::BodyTooLarge).into());
+                    }
+                    Ok(answered) => answered,
+                    Err(Stalled::Client) => return Err(broken(Rule::BodyIncomplete).into()),
+                    Err(Stalled::Upstream) => Err(UpstreamError::ResponseTimeout),
+                }
+            }
+        };
+        answered.map_err(|error| match origin.body_violation() {
+            Some(violation) => Denied::Violation(violation),
+            None => {
+                if flow.is_some() {
+                    // What is left of the body has nowhere to go.
+                    origin.close_after_response();
+                }
+                Denied::Upstream(error)
+            }
+        })
     }
 
     /// Answers a violation, once the keeper has heard of it: where it makes a ban, the kernel holds

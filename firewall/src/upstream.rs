@@ -1,6 +1,7 @@
 //! Where admitted requests go.
 
 pub mod body;
+pub mod flow;
 mod framing;
 pub mod pool;
 

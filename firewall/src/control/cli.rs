@@ -52,6 +52,8 @@ enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Start the program that is installed now in the running one's place, without a lost connection
+    Upgrade(#[command(flatten)] Connection),
     /// Keep what was ordered with --confirm-within
     Confirm(#[command(flatten)] Connection),
     /// Let everything pass for a while, in the kernel and in the proxy: for who has locked himself out
@@ -408,6 +410,10 @@ impl Cli {
                     let until = if confirm_within.is_some() { ", until confirmed" } else { "" };
                     format!("generation {generation} is in force{until}")
                 })
+            }
+            Command::Upgrade(connection) => {
+                let upgraded = connection.call(&Method::POST, "/v1/upgrade", None)?;
+                connection.print(&upgraded, |it| format!("process {} serves", member(it, "pid")))
             }
             Command::Confirm(connection) => {
                 let confirmed = connection.call(&Method::POST, "/v1/confirm", None)?;

@@ -1,13 +1,16 @@
 //! The octets of a message while they pass: whole where they were checked, a stream where not.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::access_log::Settlement;
+use crate::clock::Monotonic;
+use crate::upstream::flow::Flow;
 use crate::upstream::pool::Lease;
 
 /// A message's body in either direction.
@@ -20,6 +23,10 @@ pub struct Body {
     /// What is still to come.
     rest: Option<Incoming>,
     settlement: Option<Box<Settlement>>,
+    /// Octets that may still come.
+    left: u64,
+    /// Where those look who wait for the answer to this request.
+    flow: Option<Rc<Flow>>,
     /// The upstream connection that `rest` comes from; goes back to its pool when all is read.
     lease: Option<Lease>,
 }
@@ -31,7 +38,7 @@ impl Body {
 
     fn of(ready: Option<Bytes>, rest: Option<Incoming>) -> Self {
         let ready = ready.filter(|octets| !octets.is_empty());
-        Self { ready, rest, settlement: None, lease: None }
+        Self { ready, rest, settlement: None, left: u64::MAX, flow: None, lease: None }
     }
 
     pub fn full(octets: Bytes) -> Self {
@@ -45,6 +52,20 @@ impl Body {
     /// What was read before it was given up to check the whole, then what was not.
     pub fn resumed(read: Bytes, rest: Incoming) -> Self {
         Self::of(Some(read), Some(rest))
+    }
+
+    /// Breaks off when it turns out to have more octets than this.
+    #[must_use]
+    pub fn within(mut self, limit: usize) -> Self {
+        self.left = limit as u64;
+        self
+    }
+
+    /// How a request's body flows that is not all here; none where it is.
+    pub fn flow(&mut self) -> Option<Rc<Flow>> {
+        self.rest.as_ref()?;
+        let new = || Rc::new(Flow::new(Monotonic::now()));
+        Some(Rc::clone(self.flow.get_or_insert_with(new)))
     }
 
     /// Settles the exchange when this body has been sent or given up.
@@ -83,34 +104,64 @@ impl Drop for Body {
     }
 }
 
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    #[error("the body is longer than it may be")]
+    TooLarge,
+}
+
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Some(octets) = self.ready.take() {
-            if let Some(settlement) = &mut self.settlement {
-                settlement.sent(octets.len());
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Self { ready, rest, settlement, left, flow, .. } = &mut *self;
+        let flow = flow.as_ref();
+        let mut count = |octets: usize| {
+            if let Some(settlement) = settlement {
+                settlement.sent(octets);
             }
+            if let Some(flow) = flow {
+                flow.passed(octets, Monotonic::now());
+            }
+        };
+        if let Some(octets) = ready.take() {
+            count(octets.len());
             return Poll::Ready(Some(Ok(Frame::data(octets))));
         }
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+        let Some(rest) = rest else { return Poll::Ready(None) };
         loop {
-            let frame = ready!(Pin::new(&mut *rest).poll_frame(context));
-            match frame {
-                // Trailers are the previous hop's framing: no contract declares them yet.
-                Some(Ok(frame)) if frame.is_trailers() => {}
-                Some(Ok(frame)) => {
-                    let length = frame.data_ref().map_or(0, Bytes::len);
-                    if let Some(settlement) = &mut self.settlement {
-                        settlement.sent(length);
+            match Pin::new(&mut *rest).poll_frame(context) {
+                Poll::Pending => {
+                    if let Some(flow) = flow {
+                        flow.awaits_client(Monotonic::now());
                     }
+                    return Poll::Pending;
+                }
+                // Trailers are the previous hop's framing: no contract declares them yet.
+                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
+                Poll::Ready(Some(Ok(frame))) => {
+                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    let Some(less) = left.checked_sub(length as u64) else {
+                        if let Some(flow) = flow {
+                            flow.exceeded();
+                        }
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    };
+                    *left = less;
+                    count(length);
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                other => return Poll::Ready(other),
+                Poll::Ready(end) => {
+                    count(0);
+                    return Poll::Ready(end.map(|frame| frame.map_err(BodyError::from)));
+                }
             }
         }
     }

@@ -9,8 +9,10 @@ fn workers(count: usize) -> NonZeroUsize {
 }
 
 async fn accept(listeners: Vec<std::net::TcpListener>) -> (TcpStream, PeerAddr) {
-    let mut listeners =
-        listeners.into_iter().map(Listener::new).collect::<io::Result<Vec<_>>>().unwrap();
+    let mut listeners = listeners
+        .into_iter()
+        .map(|one| Listener::new(vec![one], false).unwrap())
+        .collect::<Vec<_>>();
     let mut tasks = tokio::task::JoinSet::new();
     for mut listener in listeners.drain(..) {
         tasks.spawn(async move { listener.accept().await });
