@@ -117,11 +117,12 @@ pub(super) async fn live(
     stop.send_replace(if has_successor { Stop::GiveWay } else { Stop::Drain });
     drained(&mut endings, &mut signals, &stop, has_successor).await;
     tasks.shutdown().await;
+    // No more commands; those in progress have all places when they are through.
+    fronts.shutdown().await;
     let places = control.commands.acquire_many(admin::CONNECTIONS);
     if timeout(ANSWER_PATIENCE, places).await.is_err() {
         tracing::warn!("commands in progress are cut off");
     }
-    fronts.shutdown().await;
     told
 }
 

@@ -141,8 +141,9 @@ pub async fn hand_over(
     tracing::info!(pid, program = %program.path.display(), "a new process is started");
     let mut candidate = Candidate { child: Some(child) };
     let prepared = async {
-        successor.offer(&offer).await?;
-        successor.expect(Message::Prepared).await
+        let offered = successor.offer(&offer).await;
+        // What it said before it ended says more than that it did.
+        successor.expect(Message::Prepared).await.and(offered)
     };
     let prepared = timeout(PREPARATION, prepared).await;
     if let Err(error) = prepared.unwrap_or_else(|_late| bail!("it is not ready in time")) {
@@ -151,8 +152,8 @@ pub async fn hand_over(
     }
     let taken_over = async {
         keeping.let_go().await?;
-        successor.say(Message::Yours).await?;
-        successor.expect(Message::Serving).await
+        let said = successor.say(Message::Yours).await;
+        successor.expect(Message::Serving).await.and(said)
     };
     let taken_over = timeout(TAKEOVER, taken_over).await;
     if let Err(error) = taken_over.unwrap_or_else(|_late| bail!("it does not serve in time")) {

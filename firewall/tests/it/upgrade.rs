@@ -3,7 +3,7 @@
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Stdio;
@@ -36,7 +36,8 @@ impl Successor {
 
 impl Drop for Successor {
     fn drop(&mut self) {
-        drop(kill_process(self.0, Signal::KILL));
+        // It may be gone.
+        kill_process(self.0, Signal::KILL).unwrap_or(());
     }
 }
 
@@ -104,7 +105,7 @@ fn no_client_notices_an_upgrade() {
         successors[..2].iter().all(|one| !one.is_there()).then_some(())
     });
     // What the metrics count is the new process's; its listener is the same.
-    assert!(gateway.metrics().contains("firewall_config_generation 4"), "{}", gateway.metrics());
+    assert!(gateway.metrics().contains("firewall_generation 4"), "{}", gateway.metrics());
 }
 
 #[test]
@@ -149,9 +150,9 @@ fn assert_unchanged(gateway: &Gateway, what: &str) {
     let status = gateway.status();
     assert_eq!(status["pid"], gateway.pid(), "{what}");
     assert_eq!(status["state"], "durable", "{what}");
-    let ban = json!({ "target": "192.0.2.8/32", "for_seconds": 60, "reason": what });
+    let ban = json!({ "target": "192.0.2.8/32", "for_seconds": 60, "reason": "on disk" });
     gateway.admin(&Method::POST, "/v1/bans", Some(&ban));
-    assert_eq!(gateway.bans()[0]["reason"], what);
+    assert_eq!(gateway.bans()[0]["reason"], "on disk", "{what}");
     gateway.admin(&Method::DELETE, "/v1/bans?target=192.0.2.8/32", None);
     assert_eq!(exchange(gateway.address, bodiless("GET /notes")).status, 200, "{what}");
     gateway.metrics();
@@ -326,16 +327,19 @@ fn a_service_managers_socket_is_served_from() {
     drop(gateway);
 
     // Two sockets and one worker: it accepts from both.
-    let sockets = [0; 2].map(|_| {
+    let sibling = |address: std::net::SocketAddr| {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
         let socket = socket.unwrap();
         socket.set_reuse_port(true).unwrap();
         socket.bind(&address.into()).unwrap();
         socket.listen(64).unwrap();
         TcpListener::from(socket)
-    });
+    };
+    let first = sibling(([127, 0, 0, 1], 0).into());
+    let address = first.local_addr().unwrap();
+    let sockets = vec![first, sibling(address)];
     let setup = Setup { listen: "workers = 1".into(), ..Setup::of(NOTES) };
-    let gateway = activated(&setup, &upstream, sockets.into());
+    let _gateway = activated(&setup, &upstream, sockets);
     for _ in 0..50 {
         assert_eq!(exchange(address, bodiless("GET /notes")).status, 200);
     }
