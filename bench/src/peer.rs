@@ -106,7 +106,7 @@ pub(crate) fn firewall_config(
     // A JSON string is a TOML basic string for every path without a DEL character.
     let [contract, admin] = [serde_json::to_string(contract)?, serde_json::to_string(admin)?];
     Ok(format!(
-        "[listen]\naddress = \"{address}\"\nworkers = 1\n\n\
+        "[listen]\naddress = \"{address}\"\nplaintext = true\nworkers = 1\n\n\
          [[api]]\nname = \"bench\"\nspec = {contract}\nupstream = \"http://{upstream}\"\n\n\
          [admin]\nsocket = {admin}\n\n\
          [log]\naccess = \"off\"\n"

@@ -59,7 +59,6 @@ pub const STANDING: Map = Map { name: "STANDING", entries: 65_536 };
 /// The room of each CPU in which an answer to a SYN is put together: the stack has none.
 pub const SCRATCH: Map = Map { name: "SCRATCH", entries: 1 };
 
-/// The maps that outlive the daemon when they can be pinned: what is banned, what was
+/// The maps that a daemon takes over from the one before it where they are pinned: what is banned, what was
 /// counted, for which interface, and what a program reads that may be put back.
-/// The others are made anew and filled before the program that reads them is attached.
 pub const PINNED: [Map; 7] = [BANS, SPILL4, SPILL6, LIST_DROPS, CONFIG, POLICIES, COUNTERS];

@@ -12,6 +12,8 @@ use crate::audit_log::RefusedSummary;
 use crate::clock::{Monotonic, Wall};
 use crate::log_lines::{Line, LogLines, LogWriter};
 use crate::metrics::{Metrics, OperationMetrics, Outcome};
+use crate::tls::ja4::Ja4;
+use crate::tls::session::Session;
 use crate::violation::{Location, Violation};
 
 /// One worker's end of the log.
@@ -45,14 +47,43 @@ pub struct Record {
     pub status: u16,
     pub upstream: Option<UpstreamRecord>,
     pub violation: Option<Violation>,
+    pub tls: Option<TlsRecord>,
     /// Of the upstream's answer, where that was refused.
     pub refused: Option<RefusedSummary>,
 }
 
+/// What the connection's handshake settled.
+#[derive(Clone, Debug)]
+pub struct TlsRecord {
+    pub version: &'static str,
+    pub ja4: Option<Ja4>,
+    /// Whose verified certificate the client has shown.
+    pub subject: Option<Rc<str>>,
+}
+
+impl TlsRecord {
+    pub fn of(session: &Session) -> Self {
+        let subject = session.client.as_ref().map(|client| Rc::clone(&client.subject));
+        Self { version: session.version, ja4: session.ja4, subject }
+    }
+
+    fn write(&self, line: &mut Line<'_>) -> std::fmt::Result {
+        write!(line, r#","tls":"{}""#, self.version)?;
+        if let Some(ja4) = self.ja4 {
+            // The first protocol's name, of which the fingerprint keeps two characters, may be anything
+            // that is a letter or a digit.
+            write!(line, r#","ja4":"{ja4}""#)?;
+        }
+        self.subject.as_ref().map_or(Ok(()), |subject| line.member("client_subject", subject))
+    }
+}
+
 /// What the upstream did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct UpstreamRecord {
     pub status: u16,
+    /// Which endpoint answered.
+    pub endpoint: Arc<str>,
     /// From the request handed over to the head of the answer.
     pub waited: Duration,
 }
@@ -103,6 +134,7 @@ impl Settlement {
         )?;
         let method = registered_method(&record.method);
         write!(line, r#","method":"{method}","status":{}"#, record.status)?;
+        line.member("api", &self.operation.api)?;
         line.member("operation", &self.operation.name)?;
         write!(line, r#","verdict":"{}""#, self.outcome.name())?;
         if let Some(violation) = &record.violation {
@@ -122,9 +154,13 @@ impl Settlement {
                 line.member("feed", feed)?;
             }
         }
+        if let Some(tls) = &record.tls {
+            tls.write(line)?;
+        }
         write!(line, r#","duration_us":{}"#, ended.since(record.started).as_micros())?;
         if let Some(upstream) = &record.upstream {
             let waited = upstream.waited.as_micros();
+            line.member("endpoint", &upstream.endpoint)?;
             write!(line, r#","upstream_status":{},"upstream_us":{waited}"#, upstream.status)?;
         }
         let refused = self.record.refused.as_ref();

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 mod authority;
+mod claim;
 mod compile;
 mod content;
 mod cookie;
@@ -34,6 +35,7 @@ mod security;
 mod structure;
 mod uri;
 
+pub use claim::{Claim, Rank};
 pub use content::{BodyRule, Content};
 pub use header::reads_as;
 pub use operation::{Contract, Matched, Operation, OperationIndex};

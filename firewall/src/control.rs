@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod capture;
+mod certificates;
 pub mod check;
 pub mod checks;
 pub mod cli;

@@ -14,6 +14,7 @@ mod events;
 mod heartbeat;
 mod interface;
 mod loader;
+mod local;
 mod log;
 pub mod machine;
 mod maps;
@@ -23,6 +24,7 @@ mod probation;
 mod split;
 mod syscall;
 mod table;
+mod turns;
 mod watch;
 
 use std::io;
@@ -52,9 +54,11 @@ pub use firewall_common::{
 use heartbeat::Heartbeat;
 pub use interface::{InterfaceOptions, Pattern, PatternError};
 pub use loader::Loader;
+use local::Local;
+pub use local::{Reconciled, Reconciliation};
 pub use log::{LogLevel, LogStream, PROGRAM_LOG, UnknownLevel};
 pub use maps::{Count, Counters, InterfaceCounters, ListId, ListReport};
-use maps::{Source, Tables, id_of};
+use maps::{Others, Source, Tables, id_of};
 use pin::{Access, NotPinned, Pins};
 pub use pin::{PinState, Pinning};
 pub use probation::{ProbationRules, Trial};
@@ -120,6 +124,9 @@ pub struct Options {
     /// What the program does wrong, for tests alone; by default nothing.
     #[doc(hidden)]
     pub fault: u8,
+    /// How much longer it takes to bring attachments up to date, for tests alone.
+    #[doc(hidden)]
+    pub slowness: Duration,
 }
 
 impl Default for Options {
@@ -137,6 +144,7 @@ impl Default for Options {
             stale_after: None,
             probation: ProbationRules::default(),
             fault: fault::NONE,
+            slowness: Duration::ZERO,
         }
     }
 }
@@ -144,7 +152,7 @@ impl Default for Options {
 /// Who holds the program.
 enum Holder {
     /// This process.
-    Own(Box<Attacher>),
+    Own(Box<Local>),
     /// Another one, which has the capabilities for it.
     Loader(Box<Remote>),
 }
@@ -201,7 +209,9 @@ impl Kernel {
     /// When the interfaces cannot be listed, or a table or pin not be written.
     pub fn attach(&mut self) -> Result<(), KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.attach().map_err(KernelError::behind_what_is_lacking),
+            Holder::Own(local) => {
+                local.change(Attacher::attach).map_err(KernelError::behind_what_is_lacking)
+            }
             Holder::Loader(loader) => {
                 loader.fill();
                 self.reconcile().map(drop)
@@ -223,11 +233,11 @@ impl Kernel {
         let home = Home { maker: Maker::Here, pins: maps.clone(), maps };
         let mut attacher = Attacher::load(options, pins, Access::User, ring_octets)?;
         let mut source = attacher.maps();
-        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        let mut tables = Tables::open(&mut source, (&options.allow, Others::Removed), home)?;
         let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
-        let holder = Holder::Own(Box::new(attacher));
+        let holder = Holder::Own(Box::new(Local::new(attacher)?));
         Ok(Self { holder, tables, budgets, heartbeat, pinning, events })
     }
 
@@ -242,7 +252,8 @@ impl Kernel {
             pins: Some(pins.tables()),
             maps: Some(pins.maps()),
         };
-        let mut tables = Tables::open(&mut source, &options.allow, home)?;
+        // The loader may have allowed more, which is to be respected.
+        let mut tables = Tables::open(&mut source, (&options.allow, Others::Kept), home)?;
         let heartbeat = Heartbeat::start(options.stale_after, &mut tables)?;
         let budgets = BudgetMaps::open(&mut source, &options.limits)?;
         let events = Some(Events::open(source.take(EVENTS)?)?);
@@ -263,7 +274,10 @@ impl Kernel {
     /// [`KernelError::NewTables`], after which this is of no use.
     pub fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.reconcile(),
+            Holder::Own(local) => {
+                let reconciliation = local.lend().ok_or(KernelError::Attaching)?;
+                local.take_back(reconciliation.run())
+            }
             Holder::Loader(loader) => {
                 let before = loader.told();
                 let happened = loader.reconcile()?;
@@ -274,6 +288,31 @@ impl Kernel {
                 }
                 Ok(happened)
             }
+        }
+    }
+
+    /// The work of [`reconcile`](Self::reconcile), to be done elsewhere and [brought
+    /// back](Self::reconciled): until then nothing else is attached, and modes of checks that are set
+    /// hold from then on. None where a loader does it, and while it is under way.
+    pub fn reconciliation(&mut self) -> Option<Reconciliation> {
+        match &mut self.holder {
+            Holder::Own(local) => local.lend(),
+            Holder::Loader(_) => None,
+        }
+    }
+
+    /// Takes note of what was done, and gives what happened.
+    ///
+    /// # Errors
+    ///
+    /// As [`reconcile`](Self::reconcile).
+    pub fn reconciled(
+        &mut self,
+        done: Reconciled,
+    ) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
+        match &mut self.holder {
+            Holder::Own(local) => local.take_back(done),
+            Holder::Loader(_) => Ok(Vec::new()),
         }
     }
 
@@ -297,14 +336,14 @@ impl Kernel {
     /// What it was started with, and the modes of checks as they are.
     pub fn options(&self) -> &Options {
         match &self.holder {
-            Holder::Own(attacher) => attacher.options(),
+            Holder::Own(local) => local.options(),
             Holder::Loader(loader) => loader.options(),
         }
     }
 
     fn attacher(&mut self) -> Result<&mut Attacher, KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => Ok(attacher),
+            Holder::Own(local) => local.attacher(),
             Holder::Loader(_) => Err(KernelError::NoMap { map: PROGRAM }),
         }
     }
@@ -313,7 +352,7 @@ impl Kernel {
     /// that.
     pub fn watch(&mut self) -> Option<Watch> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.watch(),
+            Holder::Own(local) => local.attacher().ok()?.watch(),
             Holder::Loader(_) => None,
         }
     }
@@ -321,7 +360,7 @@ impl Kernel {
     /// Every interface that was asked for, and those adopted that were not.
     pub fn interfaces(&self) -> &[InterfaceReport] {
         match &self.holder {
-            Holder::Own(attacher) => attacher.interfaces(),
+            Holder::Own(local) => local.interfaces(),
             Holder::Loader(loader) => loader.interfaces(),
         }
     }
@@ -343,6 +382,17 @@ impl Kernel {
     /// [`KernelError::Full`] when its map is full.
     pub fn ban(&mut self, target: IpNet, until: Monotonic) -> Result<(), KernelError> {
         self.tables.ban(target.trunc(), until.ns())
+    }
+
+    /// The same of many targets, a million of them in about a second.
+    ///
+    /// # Errors
+    ///
+    /// As [`ban`](Self::ban), and where there is no memory; then some of them may be banned.
+    pub fn ban_all(&mut self, bans: &[(IpNet, Monotonic)]) -> Result<(), KernelError> {
+        let bans: Vec<_> =
+            bans.iter().map(|(target, until)| (target.trunc(), until.ns())).collect();
+        self.tables.ban_all(&bans)
     }
 
     /// Lifts the ban of exactly `target`; false if there was none.
@@ -424,7 +474,7 @@ impl Kernel {
     /// What was counted since the maps were made, which is before this daemon if they were adopted.
     pub fn counters(&self) -> Result<Counters, KernelError> {
         match &self.holder {
-            Holder::Own(attacher) => attacher.judging().counters(),
+            Holder::Own(local) => local.counters(),
             Holder::Loader(loader) => loader.counters(),
         }
     }
@@ -445,7 +495,7 @@ impl Kernel {
     /// writes it itself.
     pub fn log_stream(&mut self) -> Option<LogStream> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.log_stream(),
+            Holder::Own(local) => local.attacher().ok()?.log_stream(),
             Holder::Loader(_) => None,
         }
     }

@@ -20,5 +20,6 @@ pub mod log_lines;
 pub mod metrics;
 pub mod pipeline;
 pub mod state_file;
+pub mod tls;
 pub mod upstream;
 pub mod violation;

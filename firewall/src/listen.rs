@@ -7,6 +7,8 @@ pub mod inherit;
 pub mod judged;
 pub mod proxy_protocol;
 pub mod socket;
+pub mod tls;
+pub mod transport;
 
 use std::future::Future;
 use std::rc::Rc;
@@ -28,6 +30,8 @@ use connection::{ConnectionSettings, Ended, serve};
 use connections::{Connections, NoSeat, Ticket};
 use proxy_protocol::{Balancers, HeaderError};
 use socket::Listener;
+use tls::NoTls;
+use transport::{Transport, reset};
 
 /// Why a connection was closed as soon as it was known whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,6 +42,8 @@ pub enum Turned {
     NoHeader,
     /// A balancer did not say in time whose it is.
     HeaderTimeout,
+    /// Its handshake did not come to a good end.
+    NoTls(NoTls),
 }
 
 /// Accepts and serves, on this thread's `LocalSet`, until dropped; then the connections go on, and
@@ -77,8 +83,8 @@ pub async fn run<F, A, B>(
                 // Its ticket is how the connection is counted, ended and waited for.
                 drop(spawn_local(async move {
                     let id = ticket.id();
+                    let (is_banned, turned) = &*gate;
                     if settings.balancers.contain(peer) {
-                        let (is_banned, turned) = &*gate;
                         let known = introduce(&mut stream, &ticket, &settings.balancers).await;
                         let entered = known.and_then(|peer| enter(&ticket, peer, is_banned));
                         if let Err(reason) = entered {
@@ -86,7 +92,18 @@ pub async fn run<F, A, B>(
                             return reason.map_or((), |reason| turned(ticket.peer(), reason));
                         }
                     }
-                    if let Ended::Broken(error) = serve(stream, ticket, &settings, answer).await {
+                    let transport = match &settings.encryption {
+                        None => Transport::Plain(stream),
+                        Some(encryption) => match tls::accept(stream, &ticket, encryption).await {
+                            Ok(transport) => transport,
+                            Err(reason) => {
+                                let turned = |reason| turned(ticket.peer(), Turned::NoTls(reason));
+                                return reason.map_or((), turned);
+                            }
+                        },
+                    };
+                    if let Ended::Broken(error) = serve(transport, ticket, &settings, answer).await
+                    {
                         debug!(connection = id, %error, "connection broke off");
                     }
                 }));
@@ -97,11 +114,6 @@ pub async fn run<F, A, B>(
             }
         }
     }
-}
-
-/// Lets the stream end with a reset, which leaves nothing behind on either side.
-fn reset(stream: &TcpStream) {
-    stream.set_zero_linger().unwrap_or_else(|error| debug!(%error, "no reset"));
 }
 
 /// Reads from a balancer whose connection this is; none if it is its own.

@@ -3,7 +3,8 @@
 //! Handles are resolved when a contract is compiled, so that a request adds to counters and looks
 //! nothing up. No label holds an address or anything else that a client chooses.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -46,7 +47,8 @@ impl Outcome {
 /// The counters of one operation.
 #[derive(Clone, Debug)]
 pub struct OperationMetrics {
-    /// The operation's name, shared with every log line that mentions it.
+    /// The API's and the operation's name, shared with every log line that mentions them.
+    pub api: Arc<str>,
     pub name: Arc<str>,
     outcomes: [IntCounter; 5],
     pub duration: Histogram,
@@ -65,8 +67,28 @@ impl OperationMetrics {
     }
 }
 
-/// The counters of one rule.
+/// The counters of one API, or of what belongs to none.
 #[derive(Clone, Debug)]
+pub struct ApiMetrics {
+    /// Of requests that no operation matched.
+    pub unmatched: OperationMetrics,
+    rules: Arc<[RuleMetrics]>,
+}
+
+impl ApiMetrics {
+    /// Counts one message against `rule`.
+    pub fn violation(&self, rule: Rule, outcome: Outcome) {
+        let place = Rule::ALL.iter().position(|known| *known == rule);
+        let Some(metrics) = place.and_then(|place| self.rules.get(place)) else { return };
+        match outcome {
+            Outcome::Observed => metrics.observed.inc(),
+            _ => metrics.refused.inc(),
+        }
+    }
+}
+
+/// The counters of one rule.
+#[derive(Debug)]
 struct RuleMetrics {
     refused: IntCounter,
     observed: IntCounter,
@@ -78,12 +100,20 @@ pub struct Metrics {
     registry: Registry,
     requests: IntCounterVec,
     durations: HistogramVec,
-    rules: Vec<RuleMetrics>,
+    violations: IntCounterVec,
+    /// By the names of APIs; those of earlier generations stay, as their counters do.
+    rules: Mutex<BTreeMap<Arc<str>, Arc<[RuleMetrics]>>>,
     pub connections: IntGauge,
     pub connections_total: IntCounter,
     pub connections_refused: IntCounterVec,
+    pub tls_handshakes: IntCounterVec,
+    pub tls_hellos: IntCounterVec,
+    pub tls_not_after: IntGaugeVec,
     pub upstream_connections: IntCounterVec,
     pub upstream_errors: IntCounterVec,
+    pub upstream_retries: IntCounterVec,
+    pub endpoint_up: IntGaugeVec,
+    pub ejections: IntCounterVec,
     pub access_log_dropped: IntCounter,
     pub audit_log_dropped: IntCounter,
     pub exceptions: IntCounterVec,
@@ -158,34 +188,27 @@ impl Metrics {
         let r = &registry;
         let build = gauges(r, "firewall_build_info", "The version that runs.", &["version"]);
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let violations = counters(
-            r,
-            "firewall_contract_violations_total",
-            "Messages against a rule, by rule and by what was done.",
-            &["rule", "action"],
-        );
-        let rules = Rule::ALL
-            .iter()
-            .map(|rule| RuleMetrics {
-                refused: violations.with_label_values(&[rule.id(), "refused"]),
-                observed: violations.with_label_values(&[rule.id(), "observed"]),
-            })
-            .collect();
         let duration = HistogramOpts::new(
             "firewall_http_request_duration_seconds",
             "From the request's head to the answer's last octet.",
         );
         let durations =
-            HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &["operation"]);
+            HistogramVec::new(duration.buckets(DURATION_BUCKETS.to_vec()), &["api", "operation"]);
         Self {
             requests: counters(
                 r,
                 "firewall_http_requests_total",
-                "Exchanges, by operation and outcome.",
-                &["operation", "outcome"],
+                "Exchanges, by API, operation and outcome.",
+                &["api", "operation", "outcome"],
             ),
             durations: registered(r, durations.expect(NAMED_ONCE)),
-            rules,
+            violations: counters(
+                r,
+                "firewall_contract_violations_total",
+                "Messages against a rule, by API, by rule and by what was done.",
+                &["api", "rule", "action"],
+            ),
+            rules: Mutex::default(),
             connections: gauge(r, "firewall_connections", "Open client connections."),
             connections_total: counter(r, "firewall_connections_total", "Accepted connections."),
             connections_refused: counters(
@@ -194,17 +217,53 @@ impl Metrics {
                 "Connections closed at accept or early, by reason.",
                 &["reason"],
             ),
+            tls_handshakes: counters(
+                r,
+                "firewall_tls_handshakes_total",
+                "Handshakes that came to a good end, by version, and whether a session went on.",
+                &["version", "kind"],
+            ),
+            tls_hellos: counters(
+                r,
+                "firewall_tls_client_hellos_total",
+                "First messages of clients, by the first four characters of JA4.",
+                &["offered"],
+            ),
+            tls_not_after: gauges(
+                r,
+                "firewall_tls_certificate_not_after_seconds",
+                "When a certificate, its OCSP status or a revocation list ends, in seconds since 1970.",
+                &["kind", "file"],
+            ),
             upstream_connections: counters(
                 r,
                 "firewall_upstream_connections_total",
                 "Connections to the upstream, new or taken from the pool.",
-                &["origin"],
+                &["api", "origin"],
             ),
             upstream_errors: counters(
                 r,
                 "firewall_upstream_errors_total",
-                "Exchanges that the upstream gave no answer to, by reason.",
-                &["reason"],
+                "Exchanges that the upstream gave no answer to, or no whole one, by reason.",
+                &["api", "reason"],
+            ),
+            upstream_retries: counters(
+                r,
+                "firewall_upstream_retries_total",
+                "Requests that another endpoint got: unsent to the first, or replayed.",
+                &["api", "reason"],
+            ),
+            endpoint_up: gauges(
+                r,
+                "firewall_upstream_endpoint_up",
+                "1 for an endpoint that gets requests; 0 for one that is ejected or whose checks fail.",
+                &["api", "endpoint"],
+            ),
+            ejections: counters(
+                r,
+                "firewall_upstream_ejections_total",
+                "How often an endpoint was ejected because requests to it failed.",
+                &["api", "endpoint"],
             ),
             access_log_dropped: counter(
                 r,
@@ -360,29 +419,35 @@ impl Metrics {
         }
     }
 
-    /// The counters of one operation, by its name.
-    pub fn operation(&self, name: &str) -> OperationMetrics {
+    /// Drops what is counted of an endpoint that is no more: names may have ever new addresses.
+    pub fn forget_endpoint(&self, api: &str, endpoint: &str) {
+        // It may never have been set.
+        drop(self.endpoint_up.remove_label_values(&[api, endpoint]));
+        drop(self.ejections.remove_label_values(&[api, endpoint]));
+    }
+
+    /// The counters of one operation of an API, by their names; all without a name are for requests
+    /// that are none's.
+    pub fn operation(&self, api: &str, name: &str) -> OperationMetrics {
         OperationMetrics {
+            api: Arc::from(api),
             name: Arc::from(name),
             outcomes: Outcome::ALL
-                .map(|outcome| self.requests.with_label_values(&[name, outcome.name()])),
-            duration: self.durations.with_label_values(&[name]),
+                .map(|outcome| self.requests.with_label_values(&[api, name, outcome.name()])),
+            duration: self.durations.with_label_values(&[api, name]),
         }
     }
 
-    /// Counts one message against `rule`.
-    pub fn violation(&self, rule: Rule, outcome: Outcome) {
-        let Some(metrics) = Rule::ALL
-            .iter()
-            .position(|known| *known == rule)
-            .and_then(|position| self.rules.get(position))
-        else {
-            return;
+    /// The counters of an API, by its name; without one, of what is none's.
+    pub fn api(&self, name: &str) -> ApiMetrics {
+        let counted = |rule: &Rule| {
+            let counter = |action| self.violations.with_label_values(&[name, rule.id(), action]);
+            RuleMetrics { refused: counter("refused"), observed: counter("observed") }
         };
-        match outcome {
-            Outcome::Observed => metrics.observed.inc(),
-            _ => metrics.refused.inc(),
-        }
+        let mut known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules =
+            known.entry(name.into()).or_insert_with(|| Rule::ALL.iter().map(counted).collect());
+        ApiMetrics { unmatched: self.operation(name, ""), rules: Arc::clone(rules) }
     }
 
     /// The text exposition format, version 0.0.4.
@@ -394,9 +459,10 @@ impl Metrics {
 
     /// Refused and observed messages so far, of the stages that judge requests.
     pub fn violations(&self) -> u64 {
-        Rule::ALL
-            .iter()
-            .zip(&self.rules)
+        let known = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .values()
+            .flat_map(|rules| Rule::ALL.iter().zip(&**rules))
             .filter(|(rule, _)| rule.stage() != Stage::Response)
             .map(|(_, metrics)| metrics.refused.get() + metrics.observed.get())
             .sum()
@@ -416,18 +482,21 @@ mod tests {
     #[test]
     fn exposition_has_the_handles_that_were_counted() {
         let metrics = Metrics::new();
-        let operation = metrics.operation("getProduct");
+        let operation = metrics.operation("shop", "getProduct");
         operation.outcome(Outcome::Passed).inc();
-        metrics.violation(Rule::BodySchema, Outcome::Refused);
-        metrics.violation(Rule::BodySchema, Outcome::Observed);
+        let api = metrics.api("shop");
+        api.violation(Rule::BodySchema, Outcome::Refused);
+        api.violation(Rule::BodySchema, Outcome::Observed);
+        api.violation(Rule::ResponseSchema, Outcome::Refused);
+        metrics.api("").violation(Rule::Misdirected, Outcome::Refused);
         let text = String::from_utf8(metrics.exposition().unwrap()).unwrap();
         for line in [
-            r#"firewall_http_requests_total{operation="getProduct",outcome="passed"} 1"#,
-            r#"firewall_contract_violations_total{action="refused",rule="body.schema"} 1"#,
-            r#"firewall_contract_violations_total{action="observed",rule="body.schema"} 1"#,
+            r#"firewall_http_requests_total{api="shop",operation="getProduct",outcome="passed"} 1"#,
+            r#"firewall_contract_violations_total{action="refused",api="shop",rule="body.schema"} 1"#,
+            r#"firewall_contract_violations_total{action="observed",api="shop",rule="body.schema"} 1"#,
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
-        assert_eq!(metrics.violations(), 2);
+        assert_eq!(metrics.violations(), 3);
     }
 }

@@ -2,7 +2,9 @@
 
 pub mod answer_fields;
 pub mod authentication;
+pub mod choice;
 pub mod client;
+mod encryption;
 pub mod exchange;
 pub mod headers;
 pub mod message;
@@ -24,7 +26,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Request, Response, Uri};
 use hyper::body::Incoming;
 
-use crate::access_log::{AccessLog, Record, Settlement, UpstreamRecord};
+use crate::access_log::{AccessLog, Record, Settlement, TlsRecord, UpstreamRecord};
 use crate::address::ClientAddr;
 use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Conduct, Consequence, KeeperHandle};
@@ -34,8 +36,9 @@ use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
+use crate::pipeline::encryption::encryption;
 use crate::pipeline::exchange::{Exchange, RequestIds};
-use crate::pipeline::headers::{forward_headers, strip_hop_by_hop};
+use crate::pipeline::headers::{Hops, forward_headers, strip_hop_by_hop};
 use crate::pipeline::origin::Origin;
 use crate::pipeline::refusal::{After, failure, refusal};
 use crate::pipeline::ruleset::{Mode, Rulesets};
@@ -54,7 +57,6 @@ pub struct Pipeline {
     rulesets: Rulesets,
     bans: Rc<RefCell<BanView>>,
     keeper: KeeperHandle,
-    pool: Pool,
     ids: RequestIds,
     metrics: Arc<Metrics>,
     log: Rc<AccessLog>,
@@ -137,11 +139,12 @@ impl Pending<'_> {
             started: exchange.started,
             request_octets: exchange.request_octets,
             status,
-            upstream: self.trace.upstream,
+            upstream: self.trace.upstream.clone(),
             violation,
+            tls: exchange.session.map(TlsRecord::of),
             refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
         };
-        let operation = exchange.ruleset.api.metrics(self.trace.operation).clone();
+        let operation = exchange.operation_metrics(self.trace.operation).clone();
         Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
     }
 }
@@ -158,24 +161,25 @@ impl Drop for Pending<'_> {
 impl Pipeline {
     pub fn new(parts: Parts) -> Self {
         let Parts { rulesets, bans, keeper, ids, metrics, log, audit } = parts;
-        let pool = Pool::new(&rulesets.current().api.upstream, &metrics);
         let conduct = RefCell::default();
-        Self { rulesets, bans, keeper, pool, ids, metrics, log, audit, conduct }
+        Self { rulesets, bans, keeper, ids, metrics, log, audit, conduct }
     }
 
     /// Answers one request.
     pub async fn handle(&self, origin: &Origin, request: Request<Incoming>) -> Response<Body> {
-        let ruleset = self.rulesets.current();
+        let held = self.rulesets.current();
         let (request, body) = request.into_parts();
+        let chosen = held.choose(authority(&request), request.uri.path());
         let client = ClientAddr(origin.peer.0);
         let id = self.ids.next();
-        let exchange = Exchange::new(id, &ruleset, client, Monotonic::now(), request);
+        let mut exchange = Exchange::new(id, chosen, client, Monotonic::now(), request);
+        exchange.session = origin.session();
         let trace = Trace::default();
         let mut pending = Pending { pipeline: self, origin, exchange, trace, is_answered: false };
         let Pending { exchange, trace, .. } = &mut pending;
-        let answer = self.exchange(exchange, trace, origin, body).await;
+        let answer = self.exchange(exchange, trace, origin, body, &chosen.working.pool).await;
         for violation in exchange.observed() {
-            self.metrics.violation(violation.rule, Outcome::Observed);
+            exchange.metrics().violation(violation.rule, Outcome::Observed);
             self.count_exception(violation);
         }
         let is_own = answer.is_err();
@@ -186,7 +190,7 @@ impl Pipeline {
             },
             Err(Denied::Violation(violation)) => {
                 if let Some(answer) = &exchange.refused {
-                    let operation = &exchange.ruleset.api.metrics(trace.operation).name;
+                    let operation = &exchange.operation_metrics(trace.operation).name;
                     self.audit.refused(id.get(), operation, &violation, answer);
                 }
                 self.count_exception(&violation);
@@ -194,15 +198,16 @@ impl Pipeline {
                 (Outcome::Refused, Some(violation), response)
             }
             Err(Denied::Upstream(error)) => {
-                self.metrics.upstream_errors.with_label_values(&[error.id()]).inc();
+                let labels = [&*exchange.api.name, error.id()];
+                self.metrics.upstream_errors.with_label_values(&labels).inc();
                 let violation = exchange.observed().first().cloned();
                 (Outcome::Failed, violation, failure(&error, id))
             }
         };
-        let (fields, is_over_tls) = (&ruleset.answer_fields, exchange.is_over_tls);
+        let (fields, is_over_tls) = (&chosen.working.answer_fields, exchange.is_over_tls);
         if is_own {
             fields.complete_own(response.headers_mut(), is_over_tls);
-        } else if ruleset.api.response_mode == Mode::Enforce {
+        } else if chosen.api.response_mode == Mode::Enforce {
             let status = response.status();
             fields.complete(status, response.headers_mut(), is_over_tls);
         }
@@ -245,9 +250,10 @@ impl Pipeline {
         trace: &mut Trace,
         origin: &Origin,
         body: Incoming,
+        pool: &Rc<Pool>,
     ) -> Result<Response<Body>, Denied> {
         let admitted = self.admit(exchange, trace, origin, body).await?;
-        self.forward(exchange, trace, origin, admitted).await
+        self.forward(exchange, trace, origin, admitted, pool).await
     }
 
     /// The order is the policy: what is cheap and certain comes before what is dear.
@@ -262,12 +268,16 @@ impl Pipeline {
         if let Some(violation) = origin.refusal() {
             return Err(violation);
         }
-        let ruleset = exchange.ruleset;
-        let mode = ruleset.api.request_mode;
-        let (proxies, fields) = (&ruleset.trusted_proxies, &exchange.request.headers);
-        exchange.is_over_tls = is_over_tls(origin.peer, proxies, fields);
+        let mode = exchange.api.request_mode;
+        let (proxies, fields) = (&exchange.ruleset.trusted_proxies, &exchange.request.headers);
+        exchange.is_over_tls =
+            is_over_tls(origin.session().is_some(), origin.peer, proxies, fields);
         exchange.client = client(origin.peer, proxies, fields)?;
         self.unwanted(exchange)?;
+        if let Some(rule) = exchange.missed {
+            return Err(Violation::new(rule));
+        }
+        encryption(exchange)?;
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
             return preflight::admit(exchange, asked, &named);
@@ -309,73 +319,34 @@ impl Pipeline {
         trace: &mut Trace,
         origin: &Origin,
         admitted: Admitted<'_>,
+        pool: &Rc<Pool>,
     ) -> Result<Response<Body>, Denied> {
-        let ruleset = exchange.ruleset;
+        let api = exchange.api;
         let mut request = Request::new(admitted.body);
         request.method_mut().clone_from(&exchange.request.method);
         *request.uri_mut() = Uri::from(admitted.target);
         *request.headers_mut() = std::mem::take(&mut exchange.request.headers);
-        let (requests, responses) = (ruleset.api.request_mode, ruleset.api.response_mode);
+        let (requests, responses) = (api.request_mode, api.response_mode);
         let operation = admitted.matched.as_ref().map(|matched| matched.operation);
         let enforced = operation.filter(|_| requests == Mode::Enforce);
         let headers = request.headers_mut();
-        forward_headers(headers, origin.peer, exchange.client, enforced, responses);
+        let hops =
+            Hops { peer: origin.peer, client: exchange.client, is_over_tls: exchange.is_over_tls };
+        forward_headers(headers, hops, enforced, responses);
         message::ask_for_the_whole(headers, operation, responses);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let sent = Monotonic::now();
-        let (response, lease) = self.send(exchange, origin, request).await?;
+        let (response, lease) = send(exchange, origin, pool, request).await?;
         let waited = Monotonic::now().since(sent);
-        trace.upstream = Some(UpstreamRecord { status: response.status().as_u16(), waited });
+        let (status, endpoint) = (response.status().as_u16(), Arc::clone(lease.endpoint()));
+        trace.upstream = Some(UpstreamRecord { status, waited, endpoint });
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;
         }
         message::response(exchange, operation, response, lease).await
-    }
-
-    /// Sends the request, with its body as that comes, and waits for the head of the answer. A body that
-    /// breaks off on its way takes the upstream's connection with it.
-    async fn send(
-        &self,
-        exchange: &mut Exchange<'_>,
-        origin: &Origin,
-        mut request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Lease), Denied> {
-        let ruleset = exchange.ruleset;
-        let limits = &ruleset.limits;
-        let flow = request.body_mut().flow();
-        let sending = self.pool.send(&ruleset.api.upstream, request);
-        let broken = |rule| origin.body_violation().unwrap_or_else(|| Violation::new(rule));
-        let answered = match &flow {
-            None => tokio::time::timeout(limits.response_timeout, sending)
-                .await
-                .unwrap_or(Err(UpstreamError::ResponseTimeout)),
-            Some(flow) => {
-                let (client, upstream) = (limits.body_timeout, limits.response_timeout);
-                let answered = flow.supervise(sending, client, upstream).await;
-                exchange.request_octets = flow.octets();
-                match answered {
-                    Ok(Err(_)) if flow.is_too_large() => {
-                        return Err(broken(Rule::BodyTooLarge).into());
-                    }
-                    Ok(answered) => answered,
-                    Err(Stalled::Client) => return Err(broken(Rule::BodyIncomplete).into()),
-                    Err(Stalled::Upstream) => Err(UpstreamError::ResponseTimeout),
-                }
-            }
-        };
-        answered.map_err(|error| match origin.body_violation() {
-            Some(violation) => Denied::Violation(violation),
-            None => {
-                if flow.is_some() {
-                    // What is left of the body has nowhere to go.
-                    origin.close_after_response();
-                }
-                Denied::Upstream(error)
-            }
-        })
     }
 
     /// Answers a violation, once the keeper has heard of it: where it makes a ban, the kernel holds
@@ -386,7 +357,7 @@ impl Pipeline {
         origin: &Origin,
         violation: &Violation,
     ) -> Response<Body> {
-        self.metrics.violation(violation.rule, Outcome::Refused);
+        exchange.metrics().violation(violation.rule, Outcome::Refused);
         // A proxy's connection carries others' requests too.
         let is_direct = exchange.client.0 == origin.peer.0;
         let mut after = if exchange.is_unread { After::Close } else { After::KeepAlive };
@@ -416,7 +387,8 @@ impl Pipeline {
 
     /// Closes what has been idle for too long, and hands the log over; called a few times a second.
     pub fn tend(&self) {
-        self.pool.sweep();
+        // An idle worker, too, lets go of a generation that is over.
+        self.rulesets.current().pools().for_each(Pool::sweep);
         self.keeper.report(&mut self.conduct.borrow_mut());
         self.log.flush();
         self.audit.flush();
@@ -428,13 +400,51 @@ impl Pipeline {
 
 fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
     let request = &exchange.request;
-    let contract = &exchange.ruleset.api.contract;
+    let contract = &exchange.api.contract;
     contract.route(&request.method, request.uri.path(), authority(request))
 }
 
 /// What the request names as its host; the framing sees to it that it is one, and the only one.
 fn authority(request: &Head) -> Option<&str> {
     request.headers.get(HOST)?.to_str().ok()
+}
+
+/// Sends the request, with its body as that comes, and waits for the head of the answer. A body that
+/// breaks off on its way takes the upstream's connection with it.
+async fn send(
+    exchange: &mut Exchange<'_>,
+    origin: &Origin,
+    pool: &Rc<Pool>,
+    mut request: Request<Body>,
+) -> Result<(Response<Incoming>, Lease), Denied> {
+    let limits = &exchange.api.limits;
+    let (client, upstream) = (limits.body_timeout, limits.response_timeout);
+    let broken = |rule| origin.body_violation().unwrap_or_else(|| Violation::new(rule));
+    let flow = request.body_mut().flow();
+    let answered = match &flow {
+        None => pool.send(request, upstream).await,
+        Some(flow) => {
+            let answered =
+                flow.supervise(pool.send(request, Duration::MAX), client, upstream).await;
+            exchange.request_octets = flow.octets();
+            match answered {
+                Ok(Err(_)) if flow.is_too_large() => return Err(broken(Rule::BodyTooLarge).into()),
+                Ok(answered) => answered,
+                Err(Stalled::Client) => return Err(broken(Rule::BodyIncomplete).into()),
+                Err(Stalled::Upstream) => Err(UpstreamError::ResponseTimeout),
+            }
+        }
+    };
+    answered.map_err(|error| match origin.body_violation() {
+        Some(violation) => Denied::Violation(violation),
+        None => {
+            if flow.is_some() {
+                // What is left of the body has nowhere to go.
+                origin.close_after_response();
+            }
+            Denied::Upstream(error)
+        }
+    })
 }
 
 /// Checks the parameters, and that `Connection` named none of them; gives the query to forward.

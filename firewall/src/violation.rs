@@ -142,6 +142,9 @@ rules! {
     /// The head did not arrive in time; slowness is no proof of malice.
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
     Forwarded = "client.forwarded", Client, 400, None, "The forwarding fields are malformed";
+    /// Browsers use a connection for every name of its certificate, until they are told so.
+    ServerName = "client.server-name", Client, 421, None, "The connection was made for another host";
+    ClientCertificate = "client.certificate", Client, 403, None, "A client certificate is required";
     Banned = "ban.source", Ban, 403, None, "The source is banned";
     /// A feed lists the source, which is somebody else's word and no offence against us.
     Listed = "ban.feed", Ban, 403, None, "The source is on a block list";

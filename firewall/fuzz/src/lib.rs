@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 mod canary;
 mod document;
+mod framing;
 mod json_tape;
 mod parameters;
 mod pattern;
@@ -31,9 +32,10 @@ pub struct Target {
 }
 
 /// Every target; `canary` must be found to crash.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     canary::TARGET,
     document::TARGET,
+    framing::TARGET,
     json_tape::TARGET,
     parameters::TARGET,
     pattern::TARGET,

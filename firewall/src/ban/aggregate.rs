@@ -92,6 +92,21 @@ pub(super) struct Neighbours {
 }
 
 impl Neighbours {
+    /// Those of many bans; quickest where they stand in the order of their targets.
+    pub(super) fn of(bans: &[Ban]) -> Self {
+        let mut counts = HashMap::with_capacity(bans.len());
+        let blocks: Vec<IpNet> = bans.iter().filter_map(block_of).collect();
+        for row in blocks.chunk_by(|one, next| one == next) {
+            if let Some(&block) = row.first() {
+                *counts.entry(block).or_default() += u32::try_from(row.len()).unwrap_or(u32::MAX);
+            }
+        }
+        counts.shrink_to_fit();
+        let crowds = counts.iter().filter(|(_, count)| **count >= CROWD_MIN);
+        let crowds = crowds.map(|(block, count)| (*count, *block)).collect();
+        Self { counts, crowds }
+    }
+
     pub(super) fn enter(&mut self, ban: &Ban) {
         let Some(block) = block_of(ban) else { return };
         let count = self.counts.entry(block).or_default();

@@ -99,6 +99,11 @@ pub trait Plane {
     /// Lets the packets of a target pass. Gives whether it was in the table.
     fn unban(&mut self, target: IpNet) -> Result<bool, Self::Error>;
 
+    /// The same of many targets. Where it fails, none of those need hold that were not in the table.
+    fn ban_all(&mut self, bans: &[(IpNet, Monotonic)]) -> Result<(), Self::Error> {
+        bans.iter().try_for_each(|&(target, until)| self.ban(target, until))
+    }
+
     /// The packets dropped for exactly this target; none if it is not in the table.
     fn drops(&self, target: IpNet) -> Result<Option<u64>, Self::Error>;
 
@@ -233,11 +238,21 @@ impl<P: Plane> Keeper<P> {
 
     /// A view for one more worker, and the link that keeps it up to date.
     pub fn worker(&mut self) -> (BanView, WorkerLink) {
+        (self.view(), self.links.open())
+    }
+
+    /// The same for many workers: each has a copy of its own, but it is made up once.
+    pub fn workers(&mut self, count: usize) -> Vec<(BanView, WorkerLink)> {
+        let views = std::iter::repeat_n(self.view(), count);
+        views.map(|view| (view, self.links.open())).collect()
+    }
+
+    fn view(&self) -> BanView {
         let mut view = BanView::new(Arc::clone(self.ledger.exempt()));
         if self.mode == BanMode::Enforce {
             view.replace(&self.ledger.snapshot());
         }
-        (view, self.links.open())
+        view
     }
 
     /// Keeps the bans until `shutdown`; then writes what is not on disk yet. The kernel's table

@@ -251,6 +251,24 @@ impl BanLedger {
         self.put(Ban { target: canonical(ban.target), ..ban }, now)
     }
 
+    /// Takes all bans from before a restart at once, where there is none yet and room for all of them,
+    /// and they stand in the order of their targets, each in its canonical form and of another one.
+    /// Gives those that it does not take, in their order, for [`restore`](Self::restore) to say why:
+    /// exempt ones, or all.
+    pub fn restore_all(&mut self, bans: Vec<Ban>) -> Vec<Ban> {
+        let ranges = bans.iter().filter(|ban| is_range(ban.target)).count();
+        if !self.is_empty()
+            || bans.len() > self.capacity.bans
+            || ranges > self.capacity.ranges
+            || !bans.is_sorted_by(|one, next| one.target < next.target)
+        {
+            return bans;
+        }
+        let (refused, bans) = bans.into_iter().partition(|ban| self.exempt.covers(ban.target));
+        self.table.fill(bans);
+        refused
+    }
+
     /// Takes a source's steps on the ladder from before a restart.
     pub fn restore_record(&mut self, target: IpNet, record: Record, now: Monotonic) {
         self.offenders.restore(canonical(target), record, self.threshold.leak_interval, now);

@@ -85,14 +85,25 @@ impl<V> Prefixes<V> {
     }
 
     pub(crate) fn insert(&mut self, first: u128, length: u8, value: V) {
+        if let Some(table) = self.of_length(length) {
+            table.insert(first, value);
+        }
+    }
+
+    /// Makes room for so many more prefixes of a length.
+    pub(crate) fn reserve(&mut self, length: u8, more: usize) {
+        if let Some(table) = self.of_length(length) {
+            table.reserve(more);
+        }
+    }
+
+    fn of_length(&mut self, length: u8) -> Option<&mut HashMap<u128, V>> {
         let place = self.lengths.binary_search_by(|(known, _)| length.cmp(known));
         let place = place.unwrap_or_else(|place| {
             self.lengths.insert(place, (length, HashMap::new()));
             place
         });
-        if let Some((_, table)) = self.lengths.get_mut(place) {
-            table.insert(first, value);
-        }
+        self.lengths.get_mut(place).map(|(_, table)| table)
     }
 
     pub(crate) fn remove(&mut self, first: u128, length: u8) {

@@ -8,8 +8,10 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use ipnet::IpNet;
 use redb::backends::FileBackend;
@@ -294,18 +296,68 @@ fn read(database: &Database) -> Result<Loaded, redb::Error> {
 }
 
 /// The rows of a table by target, and how many could not be read.
-fn rows<Row: serde::de::DeserializeOwned>(
+fn rows<Row: serde::de::DeserializeOwned + Send>(
     table: &impl ReadableTable<Key, &'static [u8]>,
 ) -> Result<(Vec<(IpNet, Row)>, usize), StorageError> {
-    let (mut rows, mut skipped) = (Vec::new(), 0);
+    // Parsing takes as long as reading: each has a thread.
+    let (rows, read) = thread::scope(|scope| {
+        let (chunks, coming) = mpsc::sync_channel(CHUNKS_WAITING);
+        let parsing = scope.spawn(move || parsed(coming.iter()));
+        let read = read_chunks(table, &chunks);
+        drop(chunks);
+        (parsing.join(), read)
+    });
+    read?;
+    // What panics while it reads a file is caught where that is opened.
+    Ok(rows.unwrap_or_else(|panicked| resume_unwind(panicked)))
+}
+
+/// Rows as they are in the file, one behind the other; of each its key and where its value ends.
+#[derive(Default)]
+struct Chunk {
+    ends: Vec<(Key, usize)>,
+    values: Vec<u8>,
+}
+
+/// Octets of values from which on a chunk is passed on.
+const CHUNK_OCTETS: usize = 1 << 18;
+/// Chunks that are read before they are parsed.
+const CHUNKS_WAITING: usize = 4;
+
+fn read_chunks(
+    table: &impl ReadableTable<Key, &'static [u8]>,
+    chunks: &mpsc::SyncSender<Chunk>,
+) -> Result<(), StorageError> {
+    let mut chunk = Chunk::default();
     for entry in table.iter()? {
         let (key, value) = entry?;
-        match (row::target(key.value()), serde_json::from_slice(value.value())) {
-            (Some(target), Ok(row)) => rows.push((target, row)),
-            _ => skipped += 1,
+        chunk.values.extend(value.value());
+        chunk.ends.push((key.value(), chunk.values.len()));
+        if chunk.values.len() >= CHUNK_OCTETS && chunks.send(std::mem::take(&mut chunk)).is_err() {
+            return Ok(());
         }
     }
-    Ok((rows, skipped))
+    // Nobody takes it only where the other thread has panicked, which is seen when it is joined.
+    drop(chunks.send(chunk));
+    Ok(())
+}
+
+fn parsed<Row: serde::de::DeserializeOwned>(
+    chunks: impl Iterator<Item = Chunk>,
+) -> (Vec<(IpNet, Row)>, usize) {
+    let (mut rows, mut skipped) = (Vec::new(), 0);
+    for chunk in chunks {
+        let mut from = 0;
+        for (key, to) in chunk.ends {
+            let value = chunk.values.get(from..to).unwrap_or_default();
+            match (row::target(key), serde_json::from_slice(value)) {
+                (Some(target), Ok(row)) => rows.push((target, row)),
+                _ => skipped += 1,
+            }
+            from = to;
+        }
+    }
+    (rows, skipped)
 }
 
 fn write(database: &Database, batch: &Batch) -> Result<(), redb::Error> {

@@ -1,5 +1,6 @@
 //! One worker's copy of the bans, asked on the request path: no lock, no system call, no sharing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::shared::Shared;
 use crate::clock::Monotonic;
 
 /// The bans as one worker sees them: what the keeper's ledger held at the last change.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct BanView {
     exempt: Arc<Exempt>,
     shared: Arc<Shared>,
@@ -111,6 +112,14 @@ impl BanView {
     /// Forgets what it held and takes every change of a snapshot.
     pub fn replace(&mut self, snapshot: &[BanChange]) {
         (self.v4, self.v6) = (Prefixes::new(), Prefixes::new());
+        let mut lengths = BTreeMap::<(bool, u8), usize>::new();
+        for change in snapshot {
+            let target = canonical(change.target);
+            *lengths.entry((target.addr().is_ipv4(), target.prefix_len())).or_default() += 1;
+        }
+        for ((is_v4, length), count) in lengths {
+            if is_v4 { &mut self.v4 } else { &mut self.v6 }.reserve(length, count);
+        }
         for change in snapshot {
             self.apply(change);
         }

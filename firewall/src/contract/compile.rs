@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::LoadOptions;
+use super::claim::Claim;
 use super::cookie::CookieRules;
 use super::dialect::{Schemas, kind};
 use super::documents::{Documents, Place};
@@ -85,6 +86,7 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         paths: PathTable::new(&options.policy),
         ids: HashSet::new(),
         server_lists: 0,
+        claims: Vec::new(),
         security: security::Security::default(),
     };
     compiler.document(&root);
@@ -95,7 +97,8 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
     let mut seen = HashSet::new();
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
     let preflight = options.policy.preflight;
-    let contract = Contract { operations: compiler.operations, paths: compiler.paths, preflight };
+    let Compiler { operations, paths, claims, .. } = compiler;
+    let contract = Contract { operations, paths, preflight, claims };
     Compiled { contract, version, problems }
 }
 
@@ -118,6 +121,7 @@ struct Compiler<'d> {
     paths: PathTable,
     ids: HashSet<Box<str>>,
     server_lists: usize,
+    claims: Vec<Claim>,
     security: security::Security<'d>,
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
+use super::claim::Claim;
 use super::content::BodyRule;
 use super::cookie::CookieRules;
 use super::header::HeaderRules;
@@ -22,12 +23,18 @@ pub struct Contract {
     pub(crate) operations: Vec<Operation>,
     pub(crate) paths: PathTable,
     pub(crate) preflight: Verdict,
+    pub(crate) claims: Vec<Claim>,
 }
 
 impl Contract {
     /// In the order of the document.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// Which requests are for one of the operations, if for any.
+    pub fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
     /// The operation that a request is for. `path` is the raw path of its target, without the query;

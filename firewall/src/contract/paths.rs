@@ -23,9 +23,9 @@ use super::uri::{Plus, decode};
 use crate::violation::{Rule, Violation};
 
 use canonical::{Canonical, canonical};
-use template::{Part, Shape, Split};
+use template::{Part, Split};
 
-pub(crate) use template::{Pattern, Segment, segments};
+pub(crate) use template::{Pattern, Segment, Shape, segments};
 
 /// A tree of path segments. A request visits each node at most once, since a node stands at one
 /// depth and a path has one segment there.

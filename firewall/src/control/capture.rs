@@ -1,5 +1,6 @@
 //! Captures: sampled drops, as they come up, to whoever asked for them.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::clock::{Monotonic, Wall};
 use crate::control::daemon::Control;
 use crate::control::enforcement::Enforcement;
-use crate::control::pcapng;
+use crate::control::pcapng::{self, Losses};
 use crate::kernel::{DropEvent, Reason, SAMPLE_OCTETS};
 
 /// Captures in progress at most.
@@ -48,25 +49,43 @@ pub struct Captures(Vec<Sink>);
 struct Sink {
     reasons: Vec<Reason>,
     events: mpsc::Sender<DropEvent>,
+    missed: Missed,
+}
+
+/// How many events of each interface a capture had no room for.
+type Missed = Rc<RefCell<BTreeMap<u32, u64>>>;
+
+/// A capture's end of it.
+#[derive(Debug)]
+pub struct Samples {
+    events: mpsc::Receiver<DropEvent>,
+    missed: Missed,
 }
 
 impl Captures {
     /// None if there are as many as there may be.
-    pub fn open(&mut self, reasons: Vec<Reason>) -> Option<mpsc::Receiver<DropEvent>> {
+    pub fn open(&mut self, reasons: Vec<Reason>) -> Option<Samples> {
         self.0.retain(|sink| !sink.events.is_closed());
         if self.0.len() >= CAPTURES_MAX {
             return None;
         }
-        let (events, receiver) = mpsc::channel(EVENTS_WAITING);
-        self.0.push(Sink { reasons, events });
-        Some(receiver)
+        let (sender, events) = mpsc::channel(EVENTS_WAITING);
+        let missed = Missed::default();
+        self.0.push(Sink { reasons, events: sender, missed: Rc::clone(&missed) });
+        Some(Samples { events, missed })
     }
 
     /// Gives an event to those who want it. Gives how many had no room for it.
     pub fn offer(&self, reason: Reason, event: &DropEvent) -> usize {
         let wanting = self.0.iter().filter(|sink| sink.reasons.contains(&reason));
         wanting
-            .filter(|sink| matches!(sink.events.try_send(*event), Err(TrySendError::Full(_))))
+            .filter(|sink| {
+                let is_full = matches!(sink.events.try_send(*event), Err(TrySendError::Full(_)));
+                if is_full {
+                    *sink.missed.borrow_mut().entry(event.interface).or_default() += 1;
+                }
+                is_full
+            })
             .count()
     }
 
@@ -104,46 +123,104 @@ pub fn start(control: &Rc<Control>, wanted: Wanted) -> Result<Channel<Bytes>, St
     Ok(body)
 }
 
+/// The section that a capture is written as.
+struct Section<'a> {
+    enforcement: &'a RefCell<Enforcement>,
+    body: Sender<Bytes, Infallible>,
+    /// The place of each interface among those of the section.
+    places: BTreeMap<u32, u32>,
+    /// What is written of each place's losses.
+    written: BTreeMap<u32, Losses>,
+    /// What the kernel had lost when it began.
+    lost_before: u64,
+}
+
+type Sent = Result<(), http_body_util::channel::SendError>;
+
 async fn write(
-    enforcement: &std::cell::RefCell<Enforcement>,
-    mut events: mpsc::Receiver<DropEvent>,
-    mut body: Sender<Bytes, Infallible>,
+    enforcement: &RefCell<Enforcement>,
+    mut samples: Samples,
+    body: Sender<Bytes, Infallible>,
     count: u64,
     until: Instant,
-) -> Result<(), http_body_util::channel::SendError> {
+) -> Sent {
+    let (places, written) = (BTreeMap::new(), BTreeMap::new());
+    let lost_before = enforcement.borrow().events_lost();
+    let mut section = Section { enforcement, body, places, written, lost_before };
     let application = concat!("firewall ", env!("CARGO_PKG_VERSION"));
-    body.send_data(pcapng::section(application).into()).await?;
-    let mut interfaces = BTreeMap::new();
-    let octets = u32::try_from(SAMPLE_OCTETS).unwrap_or(u32::MAX);
+    section.send(pcapng::section(application)).await?;
     let mut left = count;
     while left > 0 {
-        let next = timeout_at(until.min(Instant::now() + QUIET), events.recv()).await;
-        let event = match next {
-            Ok(Some(event)) => event,
+        let next = timeout_at(until.min(Instant::now() + QUIET), samples.events.recv()).await;
+        match next {
+            Ok(Some(event)) => {
+                left -= 1;
+                section.packet(&event).await?;
+            }
             Err(_) if Instant::now() < until => {
                 // Nothing is sent by it, but one learns whether the caller is still there.
-                body.send_data(Bytes::new()).await?;
-                continue;
+                section.send(Vec::new()).await?;
             }
-            Ok(None) | Err(_) => return Ok(()),
-        };
-        left -= 1;
-        let next = u32::try_from(interfaces.len()).unwrap_or(INTERFACES_MAX);
-        let known = interfaces.get(&event.interface).copied();
-        let interface = known.unwrap_or(next.min(INTERFACES_MAX - 1));
-        if known.is_none() && next < INTERFACES_MAX {
-            interfaces.insert(event.interface, next);
-            let name = enforcement.borrow().interface_name(event.interface);
-            body.send_data(pcapng::interface(&name, octets).into()).await?;
+            Ok(None) | Err(_) => break,
         }
+        section.losses(&samples.missed, 0).await?;
+    }
+    let lost = enforcement.borrow().events_lost().saturating_sub(section.lost_before);
+    section.losses(&samples.missed, lost).await
+}
+
+impl Section<'_> {
+    async fn send(&mut self, block: Vec<u8>) -> Sent {
+        self.body.send_data(block.into()).await
+    }
+
+    async fn packet(&mut self, event: &DropEvent) -> Sent {
+        let place = self.place(event.interface).await?;
         let verdict = if event.observed == 0 { "dropped" } else { "observed" };
         let reason = Reason::try_from(event.reason).map_or("unknown", Reason::id);
         let comment = format!("{reason} {verdict}");
-        let block =
-            pcapng::packet(interface, unix_ns(&event), event.sample(), event.length, &comment);
-        body.send_data(block.into()).await?;
+        let (sample, at) = (event.sample(), unix_ns(event));
+        self.send(pcapng::packet(place, at, sample, event.length, &comment)).await
     }
-    Ok(())
+
+    /// The place of an interface, which is told of with its first packet.
+    async fn place(&mut self, interface: u32) -> Result<u32, http_body_util::channel::SendError> {
+        let next = u32::try_from(self.places.len()).unwrap_or(INTERFACES_MAX);
+        if let Some(&known) = self.places.get(&interface) {
+            return Ok(known);
+        }
+        if next >= INTERFACES_MAX {
+            return Ok(INTERFACES_MAX - 1);
+        }
+        self.places.insert(interface, next);
+        let octets = u32::try_from(SAMPLE_OCTETS).unwrap_or(u32::MAX);
+        let name = self.enforcement.borrow().interface_name(interface);
+        self.send(pcapng::interface(&name, octets)).await?;
+        Ok(next)
+    }
+
+    /// Writes the losses that are not written yet. The kernel does not tell by which interface came
+    /// what it lost: they are the first one's.
+    async fn losses(&mut self, missed: &Missed, in_kernel: u64) -> Sent {
+        let missed: Vec<(u32, u64)> = missed.borrow().iter().map(|(i, n)| (*i, *n)).collect();
+        let mut found = BTreeMap::<u32, Losses>::new();
+        for (interface, behind) in missed {
+            found.entry(self.place(interface).await?).or_default().behind += behind;
+        }
+        if in_kernel > 0 {
+            if self.places.is_empty() {
+                self.place(0).await?;
+            }
+            found.entry(0).or_default().in_kernel += in_kernel;
+        }
+        for (place, losses) in found {
+            if self.written.insert(place, losses) != Some(losses) {
+                let now_ns = Wall::now().ms().saturating_mul(1_000_000);
+                self.send(pcapng::statistics(place, now_ns, losses)).await?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// When the packet came in, in nanoseconds of Unix time; as exact as the kernel's coarse clock.
@@ -171,9 +248,9 @@ mod tests {
         for reason in [Reason::T1, Reason::T3, Reason::T2] {
             assert_eq!(captures.offer(reason, &event(reason)), 0);
         }
-        assert_eq!(wanting.try_recv().unwrap().reason, Reason::T3 as u32);
-        assert!(wanting.try_recv().is_err());
-        assert_eq!(both.len(), 2);
+        assert_eq!(wanting.events.try_recv().unwrap().reason, Reason::T3 as u32);
+        assert!(wanting.events.try_recv().is_err());
+        assert_eq!(both.events.len(), 2);
         drop(wanting);
         drop(both);
         assert_eq!(captures.wanted(), []);
@@ -189,6 +266,7 @@ mod tests {
             assert_eq!(captures.offer(Reason::T1, &event(Reason::T1)), 0);
         }
         assert_eq!(captures.offer(Reason::T1, &event(Reason::T1)), CAPTURES_MAX);
+        assert!(open.iter().all(|samples| *samples.missed.borrow() == BTreeMap::from([(0, 1)])));
         drop(open);
         assert!(captures.open(vec![Reason::T1]).is_some());
     }

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 
 use crate::causes::Causes;
-use crate::contract::{self, ContractError, LoadOptions};
+use crate::contract::{self, Contract, ContractError, LoadOptions};
 use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
-use crate::control::policy::load_options;
+use crate::control::policy::choice;
 use crate::control::settings::{Settings, SettingsErrors};
+use crate::tls::server::Server;
 
 /// One problem: as a line of text, and as JSON.
 struct Finding {
@@ -35,7 +36,11 @@ pub fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
         if std::fs::File::open(path).is_err() {
             all.is_unreadable = true;
         }
-        if is_config { all.config(path) } else { all.document(path, &LoadOptions::default()) }
+        if is_config {
+            all.config(path);
+        } else {
+            all.document(path, &LoadOptions::default());
+        }
     }
     if options.json {
         print(&serde_json::to_string_pretty(&json!({
@@ -74,7 +79,14 @@ impl Findings {
         };
         let apis = file.api.clone();
         match Settings::of(file) {
-            Ok(settings) => self.document(&settings.api.spec, &load_options(&settings)),
+            Ok(settings) => {
+                if let Some(Err(error)) =
+                    settings.tls.as_ref().map(|options| Server::load(options, None))
+                {
+                    self.error(path, None, &error);
+                }
+                self.apis(path, &settings);
+            }
             Err(SettingsErrors(errors)) => {
                 for error in errors {
                     self.error(path, None, &error);
@@ -92,13 +104,31 @@ impl Findings {
         }
     }
 
-    fn document(&mut self, path: &Path, options: &LoadOptions) {
+    /// All documents, and whether it can be told whose a request is.
+    fn apis(&mut self, path: &Path, settings: &Settings) {
+        let contracts: Vec<_> = settings
+            .apis
+            .iter()
+            .filter_map(|api| self.document(&api.spec, &api.load_options()))
+            .collect();
+        if contracts.len() == settings.apis.len()
+            && let Err(error) = choice(&settings.apis, &contracts)
+        {
+            self.error(path, None, &error);
+        }
+    }
+
+    fn document(&mut self, path: &Path, options: &LoadOptions) -> Option<Contract> {
         match contract::load(path, options) {
             Ok(loaded) => {
                 self.operations += loaded.contract.operations().len();
                 self.warnings.extend(loaded.warnings.iter().map(problem));
+                Some(loaded.contract)
             }
-            Err(errors) => self.errors.extend(errors.iter().map(problem)),
+            Err(errors) => {
+                self.errors.extend(errors.iter().map(problem));
+                None
+            }
         }
     }
 

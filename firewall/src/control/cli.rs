@@ -1,5 +1,7 @@
 //! The command line.
 
+mod target;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use http::Method;
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use self::target::IpNetOrAddress;
 use crate::ban::keeper::BanMode;
 use crate::control::config::KernelLog;
 use crate::control::config::{self, Admin, ConfigFile};
@@ -249,21 +251,6 @@ enum FeedCommand {
     },
 }
 
-/// `192.0.2.1`, `2001:db8::/64`.
-#[derive(Clone, Copy, Debug)]
-struct IpNetOrAddress(IpNet);
-
-impl std::str::FromStr for IpNetOrAddress {
-    type Err = ipnet::AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self(IpNet::from(address.to_canonical())));
-        }
-        text.parse::<IpNet>().map(|net| Self(net.trunc()))
-    }
-}
-
 #[derive(Clone, Debug, Args)]
 struct Connection {
     /// The running firewall's admin socket
@@ -289,6 +276,9 @@ pub struct RunOptions {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", required_unless_present = "config")]
     listen: Option<SocketAddr>,
+    /// Speak plain text there, although others than this host may connect
+    #[arg(long)]
+    plaintext: bool,
     /// Attach the XDP program to this interface, or to those of a pattern ("eth*"), and to no other;
     /// may be given several times
     #[arg(long, value_name = "IF")]
@@ -338,6 +328,7 @@ impl RunOptions {
         if let Some(listen) = self.listen {
             file.listen.address = listen;
         }
+        file.listen.plaintext |= self.plaintext;
         if !self.interface.is_empty() {
             file.kernel.interfaces.clone_from(&self.interface);
             file.kernel.interface.clear();
@@ -463,12 +454,16 @@ impl Cli {
 fn capture_to(file: &Path, socket: &Path, path: &str) -> anyhow::Result<ExitCode> {
     let asking = || format!("asking {}", socket.display());
     if file == Path::new("-") {
-        socket::stream(socket, path, &mut std::io::stdout()).with_context(asking)?;
+        let (_, losses) = socket::capture(socket, path, std::io::stdout()).with_context(asking)?;
+        if let Some(lost) = socket::losses_text(losses) {
+            eprintln!("{lost}");
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut out = socket::NewFile::new(file);
-    let octets = socket::stream(socket, path, &mut out).with_context(asking)?;
-    print(&format!("{octets} octets in {}", file.display()))
+    let out = socket::NewFile::new(file);
+    let (octets, losses) = socket::capture(socket, path, out).with_context(asking)?;
+    let lost = socket::losses_text(losses).map(|lost| format!("; {lost}")).unwrap_or_default();
+    print(&format!("{octets} octets in {}{lost}", file.display()))
 }
 
 impl BanCommand {

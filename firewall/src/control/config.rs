@@ -3,8 +3,11 @@
 //! `examples/firewall.toml` documents each key and is what `firewall config` prints; a test holds it
 //! equal to the defaults.
 
+mod apis;
 mod headers;
+mod listen;
 mod packets;
+mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,12 +22,13 @@ use crate::ban::aggregate::Aggregation;
 use crate::ban::keeper::{BanMode, OFFENCE_PATIENCE};
 use crate::ban::ledger::Capacity;
 use crate::ban::threshold::Weights;
-use crate::contract::Policy;
 use crate::feeds::Format;
-use crate::pipeline::ruleset::Mode;
 
+pub use self::apis::{Api, ApiLimits};
 pub use self::headers::{Cookies, FieldRules, Headers};
+pub use self::listen::{Listen, Tls, TlsCertificate};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
+pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -59,29 +63,20 @@ pub struct ConfigFile {
     pub log: Log,
 }
 
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listen {
-    pub address: SocketAddr,
-    #[serde(default)]
-    pub workers: Option<usize>,
-    #[serde(default = "defaults::backlog")]
-    pub backlog: u16,
-    #[serde(default)]
-    pub proxy_protocol: Vec<IpNet>,
-}
-
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     pub connections_per_worker: usize,
     pub connections_per_source: usize,
+    pub tls_handshakes_per_worker: usize,
+    pub tls_handshakes_per_source: usize,
     pub head_octets: usize,
     pub head_fields: usize,
     pub target_octets: usize,
     pub body_octets: usize,
     pub response_octets: usize,
     pub json_depth: usize,
+    pub tls_handshake_timeout: Span,
     pub proxy_header_timeout: Span,
     pub head_timeout: Span,
     pub idle_timeout: Span,
@@ -96,12 +91,15 @@ impl Default for Limits {
         Self {
             connections_per_worker: 16_384,
             connections_per_source: 512,
+            tls_handshakes_per_worker: 1024,
+            tls_handshakes_per_source: 64,
             head_octets: 16 << 10,
             head_fields: 100,
             target_octets: 8 << 10,
             body_octets: 1 << 20,
             response_octets: 8 << 20,
             json_depth: 64,
+            tls_handshake_timeout: Span::seconds(10),
             proxy_header_timeout: Span::seconds(5),
             head_timeout: Span::seconds(10),
             idle_timeout: Span::seconds(60),
@@ -109,47 +107,6 @@ impl Default for Limits {
             response_timeout: Span::seconds(60),
             response_body_timeout: Span::seconds(60),
             drain_timeout: Span::seconds(30),
-        }
-    }
-}
-
-#[derive(Clone, Debug, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Api {
-    pub name: String,
-    pub spec: PathBuf,
-    pub upstream: String,
-    #[serde(default = "defaults::enforce")]
-    pub requests: Mode,
-    #[serde(default = "defaults::enforce")]
-    pub responses: Mode,
-    #[serde(default)]
-    pub unenforced: BTreeSet<String>,
-    #[serde(default)]
-    pub references: BTreeMap<String, PathBuf>,
-    #[serde(default)]
-    pub contract: Policy,
-    /// What is other than in the file's own.
-    #[serde(default)]
-    pub headers: Headers,
-    #[serde(default)]
-    pub upstream_limits: UpstreamLimits,
-}
-
-#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct UpstreamLimits {
-    pub connect_timeout: Span,
-    pub idle_timeout: Span,
-    pub connections: usize,
-}
-
-impl Default for UpstreamLimits {
-    fn default() -> Self {
-        Self {
-            connect_timeout: Span::seconds(5),
-            idle_timeout: Span::seconds(4),
-            connections: 1024,
         }
     }
 }
@@ -381,11 +338,6 @@ impl Default for Log {
 
 mod defaults {
     use super::Span;
-    use crate::pipeline::ruleset::Mode;
-
-    pub(super) const fn backlog() -> u16 {
-        1024
-    }
 
     pub(super) const fn feed_refresh() -> Span {
         Span::seconds(3600)
@@ -397,10 +349,6 @@ mod defaults {
 
     pub(super) const fn feed_octets() -> usize {
         32 << 20
-    }
-
-    pub(super) const fn enforce() -> Mode {
-        Mode::Enforce
     }
 }
 
@@ -468,25 +416,9 @@ impl ConfigFile {
     /// What `run --spec … --upstream … --listen …` means: everything else at its default.
     pub fn of_one_api(listen: SocketAddr, spec: PathBuf, upstream: String) -> Self {
         Self {
-            listen: Listen {
-                address: listen,
-                workers: None,
-                backlog: defaults::backlog(),
-                proxy_protocol: Vec::new(),
-            },
+            listen: Listen::at(listen),
             limits: Limits::default(),
-            api: vec![Api {
-                name: "api".into(),
-                spec,
-                upstream,
-                requests: Mode::Enforce,
-                responses: Mode::Enforce,
-                unenforced: BTreeSet::new(),
-                references: BTreeMap::new(),
-                contract: Policy::default(),
-                headers: Headers::default(),
-                upstream_limits: UpstreamLimits::default(),
-            }],
+            api: vec![Api::new(spec, upstream)],
             headers: Headers::default(),
             clients: Clients::default(),
             bans: Bans::default(),
@@ -529,7 +461,8 @@ mod tests {
         assert_eq!(example.listen.backlog, defaults.listen.backlog);
         assert_eq!(example.listen.proxy_protocol, defaults.listen.proxy_protocol);
         let (example, defaults) = (&example.api[0], &defaults.api[0]);
-        assert_eq!(example.upstream_limits, defaults.upstream_limits);
+        assert_eq!(example.upstream, defaults.upstream);
+        assert_eq!(example.limits, defaults.limits);
         assert_eq!(example.contract, defaults.contract);
         for name in toml::Table::try_from(&defaults.contract).unwrap().keys() {
             let is_named = EXAMPLE.lines().any(|line| line.starts_with(&format!("{name} = ")));
@@ -551,6 +484,22 @@ mod tests {
         assert_eq!(parse(&feed), parse(minimal));
         // Every key is there: one for each line of the table, and the other origin.
         assert_eq!(feed.lines().count(), 10, "{feed}");
+    }
+
+    #[test]
+    fn example_says_the_defaults_of_a_check() {
+        let commented =
+            EXAMPLE.lines().skip_while(|line| !line.starts_with("# [api.upstream.check]"));
+        let commented = commented.map_while(|line| line.strip_prefix("# ")).collect::<Vec<_>>();
+        assert_eq!(commented.len(), 8, "every key is there: {commented:?}");
+        let table = |check: &str| {
+            let upstream = MINIMAL.replace("upstream = \"http://127.0.0.1:9000\"", check);
+            ConfigFile::parse(Path::new("f.toml"), &upstream).unwrap().api.remove(0).upstream.check
+        };
+        let without_host = commented.iter().filter(|line| !line.starts_with("host"));
+        let example = without_host.copied().collect::<Vec<_>>().join("\n");
+        let minimal = "[api.upstream.check]\npath = \"/healthz\"";
+        assert_eq!(table(&example), table(minimal));
     }
 
     #[test]

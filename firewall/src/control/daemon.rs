@@ -30,13 +30,14 @@ use crate::control::upgrade::predecessor::Predecessor;
 use crate::control::upgrade::{Program, Upgrade};
 use crate::control::watchdog::{Pulses, Watchdog};
 use crate::control::worker::{self, Stop, WorkerParts};
-use crate::control::{admin, exposition, keeping, life};
+use crate::control::{admin, certificates, exposition, keeping, life};
 use crate::feeds::FeedsHandle;
 use crate::kernel;
 use crate::listen::inherit;
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::Ruleset;
+use crate::upstream::keeper::Upstreams;
 
 /// How often the files of the present generation are looked at.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -60,6 +61,7 @@ pub struct Control {
     pub panic_allow: RefCell<PanicAllow>,
     pub unconfirmed: RefCell<Unconfirmed>,
     pub feeds: FeedsHandle,
+    pub upstreams: Upstreams,
     pub shared: Arc<Shared>,
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
@@ -129,8 +131,9 @@ fn start(
     open: impl FnOnce(&Settings) -> anyhow::Result<Sockets>,
 ) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
+    let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
     let generation = predecessor.as_ref().map_or(0, |predecessor| predecessor.generation) + 1;
-    let loaded = policy::load(options, generation, &metrics).map_err(reported)?;
+    let loaded = policy::load(options, generation, &metrics, &upstreams, None).map_err(reported)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -140,7 +143,7 @@ fn start(
         predecessor.take_over()?;
     }
     let local = LocalSet::new();
-    let served = serve(options, program, loaded, sockets, metrics, predecessor);
+    let served = serve(options, program, loaded, sockets, metrics, upstreams, predecessor);
     local.block_on(&runtime, served)
 }
 
@@ -176,9 +179,11 @@ async fn serve(
     loaded: Loaded,
     mut sockets: Sockets,
     metrics: Arc<Metrics>,
+    upstreams: Upstreams,
     predecessor: &mut Option<Predecessor>,
 ) -> anyhow::Result<()> {
     let Loaded { settings, ruleset, files, .. } = loaded;
+    keeping::upstreams(&upstreams, &ruleset).await;
     let settings = Arc::new(settings);
     let listening = sockets.address()?;
     let metrics_listening =
@@ -205,8 +210,8 @@ async fn serve(
     let (mut workers, mut loads) = (Vec::new(), Vec::new());
     let is_shared = sockets.are_shared(settings.workers.get());
     let spread = inherit::spread(&sockets.clients, settings.workers).context("listening")?;
-    for (sockets, index) in spread.into_iter().zip(0..) {
-        let (bans, link) = keeper.worker();
+    let views = keeper.workers(spread.len());
+    for ((sockets, (bans, link)), index) in spread.into_iter().zip(views).zip(0..) {
         let load = Arc::<WorkerLoad>::default();
         loads.push(Arc::clone(&load));
         workers.push(worker::spawn(WorkerParts {
@@ -245,6 +250,7 @@ async fn serve(
         panic_allow: RefCell::new(panic_allow),
         unconfirmed: RefCell::default(),
         feeds: feeds_handle,
+        upstreams,
         shared,
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
@@ -319,6 +325,7 @@ fn join(writers: [Option<std::thread::JoinHandle<()>>; 2]) -> anyhow::Result<()>
 fn beside_workers(control: &Rc<Control>, loads: Vec<Arc<WorkerLoad>>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     tasks.spawn_local(deadlines(Rc::clone(control)));
+    tasks.spawn_local(certificates::follow(Rc::clone(control)));
     let seats_of_each = control.settings.limits.connections_per_worker;
     let sources = Sources { workers: loads, seats_of_each };
     tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
@@ -404,7 +411,7 @@ async fn reload(
         return Err("an upgrade is under way".into());
     }
     let generation = control.generations.borrow().next_number();
-    let loaded = load_aside(options.clone(), generation, Arc::clone(&control.metrics)).await?;
+    let loaded = load_aside(options.clone(), generation, control).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
@@ -413,6 +420,7 @@ async fn reload(
         tracing::warn!("{warning}");
     }
     control.enforcement.borrow_mut().limit(&loaded.settings);
+    control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
     let read = Watched::new(loaded.files);
     let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
     {
@@ -455,12 +463,15 @@ async fn deadlines(control: Rc<Control>) {
 async fn load_aside(
     options: RunOptions,
     generation: u64,
-    metrics: Arc<Metrics>,
+    control: &Control,
 ) -> Result<Loaded, String> {
+    let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
+    let earlier = control.rulesets.load().tls.clone();
     let (sender, loaded) = oneshot::channel();
     let compiling = std::thread::Builder::new().name("compile".into()).spawn(move || {
         // The daemon may have stopped waiting.
-        drop(sender.send(policy::load(&options, generation, &metrics)));
+        let earlier = earlier.as_deref();
+        drop(sender.send(policy::load(&options, generation, &metrics, &upstreams, earlier)));
     });
     compiling.map_err(|error| error.to_string())?;
     let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;

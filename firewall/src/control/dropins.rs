@@ -66,6 +66,7 @@ impl ConfigFile {
 
     /// Every path of a file that is read.
     fn locate(&mut self, place: impl Fn(&Path) -> PathBuf) {
+        self.listen.locate(&place);
         for api in &mut self.api {
             api.spec = place(&api.spec);
             for reference in api.references.values_mut() {

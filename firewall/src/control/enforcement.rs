@@ -2,8 +2,11 @@
 
 mod checks;
 mod handover;
+mod interfaces;
 mod life;
 mod opening;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -14,9 +17,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 pub use self::checks::Judged;
 use self::opening::Opening;
@@ -24,13 +26,13 @@ use crate::address::ClientAddr;
 use crate::ban::keeper::{BanMode, KeeperHandle};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
-use crate::control::capture::Captures;
+use crate::control::capture::{Captures, Samples};
 use crate::control::config::KernelLog;
 use crate::control::settings::Settings;
 use crate::control::talkers::Talkers;
 use crate::kernel::{
     self, CheckSetting, Count, Counters, DropEvent, Event, Events, InterfaceReport, Kernel,
-    KernelError, LogLevel, LogStream, Mode, Pinning, Reason, Role, Watch,
+    KernelError, LogLevel, LogStream, Mode, Pinning, Reason, Role,
 };
 use crate::metrics::Metrics;
 
@@ -170,12 +172,22 @@ impl Enforcement {
         metrics.required_unattached.set(i64::try_from(missing).unwrap_or(i64::MAX));
     }
 
-    /// Attaches to what has appeared, and lets go of what is gone.
+    /// Takes note of what the loader has attached to by now.
     fn reconcile(&mut self, metrics: &Metrics) {
         self.reopen();
         self.refresh_own();
         let Some(kernel) = &mut self.kernel else { return self.measure(metrics) };
-        match kernel.reconcile() {
+        let happened = kernel.reconcile();
+        self.note(happened, metrics);
+    }
+
+    /// Takes note of what was attached to, and what is gone.
+    fn note(
+        &mut self,
+        happened: Result<Vec<(Event, InterfaceReport)>, KernelError>,
+        metrics: &Metrics,
+    ) {
+        match happened {
             Err(error @ KernelError::NewTables { .. }) => self.close(&error),
             Ok(happened) => {
                 for (event, report) in happened {
@@ -329,7 +341,7 @@ impl Enforcement {
     /// # Errors
     ///
     /// Why there can be none.
-    pub fn capture(&mut self, reasons: Vec<Reason>) -> Result<mpsc::Receiver<DropEvent>, String> {
+    pub fn capture(&mut self, reasons: Vec<Reason>) -> Result<Samples, String> {
         if self.kernel.is_none() {
             return Err("no kernel program is attached: nothing is dropped there".into());
         }
@@ -407,7 +419,7 @@ impl Enforcement {
             ));
         }
         if let Some(watch) = kernel.watch() {
-            tasks.spawn_local(follow_interfaces(Rc::clone(this), watch, Arc::clone(metrics)));
+            tasks.spawn_local(interfaces::follow(Rc::clone(this), watch, Arc::clone(metrics)));
         }
         if let Some(messages) = kernel.log_stream() {
             tasks.spawn_local(follow_messages(messages));
@@ -488,36 +500,6 @@ pub(super) fn tell_of_event(event: Event, report: &InterfaceReport) {
         Event::Attached | Event::Unattached => tell_of_interface(report),
         Event::Renamed => tracing::info!(interface, index, "an interface has another name"),
         Event::Gone => tracing::warn!(interface, index, "an interface is gone"),
-    }
-}
-
-/// Keeps what is attached up to date with the interfaces that there are.
-async fn follow_interfaces(
-    enforcement: Rc<RefCell<Enforcement>>,
-    mut watch: Watch,
-    metrics: Arc<Metrics>,
-) {
-    let mut relist = interval(RELIST_INTERVAL);
-    relist.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            heard = watch.changed() => match heard {
-                Ok(heard) => {
-                    enforcement.borrow_mut().link_messages += heard.messages;
-                    if heard.has_lost {
-                        metrics.interface_events.with_label_values(&["missed"]).inc();
-                    }
-                }
-                Err(error) => {
-                    // Interfaces that appear are found with the next listing.
-                    tracing::error!(%error, "the kernel's messages about interfaces cannot be read");
-                    sleep(RELIST_INTERVAL).await;
-                }
-            },
-            _ = relist.tick() => {}
-        }
-        enforcement.borrow_mut().reconcile(&metrics);
-        sleep(SETTLE_TIME).await;
     }
 }
 

@@ -142,10 +142,11 @@ impl Generations {
     fn publish(&self) {
         let mut ruleset = Arc::clone(&self.current.ruleset);
         if self.passes_all {
-            let api = &mut Arc::make_mut(&mut ruleset).api;
-            for mode in [&mut api.request_mode, &mut api.response_mode] {
-                if *mode == Mode::Enforce {
-                    *mode = Mode::Observe;
+            for api in &mut Arc::make_mut(&mut ruleset).apis {
+                for mode in [&mut api.request_mode, &mut api.response_mode] {
+                    if *mode == Mode::Enforce {
+                        *mode = Mode::Observe;
+                    }
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The keepers of bans and of feeds as the settings want them.
+//! The keepers of bans, of feeds and of upstreams as the settings want them.
 
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use crate::control::kernel_plane::KernelPlane;
 use crate::control::settings::Settings;
 use crate::feeds::{Feeds, FeedsEnvironment, FeedsHandle};
 use crate::metrics::Metrics;
+use crate::pipeline::ruleset::Ruleset;
+use crate::upstream::keeper::Upstreams;
 
 /// Makes the keeper, with the bans that state file and kernel still hold.
 pub fn start(
@@ -45,6 +47,12 @@ pub fn start(
         None
     };
     Ok(Keeper::new(keeper_settings, state, plane, Moment::now()))
+}
+
+/// Starts the keeper of the upstreams, and waits until it has found the first ones' addresses.
+pub async fn upstreams(upstreams: &Upstreams, ruleset: &Ruleset) {
+    drop(tokio::task::spawn_local(upstreams.clone().run()));
+    upstreams.settled(ruleset.apis.iter().map(|api| &api.upstream)).await;
 }
 
 /// Makes the keeper of the feeds, with the last good copies in force.

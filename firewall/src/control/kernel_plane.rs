@@ -49,6 +49,10 @@ impl Plane for KernelPlane {
         self.with(|kernel| kernel.ban(target, until))
     }
 
+    fn ban_all(&mut self, bans: &[(IpNet, Monotonic)]) -> Result<(), KernelError> {
+        self.with(|kernel| kernel.ban_all(bans))
+    }
+
     fn unban(&mut self, target: IpNet) -> Result<bool, KernelError> {
         self.with(|kernel| kernel.unban(target))
     }

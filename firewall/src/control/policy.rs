@@ -7,15 +7,18 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::contract::{self, ContractError, LoadOptions};
+use crate::contract::{self, Contract, ContractError};
 use crate::control::cli::RunOptions;
 use crate::control::config::ConfigError;
 use crate::control::dropins::{self, Configuration};
 use crate::control::generations::Contents;
-use crate::control::settings::{Settings, SettingsErrors};
+use crate::control::settings::{ApiSettings, Settings, SettingsErrors, tls};
 use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
+use crate::pipeline::choice::{Choice, Rivals};
 use crate::pipeline::ruleset::{Api, Ruleset};
+use crate::tls::server::{Server, TlsError};
+use crate::upstream::keeper::Upstreams;
 
 /// The configuration or the document cannot be used; nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -24,8 +27,15 @@ pub enum LoadError {
     Config(#[from] ConfigError),
     #[error("{}", path.display())]
     Settings { path: PathBuf, source: SettingsErrors },
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
+    #[error(
+        "the APIs {one:?} and {other:?} claim the same requests: their hosts and base paths overlap \
+         (servers of the documents, api.contract.hosts)"
+    )]
+    Rivals { one: String, other: String },
     #[error("{key} cannot change without a restart")]
     Fixed { key: &'static str },
 }
@@ -46,31 +56,70 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
 }
 
-/// Reads everything anew.
-pub fn load(options: &RunOptions, generation: u64, metrics: &Metrics) -> Result<Loaded, LoadError> {
+/// Reads everything anew, and takes from `upstreams` those that are as they were. All of it is whole,
+/// or nothing is changed. Sessions of clients of an `earlier` server go on.
+pub fn load(
+    options: &RunOptions,
+    generation: u64,
+    metrics: &Metrics,
+    upstreams: &Upstreams,
+    earlier: Option<&Server>,
+) -> Result<Loaded, LoadError> {
     let (settings, read) = configured(options)?;
-    let loaded = contract::load(&settings.api.spec, &load_options(&settings))
-        .map_err(LoadError::Contract)?;
-    let mut files = loaded.files;
+    let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
+    let (mut contracts, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
+    let mut problems = Vec::new();
+    for api in &settings.apis {
+        match contract::load(&api.spec, &api.load_options()) {
+            Ok(loaded) => {
+                contracts.push(loaded.contract);
+                files.extend(loaded.files);
+                warnings.extend(loaded.warnings);
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(LoadError::Contract(problems));
+    }
     files.extend(read);
-    let operations =
-        loaded.contract.operations().iter().map(|o| metrics.operation(o.id())).collect();
+    files.extend(tls::files(settings.tls.as_ref()));
+    files.sort_unstable();
+    files.dedup();
+    let choice = choice(&settings.apis, &contracts)?;
+    let apis = settings.apis.iter().zip(contracts).map(|(api, contract)| {
+        let operation = |id: &str| metrics.operation(&api.name, id);
+        Api {
+            name: Arc::from(api.name.as_str()),
+            answer_fields: AnswerFields::new(&api.answers, &contract),
+            operations: contract.operations().iter().map(|o| operation(o.id())).collect(),
+            contract: Arc::new(contract),
+            request_mode: api.requests,
+            response_mode: api.responses,
+            upstream: upstreams.of(&api.name, api.upstream.clone()),
+            limits: api.limits.clone(),
+            client_certificate: api.client_certificate,
+            metrics: metrics.api(&api.name),
+        }
+    });
     let ruleset = Ruleset {
         generation,
-        api: Api {
-            name: Arc::from(settings.api.name.as_str()),
-            answer_fields: AnswerFields::new(&settings.api.answers, &loaded.contract),
-            contract: Arc::new(loaded.contract),
-            request_mode: settings.api.requests,
-            response_mode: settings.api.responses,
-            upstream: settings.api.upstream.clone(),
-            operations,
-            unmatched: metrics.operation(""),
-        },
-        limits: settings.exchange_limits(),
+        apis: apis.collect(),
+        choice,
+        nobody: metrics.api(""),
         trusted_proxies: settings.trusted_proxies.clone(),
+        tls: tls.map(Arc::new),
     };
-    Ok(Loaded { settings, ruleset, warnings: loaded.warnings, files })
+    Ok(Loaded { settings, ruleset, warnings, files })
+}
+
+/// What tells the APIs apart.
+pub fn choice(apis: &[ApiSettings], contracts: &[Contract]) -> Result<Choice, LoadError> {
+    let contracts: Vec<_> = contracts.iter().collect();
+    Choice::among(&contracts).map_err(|Rivals(one, other)| {
+        let name = |place: usize| apis.get(place).map(|api| api.name.clone()).unwrap_or_default();
+        LoadError::Rivals { one: name(one), other: name(other) }
+    })
 }
 
 /// The configuration alone, and the files and directories that it was read from.
@@ -83,18 +132,6 @@ pub fn configured(options: &RunOptions) -> Result<(Settings, Vec<PathBuf>), Load
     let path = options.config.clone().unwrap_or_else(|| "command line".into());
     let settings = Settings::of(file).map_err(|source| LoadError::Settings { path, source })?;
     Ok((settings, read))
-}
-
-/// What the contract is compiled with.
-pub fn load_options(settings: &Settings) -> LoadOptions {
-    LoadOptions {
-        unenforced: settings.api.unenforced.clone(),
-        policy: settings.api.contract.clone(),
-        references: settings.api.references.clone(),
-        body_limit: settings.limits.body_octets,
-        response_limit: settings.limits.response_octets,
-        depth_limit: settings.limits.json_depth,
-    }
 }
 
 /// The files that the present generation was read from, as they were then.

@@ -1,9 +1,13 @@
 //! The configuration as meant: every limit a number, every address resolved, nothing left to decide.
 
+mod apis;
 mod bans;
 mod clients;
+mod feeds;
 pub(super) mod headers;
 mod packets;
+pub(super) mod tls;
+pub(super) mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -21,19 +25,22 @@ use crate::causes::Causes;
 use crate::contract::DEPTH_MAX;
 use crate::contract::exception::SCANNED_OCTETS;
 use crate::control::config::{
-    Api, Bans, CheckMode, ConfigFile, Feed, FeedAction, Headers, InterfaceRole, Kernel, KernelLog,
-    Limits, Management, Pressure, PrivateAddresses, Standing,
+    Bans, CheckMode, ConfigFile, InterfaceRole, Kernel, KernelLog, Limits, Management, Pressure,
+    Standing,
 };
 use crate::control::management::{Allowed, allowlist};
-use crate::feeds::origin::HttpOrigin;
-use crate::feeds::{self, FEEDS_MAX, FeedSettings, Origin, UrlError};
+use crate::feeds::{FEEDS_MAX, FeedSettings, UrlError};
 use crate::kernel::{
     self, Check, CheckSetting, InterfaceOptions, Pattern, PatternError, Reason, Role,
 };
 use crate::log_lines::LogTarget;
 use crate::pipeline::answer_fields::AnswerRules;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
-use crate::upstream::{Upstream, UpstreamAddressError, UpstreamLimits};
+use crate::tls::server::ServerOptions;
+use crate::upstream::UpstreamSettings;
+use crate::upstream::address::EndpointAddressError;
+
+pub use self::tls::TlsSettingsError;
 
 /// More workers than this is a mistake, not a machine.
 const WORKERS_MAX: usize = 256;
@@ -46,8 +53,11 @@ pub struct Settings {
     pub backlog: u16,
     /// Peers whose connections begin with a PROXY header.
     pub balancers: Vec<IpNet>,
+    /// None: plain text.
+    pub tls: Option<ServerOptions>,
     pub limits: Limits,
-    pub api: ApiSettings,
+    /// At least one.
+    pub apis: Vec<ApiSettings>,
     pub trusted_proxies: Vec<IpNet>,
     pub bans: Bans,
     /// What `bans` amounts to.
@@ -82,24 +92,36 @@ pub struct Settings {
 pub struct ApiSettings {
     pub name: String,
     pub spec: PathBuf,
-    pub upstream: Upstream,
+    pub upstream: UpstreamSettings,
+    pub limits: ExchangeLimits,
+    pub body_octets: usize,
+    pub response_octets: usize,
+    pub json_depth: usize,
     pub requests: Mode,
     pub responses: Mode,
     pub unenforced: BTreeSet<String>,
     pub references: BTreeMap<String, PathBuf>,
     pub contract: crate::contract::Policy,
     pub answers: AnswerRules,
+    /// Who has shown no certificate is refused.
+    pub client_certificate: bool,
 }
 
 /// A value is of its type, and yet cannot be meant.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    #[error(
-        "api: expected exactly one, found {found}; several APIs in one instance are not supported yet"
-    )]
+    #[error("api: expected 1 to 64, found {found}")]
     Apis { found: usize },
-    #[error("api.upstream of {api:?}")]
-    Upstream { api: String, source: UpstreamAddressError },
+    #[error(
+        "api: expected a name of letters, digits, '-', '_' and '.', given once, found {found:?}"
+    )]
+    ApiName { found: String },
+    #[error("api {api}: {key}: expected {expected}")]
+    ApiBound { api: String, key: &'static str, expected: &'static str },
+    #[error("api {api}: upstream.endpoints: {endpoint} is there twice")]
+    EndpointTwice { api: String, endpoint: String },
+    #[error("api {api}: upstream")]
+    Upstream { api: String, source: EndpointAddressError },
     #[error("{key}: expected {expected}, found {found}")]
     Bound { key: &'static str, expected: &'static str, found: usize },
     #[error("bans.durations")]
@@ -133,6 +155,8 @@ pub enum SettingsError {
     Interface { source: PatternError },
     #[error("kernel.interfaces: {name:?} is there twice")]
     InterfaceTwice { name: String },
+    #[error(transparent)]
+    Tls(TlsSettingsError),
     #[error("the host's own addresses cannot be read")]
     OwnAddresses { source: std::io::Error },
 }
@@ -176,15 +200,18 @@ impl Settings {
         let allowlist = allowlist(&file.management, trusted_proxies.iter().chain(&balancers))
             .map_err(|source| or_problem(SettingsError::OwnAddresses { source }))
             .ok();
-        let feeds = feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
-        let api = api(file.api, &file.headers).map_err(&mut or_problem).ok();
+        let feeds = feeds::feeds(file.feed, file.bans.mode).map_err(&mut or_problem).ok();
+        let tls = tls::server(&file.listen, &file.api);
+        let tls = tls.map_err(|source| or_problem(SettingsError::Tls(source))).ok();
+        let apis = apis::apis(file.api, &file.limits, &file.headers);
+        let apis = apis.map_err(|found| found.into_iter().for_each(&mut or_problem)).ok();
         let (Some(kernel_checks), Some(packets), Some(interfaces), Some(threshold)) =
             (kernel_checks, packets, interfaces, threshold)
         else {
             return Err(SettingsErrors(problems));
         };
-        let (Some(allowlist), Some(feeds), Some(api), true) =
-            (allowlist, feeds, api, problems.is_empty())
+        let (Some(allowlist), Some(feeds), Some(tls), Some(apis), true) =
+            (allowlist, feeds, tls, apis, problems.is_empty())
         else {
             return Err(SettingsErrors(problems));
         };
@@ -193,8 +220,9 @@ impl Settings {
             workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
             backlog: file.listen.backlog,
             balancers,
+            tls,
             limits: file.limits,
-            api,
+            apis,
             trusted_proxies,
             bans: file.bans,
             threshold,
@@ -234,20 +262,13 @@ impl Settings {
         networks.collect::<BTreeSet<_>>().into_iter()
     }
 
-    pub fn exchange_limits(&self) -> ExchangeLimits {
-        ExchangeLimits {
-            body_timeout: self.limits.body_timeout.0,
-            response_timeout: self.limits.response_timeout.0,
-            response_body_timeout: self.limits.response_body_timeout.0,
-        }
-    }
-
     /// The first key that differs from `other` and that a running daemon cannot change.
     pub fn fixed_difference(&self, other: &Self) -> Option<&'static str> {
         let differences = [
             ("listen.address", self.listen != other.listen),
             ("listen.workers", self.workers != other.workers),
             ("listen.backlog", self.backlog != other.backlog),
+            ("listen.tls (whether it is there)", self.tls.is_some() != other.tls.is_some()),
             ("listen.proxy_protocol", self.balancers != other.balancers),
             (
                 "limits (of connections and heads)",
@@ -280,14 +301,19 @@ impl Settings {
 }
 
 /// The limits that connections are opened with.
-fn connection_limits(limits: &Limits) -> (usize, usize, usize, usize, usize, [Duration; 4]) {
+fn connection_limits(limits: &Limits) -> ([usize; 7], [Duration; 5]) {
     (
-        limits.connections_per_worker,
-        limits.connections_per_source,
-        limits.head_octets,
-        limits.head_fields,
-        limits.target_octets,
         [
+            limits.connections_per_worker,
+            limits.connections_per_source,
+            limits.tls_handshakes_per_worker,
+            limits.tls_handshakes_per_source,
+            limits.head_octets,
+            limits.head_fields,
+            limits.target_octets,
+        ],
+        [
+            limits.tls_handshake_timeout.0,
             limits.proxy_header_timeout.0,
             limits.head_timeout.0,
             limits.idle_timeout.0,
@@ -375,6 +401,20 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         ("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most),
         ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
         (
+            "limits.tls_handshakes_per_worker",
+            "at least 1",
+            limits.tls_handshakes_per_worker,
+            1,
+            most,
+        ),
+        (
+            "limits.tls_handshakes_per_source",
+            "at least 1",
+            limits.tls_handshakes_per_source,
+            1,
+            most,
+        ),
+        (
             "log.refused_response_octets",
             "at most 65536",
             file.log.refused_response_octets,
@@ -382,10 +422,6 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
             SCANNED_OCTETS,
         ),
     ];
-    for api in &file.api {
-        let connections = api.upstream_limits.connections;
-        bounds.push(("api.upstream_limits.connections", "1 to 65536", connections, 1, 65_536));
-    }
     bounds.extend(bans::bounds(&file.bans));
     bounds.extend(packets::bounds(&file.kernel));
     let requests = file.kernel.standing.requests as usize;
@@ -400,70 +436,6 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         .map(|(key, expected, found, ..)| SettingsError::Bound { key, expected, found })
         .chain(levels)
         .collect()
-}
-
-fn api(apis: Vec<Api>, headers: &Headers) -> Result<ApiSettings, SettingsError> {
-    let found = apis.len();
-    let [api] = <[_; 1]>::try_from(apis).map_err(|_several| SettingsError::Apis { found })?;
-    let limits = UpstreamLimits {
-        connect_timeout: api.upstream_limits.connect_timeout.0,
-        idle_timeout: api.upstream_limits.idle_timeout.0,
-        connections: api.upstream_limits.connections,
-    };
-    let upstream = Upstream::parse(&api.upstream, limits)
-        .map_err(|source| SettingsError::Upstream { api: api.name.clone(), source })?;
-    Ok(ApiSettings {
-        name: api.name,
-        spec: api.spec,
-        upstream,
-        requests: api.requests,
-        responses: api.responses,
-        unenforced: api.unenforced,
-        references: api.references,
-        contract: api.contract,
-        answers: headers::rules(headers, &api.headers),
-    })
-}
-
-/// The feeds as meant. While bans are not enforced, neither is what feeds list.
-fn feeds(feeds: Vec<Feed>, bans: BanMode) -> Result<Arc<[FeedSettings]>, SettingsError> {
-    if feeds.len() > FEEDS_MAX {
-        return Err(SettingsError::Feeds { found: feeds.len() });
-    }
-    let mut names = BTreeSet::new();
-    let feed = |feed: Feed| {
-        if !feeds::is_name(&feed.name) || !names.insert(feed.name.clone()) {
-            return Err(SettingsError::FeedName { found: feed.name });
-        }
-        let name = feed.name;
-        let origin = match (feed.path, feed.url) {
-            (Some(path), None) => Origin::File(path),
-            (None, Some(url)) => match HttpOrigin::parse(&url, feed.insecure) {
-                Ok(origin) => Origin::Http(origin),
-                Err(source) => return Err(SettingsError::FeedUrl { name, source }),
-            },
-            _ => return Err(SettingsError::FeedOrigin { name }),
-        };
-        let bounds = [
-            ("refresh", "at least 1m", feed.refresh.0 >= Duration::from_mins(1)),
-            ("max_entries", "1 to 2000000", (1..=2_000_000).contains(&feed.max_entries)),
-            ("max_octets", "1 to 134217728", (1..=128 << 20).contains(&feed.max_octets)),
-        ];
-        if let Some((key, expected, _)) = bounds.into_iter().find(|(.., is_within)| !is_within) {
-            return Err(SettingsError::FeedBound { name, key, expected });
-        }
-        Ok(FeedSettings {
-            name: name.into(),
-            origin,
-            format: feed.format,
-            refresh: feed.refresh.0,
-            is_observed: feed.action == FeedAction::Observe || bans != BanMode::Enforce,
-            entries_max: feed.max_entries,
-            octets_max: feed.max_octets,
-            lists_private: feed.private_addresses == PrivateAddresses::List,
-        })
-    };
-    feeds.into_iter().map(feed).collect()
 }
 
 /// Which bans are enforced, as a word.
@@ -504,38 +476,6 @@ mod tests {
         for part in ["json_depth", "head_octets", "bans.durations", "X9", "ftp"] {
             assert!(found.iter().any(|problem| problem.contains(part)), "{part}: {found:?}");
         }
-    }
-
-    #[test]
-    fn feeds_that_cannot_be_meant() {
-        let feed = |keys: &str| format!("{SOUND}[[feed]]\n{keys}\n");
-        for keys in [
-            "name = \"a\"\npath = \"a\"",
-            "name = \"a\"\nurl = \"http://127.0.0.1/a\"",
-            "name = \"a\"\nurl = \"http://192.0.2.1/a\"\ninsecure = true",
-            "name = \"a\"\npath = \"a\"\nrefresh = \"1m\"\nmax_entries = 2000000",
-        ] {
-            assert_eq!(problems(&feed(keys)), Vec::<String>::new(), "{keys}");
-        }
-        for (keys, part) in [
-            ("name = \"a b\"\npath = \"a\"", "a b"),
-            ("name = \"a\"\npath = \"a\"\n[[feed]]\nname = \"a\"\npath = \"b\"", "given once"),
-            ("name = \"a\"", "either path or url"),
-            ("name = \"a\"\npath = \"a\"\nurl = \"http://127.0.0.1/\"", "either path or url"),
-            ("name = \"a\"\nurl = \"https://127.0.0.1/\"", "by a timer"),
-            ("name = \"a\"\nurl = \"http://192.0.2.1/\"", "insecure = true"),
-            ("name = \"a\"\npath = \"a\"\nrefresh = \"59s\"", "at least 1m"),
-            ("name = \"a\"\npath = \"a\"\nmax_entries = 0", "max_entries"),
-            ("name = \"a\"\npath = \"a\"\nmax_entries = 2000001", "max_entries"),
-            ("name = \"a\"\npath = \"a\"\nmax_octets = 134217729", "max_octets"),
-        ] {
-            let found = problems(&feed(keys));
-            assert!(found.iter().any(|problem| problem.contains(part)), "{keys}: {found:?}");
-        }
-        let many = (0..17).fold(SOUND.to_owned(), |text, n| {
-            text + &format!("[[feed]]\nname = \"f{n}\"\npath = \"a\"\n")
-        });
-        assert!(problems(&many)[0].contains("at most 16"));
     }
 
     #[test]

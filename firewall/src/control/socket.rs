@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use crate::control::cli::{member, text};
+use crate::control::pcapng::{LossReader, Losses};
 
 /// A list of all bans that fit is about 60 MiB.
 const ANSWER_OCTETS: usize = 256 << 20;
@@ -82,6 +83,49 @@ pub fn stream(socket: &Path, path: &str, out: &mut impl std::io::Write) -> anyho
         driver.abort();
         Ok(octets)
     })
+}
+
+/// The same of a capture; gives its losses as well.
+///
+/// # Errors
+///
+/// As [`stream`].
+pub fn capture(
+    socket: &Path,
+    path: &str,
+    out: impl std::io::Write,
+) -> anyhow::Result<(u64, Losses)> {
+    let mut watched = Watched { out, losses: LossReader::default() };
+    let octets = stream(socket, path, &mut watched)?;
+    Ok((octets, watched.losses.losses()))
+}
+
+/// What a capture has lost; none if that is nothing.
+pub fn losses_text(losses: Losses) -> Option<String> {
+    let Losses { behind, in_kernel } = losses;
+    (losses.total() > 0).then(|| {
+        format!(
+            "lost: {behind} samples that came too fast, {in_kernel} that the kernel had no room for"
+        )
+    })
+}
+
+/// Looks at what passes by.
+struct Watched<W> {
+    out: W,
+    losses: LossReader,
+}
+
+impl<W: std::io::Write> std::io::Write for Watched<W> {
+    fn write(&mut self, octets: &[u8]) -> std::io::Result<usize> {
+        let written = self.out.write(octets)?;
+        self.losses.see(octets.get(..written).unwrap_or(octets));
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// A file that is made when there is something to write.

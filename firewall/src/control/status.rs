@@ -15,6 +15,7 @@ use crate::control::settings::ban_mode_name;
 use crate::control::talkers::Talker;
 use crate::kernel::{Counters, Reason};
 use crate::metrics::{Metrics, advance};
+use crate::pipeline::ruleset::Api;
 
 fn read(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
@@ -42,9 +43,8 @@ pub fn status(control: &Control) -> Value {
         "listen": [control.listening.to_string()],
         "metrics": control.metrics_listening.map(|address| address.to_string()),
         "generation": ruleset.generation,
-        "operations": ruleset.api.contract.operations().len(),
-        "requests": ruleset.api.request_mode,
-        "responses": ruleset.api.response_mode,
+        "operations": ruleset.apis.iter().map(|api| api.contract.operations().len()).sum::<usize>(),
+        "apis": ruleset.apis.iter().map(api).collect::<Vec<_>>(),
         "ban_mode": ban_mode_name(control.keeper.mode()),
         "bans": bans(stats).iter().map(|(_, bans)| bans).sum::<u64>(),
         "bans_by_origin": bans(stats).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
@@ -62,6 +62,20 @@ pub fn status(control: &Control) -> Value {
         "offences": read(&stats.offences),
         "violations": control.metrics.violations(),
         "uptime_seconds": Monotonic::now().since(control.started).as_secs(),
+    })
+}
+
+fn api(api: &Api) -> Value {
+    let endpoints = api.upstream.endpoints();
+    let endpoints = endpoints
+        .iter()
+        .map(|endpoint| json!({ "endpoint": **endpoint.label(), "state": endpoint.state() }));
+    json!({
+        "name": *api.name,
+        "operations": api.contract.operations().len(),
+        "requests": api.request_mode,
+        "responses": api.response_mode,
+        "endpoints": endpoints.collect::<Vec<_>>(),
     })
 }
 

@@ -29,6 +29,8 @@ use crate::listen::framing::HeadLimits;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
+use crate::listen::tls::Encryption;
+use crate::listen::tls::handshakes::{HandshakeLimits, Handshakes};
 use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
@@ -115,6 +117,20 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
+    let encryption = parts.settings.tls.is_some().then(|| {
+        let rulesets = Arc::clone(&parts.rulesets);
+        let handshakes = Handshakes::new(HandshakeLimits {
+            total: limits.tls_handshakes_per_worker,
+            per_source: limits.tls_handshakes_per_source,
+            exempt: connection_limits.exempt.clone(),
+        });
+        Encryption {
+            server: Rc::new(move || rulesets.load().tls.clone()),
+            timeout: limits.tls_handshake_timeout.0,
+            handshakes,
+            metrics: Arc::clone(&parts.metrics),
+        }
+    });
     let connection_settings = ConnectionSettings {
         head: HeadLimits {
             head_octets: limits.head_octets,
@@ -130,6 +146,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             networks: parts.settings.balancers.as_slice().into(),
             header_timeout: limits.proxy_header_timeout.0,
         },
+        encryption,
     };
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
@@ -138,7 +155,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let dropped = metrics.audit_log_dropped.clone();
     let audit = AuditLog::new(parts.audit, parts.settings.refused_response_octets, dropped);
     let pipeline = Rc::new(Pipeline::new(Parts {
-        rulesets: Rulesets::new(parts.rulesets),
+        rulesets: Rulesets::new(parts.rulesets, Arc::clone(&metrics)),
         bans: Rc::clone(&bans),
         keeper: parts.keeper,
         ids: RequestIds::new(parts.index, Monotonic::now()),
@@ -170,6 +187,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
             Turned::NoSeat(NoSeat::Draining) => "draining",
             Turned::NoHeader => "proxy-header",
             Turned::HeaderTimeout => "proxy-header-timeout",
+            Turned::NoTls(reason) => reason.id(),
         };
         metrics.connections_refused.with_label_values(&[reason]).inc();
     };

@@ -7,7 +7,7 @@ use firewall_common::maps::{BANS, EVENTS, PINNED};
 use firewall_common::{Mode as CheckMode, Policy, Reason, Role};
 
 use super::attach::{Attachments, Event, Hands, InterfaceReport};
-use super::checks::{CheckSetting, merge, policy};
+use super::checks::{CheckSetting, policy};
 use super::log::{LogLevel, LogStream};
 use super::maps::{COUNTED, Judging, SHARED, Source, check_pinned};
 use super::pin::{Access, Pins};
@@ -90,6 +90,7 @@ impl Attacher {
     /// Brings what is attached up to date with the interfaces that there are now.
     pub(super) fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         let options = &self.options;
+        std::thread::sleep(options.slowness);
         let mut hands = Hands {
             program: self.probation.in_force(&mut self.program)?,
             judging: &mut self.judging,
@@ -144,11 +145,6 @@ impl Attacher {
         Ok(self.has_new_tables && self.attachments.has_pinned()?)
     }
 
-    pub(super) fn set_check(&mut self, setting: CheckSetting) -> Result<(), KernelError> {
-        merge(&mut self.options.checks, setting);
-        self.judge()
-    }
-
     pub(super) fn set_checks(&mut self, settings: Vec<CheckSetting>) -> Result<(), KernelError> {
         self.options.checks = settings;
         self.judge()
@@ -195,10 +191,9 @@ pub(super) fn load(
     loader.override_global(COOKIES, &cookies, true);
     loader.override_global(FAULT, &options.fault, true);
     loader.map_max_entries(EVENTS.name, ring_octets);
-    let shared = if access == Access::Group { SHARED.as_slice() } else { &[] };
     let mut open_pins = || {
         let Some(pins) = pins else { return Ok(()) };
-        for map in PINNED.iter().chain(shared) {
+        for map in PINNED.iter().chain(&SHARED) {
             let path = pins.map(map.name);
             check_pinned(&path, *map)?;
             loader.map_pin_path(map.name, path);
@@ -208,7 +203,7 @@ pub(super) fn load(
     open_pins()?;
     let mut program = loader.load(OBJECT).map_err(|source| KernelError::Load { source })?;
     if let Some(pins) = pins.filter(|_| access == Access::Group) {
-        for map in PINNED.iter().chain(shared) {
+        for map in PINNED.iter().chain(&SHARED) {
             pins.share(map.name, COUNTED.contains(map))?;
         }
     }

@@ -60,9 +60,7 @@ impl Kernel {
     /// The interfaces whose packets are judged, with their roles.
     pub fn judged(&self) -> Vec<(&str, Role)> {
         match &self.holder {
-            Holder::Own(attacher) => {
-                attacher.admitted().map(|(_, name, role)| (name, role)).collect()
-            }
+            Holder::Own(local) => local.judged().collect(),
             Holder::Loader(loader) => loader.judged().collect(),
         }
     }
@@ -76,7 +74,7 @@ impl Kernel {
     /// When the loader does not answer; then none has.
     pub fn set_check(&mut self, setting: CheckSetting) -> Result<(), KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.set_check(setting),
+            Holder::Own(local) => local.set_check(setting),
             Holder::Loader(loader) => loader.set_check(setting),
         }
     }
@@ -88,7 +86,7 @@ impl Kernel {
     /// As [`set_check`](Self::set_check).
     pub fn set_checks(&mut self, settings: Vec<CheckSetting>) -> Result<(), KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.set_checks(settings),
+            Holder::Own(local) => local.set_checks(settings),
             Holder::Loader(loader) => loader.set_checks(settings),
         }
     }

@@ -23,6 +23,9 @@ pub enum KernelError {
     /// Whatever failed, and what this process lacks for it.
     #[error("without {missing}")]
     Lacking { missing: String, source: Box<Self> },
+    /// A driver takes its time.
+    #[error("the XDP program is being attached")]
+    Attaching,
     #[error("the XDP object has no map {map}")]
     NoMap { map: &'static str },
     #[error("map {map} does not {action}")]

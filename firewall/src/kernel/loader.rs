@@ -6,7 +6,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use aya::maps::{Array, Map, MapData};
@@ -23,6 +23,7 @@ use super::pin::{Access, NotPinned, Pins};
 use super::probation::Trial;
 use super::split::{PROTOCOL, REQUEST_MAX, Reply, Request, State, Welcome, WireCheck};
 use super::split::{receive, send};
+use super::turns::{Turn, Turns};
 use super::watch::Watch;
 use super::{KernelError, Options, table as tables};
 use crate::clock::Monotonic;
@@ -34,7 +35,7 @@ const WRITING: Duration = Duration::from_secs(2);
 
 /// The privileged half.
 pub struct Loader {
-    attacher: Mutex<Attacher>,
+    attacher: Turns<Attacher>,
     /// What there is to tell of interfaces.
     told: Mutex<State>,
     /// Wakes whoever is to look at the interfaces.
@@ -82,7 +83,7 @@ impl Loader {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let welcome = Welcome { version, pid: std::process::id(), maps, bans };
         Ok(Self {
-            attacher: Mutex::new(attacher),
+            attacher: Turns::new(attacher),
             told: Mutex::default(),
             wanted: Arc::default(),
             is_filled: AtomicBool::new(false),
@@ -244,20 +245,8 @@ impl Loader {
 
     fn take_checks(&self, checks: &[WireCheck]) -> Result<State, String> {
         let settings = checks.iter().map(CheckSetting::try_from).collect::<Result<Vec<_>, _>>()?;
-        let mut left = PATIENCE;
-        let mut attacher = loop {
-            match self.attacher.try_lock() {
-                Ok(attacher) => break attacher,
-                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) if left.is_zero() => {
-                    return Err("it is busy attaching".into());
-                }
-                Err(TryLockError::WouldBlock) => {
-                    let step = Duration::from_millis(5);
-                    std::thread::sleep(step);
-                    left = left.saturating_sub(step);
-                }
-            }
+        let Some(mut attacher) = self.attacher.wait_for(PATIENCE) else {
+            return Err("it is busy attaching".into());
         };
         let set = attacher.set_checks(settings);
         self.tell(&attacher);
@@ -274,8 +263,8 @@ impl Loader {
         *self.told() = state;
     }
 
-    fn attacher(&self) -> MutexGuard<'_, Attacher> {
-        self.attacher.lock().unwrap_or_else(PoisonError::into_inner)
+    fn attacher(&self) -> Turn<'_, Attacher> {
+        self.attacher.wait()
     }
 
     fn told(&self) -> MutexGuard<'_, State> {

@@ -50,11 +50,10 @@ impl Tables {
     /// process that writes nothing of this.
     pub(super) fn open(
         source: &mut Source<'_>,
-        allow: &[IpNet],
+        (allow, others): (&[IpNet], Others),
         home: Home,
     ) -> Result<Self, KernelError> {
-        // Another process may have allowed more, which is to be respected.
-        let allow = Allowlist::open(source, allow, Others::Kept)?;
+        let allow = Allowlist::open(source, allow, others)?;
         let config = source.open(CONFIG)?;
         let mut tables = Self {
             bans: BanTables::open(source, home)?,
@@ -96,6 +95,26 @@ impl Tables {
         let written = self.bans.put(target, until_ns);
         if meets && written.is_err() {
             self.allowed_bans -= 1;
+        }
+        self.publish()?;
+        written
+    }
+
+    pub(super) fn ban_all(&mut self, bans: &[(IpNet, u64)]) -> Result<(), KernelError> {
+        if !self.bans.are_many(bans.len()) {
+            return bans.iter().try_for_each(|&(target, until_ns)| self.ban(target, until_ns));
+        }
+        let is_new = |target: IpNet| self.bans.get(target).is_none();
+        let meeting = bans.iter().filter(|(target, _)| self.allow.meets(target) && is_new(*target));
+        // Of one that is there twice it is asked for longer than need be, until the next start.
+        let meeting = meeting.count();
+        if meeting > 0 {
+            self.allowed_bans += meeting;
+            self.publish()?;
+        }
+        let written = self.bans.put_all(bans);
+        if written.is_err() {
+            self.allowed_bans -= meeting;
         }
         self.publish()?;
         written

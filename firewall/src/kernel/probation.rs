@@ -262,7 +262,7 @@ impl Kernel {
     /// Where the loaded program stands.
     pub fn trial(&self) -> &Trial {
         match &self.holder {
-            Holder::Own(attacher) => attacher.trial(),
+            Holder::Own(local) => local.trial(),
             Holder::Loader(loader) => loader.trial(),
         }
     }
@@ -277,7 +277,7 @@ impl Kernel {
     /// When the counters cannot be read, or a program not be put back or pinned.
     pub fn tend(&mut self, now: Monotonic) -> Result<Option<&Trial>, KernelError> {
         match &mut self.holder {
-            Holder::Own(attacher) => attacher.tend(now),
+            Holder::Own(local) => local.tend(now),
             Holder::Loader(loader) => Ok(loader.new_trial()),
         }
     }

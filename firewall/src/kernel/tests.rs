@@ -10,6 +10,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use xtask::lab::{self, Change, Device, NetNs};
 use xtask::skip::skipped;
 
+use super::maps::SHARED;
 use super::*;
 
 /// The smallest ring buffer: room for 73 events.
@@ -89,6 +90,7 @@ fn restarts_leave_maps_and_programs_as_they_were() {
         let version = directory.join(format!("v{}", firewall_common::LAYOUT));
         let maps: Vec<u32> = PINNED
             .iter()
+            .chain(&SHARED)
             .map(|map| MapInfo::from_pin(version.join(map.name)).unwrap().id())
             .collect();
         // Programs that use our maps, which are no other test's.

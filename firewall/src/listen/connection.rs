@@ -17,9 +17,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
-use tracing::debug;
 
 use crate::clock::Monotonic;
 use crate::pipeline::origin::{Judgement, Origin};
@@ -28,6 +26,8 @@ use super::connections::{Order, Ticket};
 use super::framing::HeadLimits;
 use super::judged::{Judged, Patience};
 use super::proxy_protocol::Balancers;
+use super::tls::Encryption;
+use super::transport::Transport;
 
 /// hyper's read buffer, in octets: no read and no frame of a body is larger.
 const READ_OCTETS: usize = 64 * 1024;
@@ -41,6 +41,8 @@ pub struct ConnectionSettings {
     pub head: HeadLimits,
     pub patience: Patience,
     pub balancers: Balancers,
+    /// None: plain text.
+    pub encryption: Option<Encryption>,
 }
 
 impl ConnectionSettings {
@@ -70,7 +72,7 @@ pub enum Ended {
 /// Serves one connection. `answer` is called for one request after another; it must ask
 /// [`Origin::refusal`] first, and [`Origin::body_violation`] when reading the body fails.
 pub async fn serve<F, A, B>(
-    stream: TcpStream,
+    stream: Transport,
     ticket: Ticket,
     settings: &ConnectionSettings,
     answer: Rc<F>,
@@ -84,8 +86,10 @@ where
     let judgement = ticket.judgement();
     let (peer, socket) = (ticket.peer(), ticket.socket());
     let (id, accepted_at) = (ticket.id(), ticket.accepted_at());
+    // A handshake has had its own time.
+    let begun_at = if stream.is_encrypted() { Monotonic::now() } else { accepted_at };
     let judged =
-        Judged::new(stream, settings.head, settings.patience, accepted_at, Rc::clone(judgement));
+        Judged::new(stream, settings.head, settings.patience, begun_at, Rc::clone(judgement));
     let service = service_fn(|request| {
         let origin = Origin::begin(peer, socket, id, accepted_at, Rc::clone(judgement));
         let (ordinal, turn) = (origin.ordinal, Turn(Rc::clone(judgement)));
@@ -118,10 +122,7 @@ where
     })
     .await;
     if let Ended::Dropped = ended {
-        let stream = connection.into_parts().io.into_inner().into_inner();
-        // A reset takes the kernel's buffers and timers along, of which a banned source could
-        // otherwise make us keep many. Where it fails, the socket is closed in the common way.
-        stream.set_zero_linger().unwrap_or_else(|error| debug!(%error, "no reset"));
+        connection.into_parts().io.into_inner().into_inner().reset();
     }
     ended
 }

@@ -73,7 +73,7 @@ pub struct Judged<S> {
     framing: Framing,
     judgement: Rc<Judgement>,
     patience: Patience,
-    accepted_at: Monotonic,
+    begun_at: Monotonic,
     source: Source,
     /// Octets that hyper has no room for yet (`given..ready`), then the incomplete head.
     held: Vec<u8>,
@@ -109,7 +109,7 @@ impl<S> Judged<S> {
         stream: S,
         limits: HeadLimits,
         patience: Patience,
-        accepted_at: Monotonic,
+        begun_at: Monotonic,
         judgement: Rc<Judgement>,
     ) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl<S> Judged<S> {
             framing: Framing::new(limits),
             judgement,
             patience,
-            accepted_at,
+            begun_at,
             source: Source::Stream,
             held: Vec::new(),
             given: 0,
@@ -201,9 +201,9 @@ impl<S> Judged<S> {
             self.head_since = None;
             return match heads {
                 0 if self.judgement.is_draining() => {
-                    Some(self.accepted_at.after(self.patience.head.min(DRAIN_SILENCE)))
+                    Some(self.begun_at.after(self.patience.head.min(DRAIN_SILENCE)))
                 }
-                0 => Some(self.accepted_at.after(self.patience.head)),
+                0 => Some(self.begun_at.after(self.patience.head)),
                 _ if self.judgement.is_answering() || self.judgement.is_blocked() => None,
                 _ if !self.framing.is_in_head() => None,
                 _ => Some(self.judgement.quiet_since().after(self.patience.idle)),
@@ -211,7 +211,7 @@ impl<S> Judged<S> {
         }
         let since = match self.head_since {
             Some((head, since)) if head == heads => since,
-            _ if heads == 0 => self.accepted_at,
+            _ if heads == 0 => self.begun_at,
             _ => Monotonic::coarse(),
         };
         self.head_since = Some((heads, since));
@@ -246,7 +246,15 @@ impl<S> Judged<S> {
         cx: &mut Context<'_>,
         written: Poll<Result<usize>>,
     ) -> Poll<Result<usize>> {
-        let Poll::Ready(written) = written else {
+        let written = ready!(self.watch(cx, written));
+        self.judgement.count_sent(*written.as_ref().unwrap_or(&0));
+        Poll::Ready(written)
+    }
+
+    /// Gives what came of writing, flushing or ending, none of which a client may hold up for long.
+    /// Only what encrypts keeps octets that flushing and ending must still write.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<Result<T>>) -> Poll<Result<T>> {
+        let Poll::Ready(outcome) = outcome else {
             if !self.judgement.is_blocked() {
                 self.judgement.set_blocked(true, Monotonic::coarse());
             }
@@ -257,8 +265,7 @@ impl<S> Judged<S> {
         if self.judgement.is_blocked() {
             self.judgement.set_blocked(false, Monotonic::coarse());
         }
-        self.judgement.count_sent(*written.as_ref().unwrap_or(&0));
-        Poll::Ready(written)
+        Poll::Ready(outcome)
     }
 }
 
@@ -337,25 +344,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        this.watch(cx, flushed)
     }
 
     /// Ends our side, then waits for the client to end its own, as long as its patience lasts.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
-        let ending = match &mut this.ending {
-            Some(ending) => ending,
-            ending @ None => {
-                ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-                if this.source == Source::Ended {
-                    return Poll::Ready(Ok(()));
-                }
-                ending.insert(Ending {
-                    until: Monotonic::coarse().after(this.patience.linger),
-                    octets_left: this.patience.linger_octets,
-                })
+        if this.ending.is_none() {
+            let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
+            ready!(this.watch(cx, ended))?;
+            if this.source == Source::Ended {
+                return Poll::Ready(Ok(()));
             }
-        };
+        }
+        let ending = this.ending.get_or_insert_with(|| Ending {
+            until: Monotonic::coarse().after(this.patience.linger),
+            octets_left: this.patience.linger_octets,
+        });
         let mut scrap = [MaybeUninit::uninit(); PIECE_OCTETS];
         loop {
             let mut buf = ReadBuf::uninit(&mut scrap);

@@ -8,8 +8,11 @@ use http::request::Parts;
 use crate::address::ClientAddr;
 use crate::audit_log::RefusedAnswer;
 use crate::clock::Monotonic;
-use crate::pipeline::ruleset::{Mode, Ruleset};
-use crate::violation::Violation;
+use crate::contract::OperationIndex;
+use crate::metrics::{ApiMetrics, OperationMetrics};
+use crate::pipeline::ruleset::{Api, Chosen, Mode, Ruleset};
+use crate::tls::session::Session;
+use crate::violation::{Rule, Violation};
 
 /// Names one exchange in the log, and in the problem details that its client saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +58,14 @@ impl RequestIds {
 pub struct Exchange<'a> {
     pub id: RequestId,
     pub ruleset: &'a Ruleset,
+    /// Whose it is; the first API's where it is nobody's, as `missed` says.
+    pub api: &'a Api,
+    pub missed: Option<Rule>,
     pub client: ClientAddr,
     /// Whether the client's connection is encrypted, as far as that is known.
     pub is_over_tls: bool,
+    /// What the handshake of the peer's own connection settled; none in plain text.
+    pub session: Option<&'a Session>,
     pub started: Monotonic,
     pub request: Parts,
     pub request_octets: u64,
@@ -72,22 +80,38 @@ pub struct Exchange<'a> {
 impl<'a> Exchange<'a> {
     pub fn new(
         id: RequestId,
-        ruleset: &'a Ruleset,
+        chosen: Chosen<'a>,
         client: ClientAddr,
         started: Monotonic,
         request: Parts,
     ) -> Self {
         Self {
             id,
-            ruleset,
+            ruleset: chosen.ruleset,
+            api: chosen.api,
+            missed: chosen.missed,
             client,
             is_over_tls: false,
+            session: None,
             started,
             request,
             request_octets: 0,
             observed: Vec::new(),
             is_unread: false,
             refused: None,
+        }
+    }
+
+    /// The counters of the API, or of what is nobody's.
+    pub fn metrics(&self) -> &'a ApiMetrics {
+        if self.missed.is_some() { &self.ruleset.nobody } else { &self.api.metrics }
+    }
+
+    /// Those of an operation, or of what none matched.
+    pub fn operation_metrics(&self, operation: Option<OperationIndex>) -> &'a OperationMetrics {
+        match self.missed {
+            None => self.api.metrics(operation),
+            Some(_) => &self.ruleset.nobody.unmatched,
         }
     }
 

@@ -36,6 +36,15 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] =
     [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
 
+/// The way that a request came.
+#[derive(Clone, Copy, Debug)]
+pub struct Hops {
+    pub peer: PeerAddr,
+    pub client: ClientAddr,
+    /// Whether the client's connection is encrypted.
+    pub is_over_tls: bool,
+}
+
 /// Removes the fields of the previous hop, those that `Connection` names among them; the others keep
 /// their order. Gives the names that `Connection` gave, where they are not the hop's own in any case.
 ///
@@ -76,11 +85,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Vec<HeaderName> {
 /// one could not be looked into.
 pub fn forward_headers(
     headers: &mut HeaderMap,
-    peer: PeerAddr,
-    client: ClientAddr,
+    hops: Hops,
     enforced: Option<&Operation>,
     response_mode: Mode,
 ) {
+    let Hops { peer, client, is_over_tls } = hops;
     let address = HeaderValue::from_str(&peer.0.to_string());
     let is_direct = peer.0 == client.0;
     remove_in_order(headers, |name| {
@@ -104,7 +113,7 @@ pub fn forward_headers(
         }
     }
     if let Entry::Vacant(entry) = headers.entry(X_FORWARDED_PROTO) {
-        entry.insert(HeaderValue::from_static("http"));
+        entry.insert(HeaderValue::from_static(if is_over_tls { "https" } else { "http" }));
     }
     if enforced.is_some() {
         join_cookies(headers);
@@ -148,6 +157,20 @@ pub(super) fn remove_in_order(headers: &mut HeaderMap, is_removed: impl Fn(&Head
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn direct(peer: PeerAddr) -> Hops {
+        Hops { peer, client: ClientAddr(peer.0), is_over_tls: false }
+    }
+
+    #[test]
+    fn the_upstream_learns_whether_the_client_speaks_tls() {
+        let peer = PeerAddr("192.0.2.1".parse().unwrap());
+        for (is_over_tls, expected) in [(true, "https"), (false, "http")] {
+            let mut map = headers(&[("x-forwarded-proto", "gopher")]);
+            forward_headers(&mut map, Hops { is_over_tls, ..direct(peer) }, None, Mode::Off);
+            assert_eq!(map[X_FORWARDED_PROTO], expected);
+        }
+    }
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -205,7 +228,7 @@ mod tests {
             ("x-forwarded_proto", "https"),
         ]);
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
-        forward_headers(&mut map, peer, ClientAddr(peer.0), None, Mode::Observe);
+        forward_headers(&mut map, direct(peer), None, Mode::Observe);
         assert_eq!(
             lines(&map),
             [("host", "a"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")]
@@ -217,7 +240,8 @@ mod tests {
         let mut map = headers(&[("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "https")]);
         let peer = PeerAddr("10.0.0.1".parse().unwrap());
         let client = ClientAddr("192.0.2.1".parse().unwrap());
-        forward_headers(&mut map, peer, client, None, Mode::Enforce);
+        let hops = Hops { peer, client, is_over_tls: false };
+        forward_headers(&mut map, hops, None, Mode::Enforce);
         assert_eq!(
             lines(&map),
             [("x-forwarded-for", "192.0.2.1, 10.0.0.1"), ("x-forwarded-proto", "https")]
@@ -229,7 +253,7 @@ mod tests {
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
         for (mode, kept) in [(Mode::Enforce, false), (Mode::Observe, true), (Mode::Off, true)] {
             let mut map = headers(&[("accept-encoding", "gzip")]);
-            forward_headers(&mut map, peer, ClientAddr(peer.0), None, mode);
+            forward_headers(&mut map, direct(peer), None, mode);
             assert_eq!(map.contains_key(ACCEPT_ENCODING), kept, "{mode:?}");
         }
     }
@@ -260,7 +284,7 @@ mod tests {
                     let mut map = headers(&[("host", "a"), ("x-original", "kept")]);
                     map.append(HeaderName::from_static(name), HeaderValue::from_static("/admin"));
                     map.append("x-tenant", HeaderValue::from_static("kept"));
-                    forward_headers(&mut map, peer, ClientAddr(peer.0), enforced, Mode::Off);
+                    forward_headers(&mut map, direct(peer), enforced, Mode::Off);
                     assert_eq!(map.contains_key(name), enforced.is_none(), "{name}");
                     assert!(
                         map.contains_key("x-original") && map.contains_key("x-tenant"),
@@ -279,7 +303,7 @@ mod tests {
                 [(Some(operation), &["a=1; b=2; c=3"][..]), (None, &["a=1", "b=2; c=3"])]
             {
                 let mut map = headers(&[("cookie", "a=1"), ("host", "a"), ("cookie", "b=2; c=3")]);
-                forward_headers(&mut map, peer, ClientAddr(peer.0), enforced, Mode::Off);
+                forward_headers(&mut map, direct(peer), enforced, Mode::Off);
                 let found: Vec<_> = map.get_all(COOKIE).iter().collect();
                 assert_eq!(found, expected);
                 assert_eq!(map.iter().next().unwrap().0, COOKIE, "the order is kept");

@@ -44,7 +44,7 @@ pub(super) async fn request_body(
     origin: &Origin,
     body: Incoming,
 ) -> Result<Body, Violation> {
-    let mode = exchange.ruleset.api.request_mode;
+    let mode = exchange.api.request_mode;
     let Some(operation) = operation.filter(|_| mode != Mode::Off) else {
         return Ok(passed_on(body));
     };
@@ -61,7 +61,7 @@ pub(super) async fn request_body(
             (content.limit(), Rule::BodyTooLarge, Some((content, is_required)))
         }
     };
-    let reading = timeout(exchange.ruleset.limits.body_timeout, collect(body, limit));
+    let reading = timeout(exchange.api.limits.body_timeout, collect(body, limit));
     // Broken framing or a client that broke off leaves nothing that could pass, in any mode.
     let octets = match reading.await {
         Ok(Collected::Whole(octets)) => octets,
@@ -153,7 +153,7 @@ pub(super) async fn response(
     lease: Lease,
 ) -> Result<Response<Body>, Denied> {
     strip_hop_by_hop(response.headers_mut());
-    let mode = exchange.ruleset.api.response_mode;
+    let mode = exchange.api.response_mode;
     let (head, body) = response.into_parts();
     let Some(operation) = operation.filter(|_| mode != Mode::Off) else {
         return Ok(Response::from_parts(head, streamed(body, lease)));
@@ -188,7 +188,7 @@ pub(super) async fn response(
         return Ok(Response::from_parts(head, body));
     }
     let reading =
-        timeout(exchange.ruleset.limits.response_body_timeout, collect(body, content.limit()));
+        timeout(exchange.api.limits.response_body_timeout, collect(body, content.limit()));
     let octets = match reading.await {
         Ok(Collected::Whole(octets)) => octets,
         Ok(Collected::TooLarge(read, rest)) => {

@@ -3,11 +3,12 @@
 //! A connection's socket side writes a [`Judgement`]; the pipeline reads it through the [`Origin`]
 //! that comes with each request. Both run on one thread, so nothing here locks.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
 use crate::address::PeerAddr;
 use crate::clock::Monotonic;
+use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
 /// The part of a message that was being read.
@@ -42,6 +43,7 @@ pub struct Judgement {
     quiet_since: Cell<Monotonic>,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
+    session: OnceCell<Box<Session>>,
 }
 
 impl Judgement {
@@ -152,6 +154,11 @@ impl Judgement {
         self.is_draining.get()
     }
 
+    /// Says that the connection is encrypted, and what its handshake settled; the first word stands.
+    pub fn encrypted(&self, session: Session) {
+        self.session.set(Box::new(session)).unwrap_or(());
+    }
+
     pub fn count_received(&self, octets: usize) {
         add(&self.octets_received, octets);
     }
@@ -219,6 +226,11 @@ impl Origin {
     /// banned for this request keeps this connection until then, and loses all others at once.
     pub fn close_after_response(&self) {
         self.judgement.close_after_response();
+    }
+
+    /// What the handshake of the peer's own connection to us settled; none in plain text.
+    pub fn session(&self) -> Option<&Session> {
+        self.judgement.session.get().map(|session| &**session)
     }
 
     /// Octets that have arrived on the connection so far, of all its requests.

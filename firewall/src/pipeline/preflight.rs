@@ -26,7 +26,7 @@ pub(super) fn asked<'a>(exchange: &Exchange<'a>) -> Option<Matched<'a>> {
     if request.method != Method::OPTIONS || exchange.is_unread {
         return None;
     }
-    let contract = &exchange.ruleset.api.contract;
+    let contract = &exchange.api.contract;
     let path = request.uri.path();
     contract.preflight(&request.method, path, &request.headers, authority(request))
 }
@@ -37,7 +37,7 @@ pub(super) fn admit<'a>(
     asked: Matched<'a>,
     named: &[HeaderName],
 ) -> Result<Admitted<'a>, Violation> {
-    let mode = exchange.ruleset.api.request_mode;
+    let mode = exchange.api.request_mode;
     let request = &exchange.request;
     let query = if mode == Mode::Off {
         None
@@ -58,7 +58,7 @@ pub(super) async fn answer(
     lease: Lease,
 ) -> Result<Response<Body>, Denied> {
     strip_hop_by_hop(response.headers_mut());
-    let mode = exchange.ruleset.api.response_mode;
+    let mode = exchange.api.response_mode;
     let (head, body) = response.into_parts();
     if !body.is_end_stream() {
         let unexpected = Err(Violation::new(Rule::ResponseUnexpectedBody));

@@ -2,7 +2,6 @@
 //! end.
 
 use std::cell::RefCell;
-use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +10,13 @@ use arc_swap::ArcSwap;
 use ipnet::IpNet;
 
 use crate::contract::{Contract, OperationIndex};
-use crate::metrics::OperationMetrics;
+use crate::metrics::{ApiMetrics, Metrics, OperationMetrics};
 use crate::pipeline::answer_fields::AnswerFields;
+use crate::pipeline::choice::Choice;
+use crate::tls::server::Server;
 use crate::upstream::Upstream;
+use crate::upstream::pool::Pool;
+use crate::violation::Rule;
 
 /// What happens where a message is against its contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
@@ -46,12 +49,15 @@ pub struct Api {
     pub request_mode: Mode,
     pub response_mode: Mode,
     pub upstream: Upstream,
+    pub limits: ExchangeLimits,
+    /// Who has shown no certificate is refused.
+    pub client_certificate: bool,
     /// What answers get and lose on their way to the client.
     pub answer_fields: AnswerFields,
     /// One entry for each of the contract's operations, in the same order.
     pub operations: Vec<OperationMetrics>,
-    /// For what no operation matched.
-    pub unmatched: OperationMetrics,
+    /// For what no operation matched, and for the API as a whole.
+    pub metrics: ApiMetrics,
 }
 
 impl Api {
@@ -59,7 +65,7 @@ impl Api {
     pub fn metrics(&self, operation: Option<OperationIndex>) -> &OperationMetrics {
         operation
             .and_then(|operation| self.operations.get(operation.0 as usize))
-            .unwrap_or(&self.unmatched)
+            .unwrap_or(&self.metrics.unmatched)
     }
 }
 
@@ -68,10 +74,15 @@ impl Api {
 pub struct Ruleset {
     /// 1 for the first; one more after each reload.
     pub generation: u64,
-    pub api: Api,
-    pub limits: ExchangeLimits,
+    /// At least one. The first speaks for what is none's, where that must be answered.
+    pub apis: Vec<Api>,
+    pub choice: Choice,
+    /// Of requests that are none of the APIs'.
+    pub nobody: ApiMetrics,
     /// The peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// How clients are met; none: in plain text.
+    pub tls: Option<Arc<Server>>,
 }
 
 /// One worker's hold on the present generation.
@@ -80,35 +91,73 @@ pub struct Ruleset {
 /// moves is the worker's own, so that cores share no cache line that is written.
 pub struct Rulesets {
     shared: Arc<ArcSwap<Ruleset>>,
+    metrics: Arc<Metrics>,
     cached: RefCell<Rc<Held>>,
 }
 
 /// One generation, as a worker's requests share it.
 pub struct Held {
     ruleset: Arc<Ruleset>,
-    /// The worker's own copy.
+    /// The worker's own part of each API, in the same order.
+    workings: Vec<Working>,
+}
+
+/// What a worker has of an API for itself.
+pub(super) struct Working {
     pub(super) answer_fields: AnswerFields,
+    pub(super) pool: Rc<Pool>,
+}
+
+/// Whose a request is.
+#[derive(Clone, Copy)]
+pub struct Chosen<'a> {
+    pub ruleset: &'a Ruleset,
+    /// Where it is nobody's, the one that speaks for it.
+    pub api: &'a Api,
+    pub(super) working: &'a Working,
+    /// Why it is nobody's.
+    pub missed: Option<Rule>,
 }
 
 impl Held {
-    fn new(ruleset: Arc<Ruleset>) -> Self {
-        let answer_fields = ruleset.api.answer_fields.of_a_worker();
-        Self { ruleset, answer_fields }
+    /// Connections are kept where the upstream is as it was in the generation `before`.
+    fn new(ruleset: Arc<Ruleset>, before: &[Working], metrics: &Metrics) -> Self {
+        let working = |api: &Api| {
+            let known = before.iter().find(|working| working.pool.upstream().is(&api.upstream));
+            let pool = known.map_or_else(
+                || Pool::new(api.upstream.clone(), &api.name, metrics),
+                |working| Rc::clone(&working.pool),
+            );
+            Working { answer_fields: api.answer_fields.of_a_worker(), pool }
+        };
+        let workings = ruleset.apis.iter().map(working).collect();
+        Self { ruleset, workings }
     }
-}
 
-impl Deref for Held {
-    type Target = Ruleset;
+    /// Whose a request for this host and path is.
+    ///
+    /// # Panics
+    ///
+    /// If the generation has no API, which no configuration says.
+    pub fn choose(&self, authority: Option<&str>, path: &str) -> Chosen<'_> {
+        let (place, missed) = match self.ruleset.choice.of(authority, path) {
+            Ok(place) => (place, None),
+            Err(rule) => (0, Some(rule)),
+        };
+        let api = self.ruleset.apis.get(place).zip(self.workings.get(place));
+        let (api, working) = api.expect("a generation has the APIs that it chooses among");
+        Chosen { ruleset: &self.ruleset, api, working, missed }
+    }
 
-    fn deref(&self) -> &Ruleset {
-        &self.ruleset
+    pub(super) fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.workings.iter().map(|working| &*working.pool)
     }
 }
 
 impl Rulesets {
-    pub fn new(shared: Arc<ArcSwap<Ruleset>>) -> Self {
-        let cached = RefCell::new(Rc::new(Held::new(shared.load_full())));
-        Self { shared, cached }
+    pub fn new(shared: Arc<ArcSwap<Ruleset>>, metrics: Arc<Metrics>) -> Self {
+        let cached = RefCell::new(Rc::new(Held::new(shared.load_full(), &[], &metrics)));
+        Self { shared, metrics, cached }
     }
 
     /// The present generation.
@@ -116,7 +165,8 @@ impl Rulesets {
         let mut cached = self.cached.borrow_mut();
         let present = self.shared.load();
         if !Arc::ptr_eq(&present, &cached.ruleset) {
-            *cached = Rc::new(Held::new(Arc::clone(&present)));
+            let before = &cached.workings;
+            *cached = Rc::new(Held::new(Arc::clone(&present), before, &self.metrics));
         }
         Rc::clone(&cached)
     }

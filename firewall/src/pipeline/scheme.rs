@@ -1,4 +1,4 @@
-//! Whether the client's own connection is encrypted, where a trusted proxy ends it.
+//! Whether the client's own connection is encrypted, be it ours or a trusted proxy's to end.
 
 use http::header::FORWARDED;
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -8,19 +8,28 @@ use crate::address::PeerAddr;
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Whether a trusted peer says that the client speaks TLS; nobody else is believed.
+/// Whether the client speaks TLS: as a trusted peer says, else as the peer does itself, which
+/// `is_encrypted` tells of; nobody else is believed.
 ///
 /// The first hop that a field names is the client's. A client that a proxy lets write there itself can
 /// deceive nobody but itself: its own cookies are marked, and a browser ignores what it is told of TLS
 /// in plain text (RFC 6797 section 8.1).
-pub(super) fn is_over_tls(peer: PeerAddr, trusted: &[IpNet], fields: &HeaderMap) -> bool {
+pub(super) fn is_over_tls(
+    is_encrypted: bool,
+    peer: PeerAddr,
+    trusted: &[IpNet],
+    fields: &HeaderMap,
+) -> bool {
     if !trusted.iter().any(|network| network.contains(&peer.0)) {
-        return false;
+        return is_encrypted;
     }
     let by_standard = fields.get(FORWARDED).and_then(forwarded);
     let by_custom = fields.get(X_FORWARDED_PROTO).map(|value| is_https(first(value)));
     let said = [by_standard, by_custom];
-    said.contains(&Some(true)) && !said.contains(&Some(false))
+    match said {
+        [None, None] => is_encrypted,
+        _ => !said.contains(&Some(false)),
+    }
 }
 
 /// The first element of a list; where its quoted text holds a comma, not all of it.
@@ -73,9 +82,21 @@ mod tests {
             for (name, value) in &fields {
                 map.append(*name, HeaderValue::from_static(value));
             }
-            let said = |peer: &str| is_over_tls(PeerAddr(peer.parse().unwrap()), &trusted, &map);
-            assert_eq!(said("10.0.0.1"), expected, "{fields:?}");
-            assert!(!said("192.0.2.1"), "a stranger is not believed: {fields:?}");
+            let said = |is_encrypted, peer: &str| {
+                is_over_tls(is_encrypted, PeerAddr(peer.parse().unwrap()), &trusted, &map)
+            };
+            assert_eq!(said(false, "10.0.0.1"), expected, "{fields:?}");
+            assert!(!said(false, "192.0.2.1"), "a stranger is not believed: {fields:?}");
+            assert!(said(true, "192.0.2.1"), "his own connection is what it is: {fields:?}");
+        }
+        // What a trusted proxy says nothing of is as its own connection is.
+        for (value, expected) in [(None, true), (Some("http"), false), (Some("https"), true)] {
+            let mut map = HeaderMap::new();
+            if let Some(value) = value {
+                map.append("x-forwarded-proto", HeaderValue::from_static(value));
+            }
+            let peer = PeerAddr("10.0.0.1".parse().unwrap());
+            assert_eq!(is_over_tls(true, peer, &trusted, &map), expected, "{value:?}");
         }
     }
 }

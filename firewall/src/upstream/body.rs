@@ -1,5 +1,6 @@
 //! The octets of a message while they pass: whole where they were checked, a stream where not.
 
+use std::future::Future as _;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -7,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::access_log::Settlement;
 use crate::clock::Monotonic;
@@ -29,6 +31,20 @@ pub struct Body {
     flow: Option<Rc<Flow>>,
     /// The upstream connection that `rest` comes from; goes back to its pool when all is read.
     lease: Option<Lease>,
+    /// When the upstream has sent nothing for too long; made when it is first waited for.
+    stall: Option<Pin<Box<Sleep>>>,
+    is_waiting: bool,
+}
+
+/// A body ended before its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the message broke off")]
+    Broken(#[from] hyper::Error),
+    #[error("the upstream sent nothing for too long")]
+    Stalled,
+    #[error("it has more octets than it may")]
+    TooLarge,
 }
 
 impl Body {
@@ -38,7 +54,8 @@ impl Body {
 
     fn of(ready: Option<Bytes>, rest: Option<Incoming>) -> Self {
         let ready = ready.filter(|octets| !octets.is_empty());
-        Self { ready, rest, settlement: None, left: u64::MAX, flow: None, lease: None }
+        let (settlement, flow, lease, stall) = (None, None, None, None);
+        Self { ready, rest, settlement, left: u64::MAX, flow, lease, stall, is_waiting: false }
     }
 
     pub fn full(octets: Bytes) -> Self {
@@ -82,6 +99,11 @@ impl Body {
         self
     }
 
+    /// Whether all of it is here.
+    pub fn is_whole(&self) -> bool {
+        self.rest.is_none()
+    }
+
     /// The same octets once more, where all of them are here.
     pub fn replica(&self) -> Option<Self> {
         self.rest.is_none().then(|| Self::of(self.ready.clone(), None))
@@ -96,21 +118,40 @@ impl Body {
     }
 }
 
+impl Body {
+    /// Counts what goes on; nothing when it is the end.
+    fn passed(&mut self, octets: usize) {
+        if let Some(settlement) = &mut self.settlement {
+            settlement.sent(octets);
+        }
+        if let Some(flow) = &self.flow {
+            flow.passed(octets, Monotonic::now());
+        }
+    }
+
+    /// Ready when the upstream has kept us waiting for too long. A client that is slow to take what
+    /// is there is not waited for here.
+    fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let Some(lease) = &mut self.lease else { return Poll::Pending };
+        let patience = lease.read_timeout();
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
+        if !std::mem::replace(&mut self.is_waiting, true) {
+            stall.as_mut().reset(Instant::now() + patience);
+        }
+        let is_over = stall.as_mut().poll(context);
+        if is_over.is_ready() {
+            lease.stalled();
+        }
+        is_over
+    }
+}
+
 impl Drop for Body {
     fn drop(&mut self) {
         if let Some(settlement) = self.settlement.take() {
             settlement.settle();
         }
     }
-}
-
-/// Why a body ends before its end.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    #[error(transparent)]
-    Broken(#[from] hyper::Error),
-    #[error("the body is longer than it may be")]
-    TooLarge,
 }
 
 impl http_body::Body for Body {
@@ -121,46 +162,37 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Self { ready, rest, settlement, left, flow, .. } = &mut *self;
-        let flow = flow.as_ref();
-        let mut count = |octets: usize| {
-            if let Some(settlement) = settlement {
-                settlement.sent(octets);
-            }
-            if let Some(flow) = flow {
-                flow.passed(octets, Monotonic::now());
-            }
-        };
-        if let Some(octets) = ready.take() {
-            count(octets.len());
+        if let Some(octets) = self.ready.take() {
+            self.passed(octets.len());
             return Poll::Ready(Some(Ok(Frame::data(octets))));
         }
-        let Some(rest) = rest else { return Poll::Ready(None) };
         loop {
-            match Pin::new(&mut *rest).poll_frame(context) {
-                Poll::Pending => {
-                    if let Some(flow) = flow {
-                        flow.awaits_client(Monotonic::now());
-                    }
-                    return Poll::Pending;
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = Pin::new(rest).poll_frame(context) else {
+                if let Some(flow) = &self.flow {
+                    flow.awaits_client(Monotonic::now());
                 }
+                return self.poll_stall(context).map(|()| Some(Err(BodyError::Stalled)));
+            };
+            match frame {
                 // Trailers are the previous hop's framing: no contract declares them yet.
-                Poll::Ready(Some(Ok(frame))) if frame.is_trailers() => {}
-                Poll::Ready(Some(Ok(frame))) => {
+                Some(Ok(frame)) if frame.is_trailers() => {}
+                Some(Ok(frame)) => {
                     let length = frame.data_ref().map_or(0, Bytes::len);
-                    let Some(less) = left.checked_sub(length as u64) else {
-                        if let Some(flow) = flow {
+                    self.is_waiting = false;
+                    let Some(left) = self.left.checked_sub(length as u64) else {
+                        if let Some(flow) = &self.flow {
                             flow.exceeded();
                         }
                         return Poll::Ready(Some(Err(BodyError::TooLarge)));
                     };
-                    *left = less;
-                    count(length);
+                    self.left = left;
+                    self.passed(length);
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                Poll::Ready(end) => {
-                    count(0);
-                    return Poll::Ready(end.map(|frame| frame.map_err(BodyError::from)));
+                other => {
+                    self.passed(0);
+                    return Poll::Ready(other.map(|frame| frame.map_err(BodyError::from)));
                 }
             }
         }

@@ -1,22 +1,30 @@
-//! One worker's connections to the upstream: kept alive, the newest used first.
+//! One worker's connections to one upstream: kept alive, the newest used first; and the way of a
+//! request through its endpoints.
+
+mod member;
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use hyper::client::conn::http1::SendRequest;
+use prometheus::IntCounter;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
+pub use self::member::Lease;
+use self::member::Member;
+use super::balance::least_loaded;
+use super::body::Body;
+use super::budget::Budget;
+use super::{Upstream, UpstreamError, WithoutHealthy, connection, framing};
+use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::metrics::Metrics;
-use crate::upstream::body::Body;
-use crate::upstream::{Upstream, UpstreamError, framing};
 
 /// How many pooled connections that turn out to be closed one request may meet before it gets a new
 /// one.
@@ -25,95 +33,144 @@ const STALE_ATTEMPTS: usize = 3;
 /// The connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
-    inner: Rc<Inner>,
-    new: prometheus::IntCounter,
-    reused: prometheus::IntCounter,
+    upstream: Upstream,
+    members: RefCell<Rc<Vec<Rc<Member>>>>,
+    /// Of the upstream's endpoints, when `members` were made of them.
+    version: Cell<u64>,
+    budget: RefCell<Budget>,
+    /// Requests that wait until a connection is free.
+    waiting: Cell<usize>,
+    freed: Notify,
+    new: IntCounter,
+    reused: IntCounter,
+    unsent: IntCounter,
+    replayed: IntCounter,
+    stalled: IntCounter,
 }
 
-#[derive(Debug)]
-struct Inner {
-    /// The upstream that the idle connections lead to. A reload may change it.
-    upstream: RefCell<Upstream>,
-    idle: RefCell<Vec<Idle>>,
-    exchanges: RefCell<Arc<Semaphore>>,
-    /// One more after each change of `upstream`: connections of earlier times are not kept.
-    era: Cell<u64>,
+/// What an endpoint made of a request.
+struct Failure {
+    error: UpstreamError,
+    /// The request, where it may be sent again.
+    again: Option<Again>,
 }
 
-#[derive(Debug)]
-struct Idle {
-    sender: SendRequest<Body>,
-    since: Monotonic,
+struct Again {
+    request: Request<Body>,
+    /// The endpoint may have got it.
+    was_sent: bool,
 }
 
-/// One connection in use. It goes back to its pool when dropped, and is dropped itself if it has
-/// been closed meanwhile.
-#[derive(Debug)]
-pub struct Lease {
-    pool: Rc<Inner>,
-    sender: Option<SendRequest<Body>>,
-    era: u64,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let Some(sender) = self.sender.take() else { return };
-        if self.era == self.pool.era.get() && !sender.is_closed() {
-            self.pool.idle.borrow_mut().push(Idle { sender, since: Monotonic::coarse() });
-        }
+impl From<UpstreamError> for Failure {
+    fn from(error: UpstreamError) -> Self {
+        Self { error, again: None }
     }
 }
 
 impl Pool {
-    pub fn new(upstream: &Upstream, metrics: &Metrics) -> Self {
-        let exchanges = Arc::new(Semaphore::new(upstream.limits.connections));
-        let inner = Inner {
-            upstream: RefCell::new(upstream.clone()),
-            idle: RefCell::new(Vec::new()),
-            exchanges: RefCell::new(exchanges),
-            era: Cell::new(0),
-        };
-        Self {
-            inner: Rc::new(inner),
-            new: metrics.upstream_connections.with_label_values(&["new"]),
-            reused: metrics.upstream_connections.with_label_values(&["reused"]),
+    pub fn new(upstream: Upstream, api: &str, metrics: &Metrics) -> Rc<Self> {
+        let connections = |origin| metrics.upstream_connections.with_label_values(&[api, origin]);
+        let retries = |reason| metrics.upstream_retries.with_label_values(&[api, reason]);
+        Rc::new(Self {
+            members: RefCell::default(),
+            // No such version: the first request makes the members.
+            version: Cell::new(u64::MAX),
+            budget: RefCell::default(),
+            waiting: Cell::new(0),
+            freed: Notify::new(),
+            new: connections("new"),
+            reused: connections("reused"),
+            unsent: retries("unsent"),
+            replayed: retries("replayed"),
+            stalled: metrics
+                .upstream_errors
+                .with_label_values(&[api, UpstreamError::ReadTimeout.id()]),
+            upstream,
+        })
+    }
+
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Sends `request`, and waits for the head of its answer at most for `patience`.
+    ///
+    /// Another endpoint gets what the first did not get at all; and, within a budget, what is
+    /// idempotent and whole, where the first closed the connection before there was an answer
+    /// (RFC 9110 section 9.2.2). On a connection that was kept, that is no failure of the endpoint's
+    /// (RFC 9112 section 9.3.1).
+    pub async fn send(
+        self: &Rc<Self>,
+        request: Request<Body>,
+        patience: Duration,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let is_whole = request.body().is_whole();
+        self.budget.borrow_mut().request(Monotonic::coarse());
+        // Who has the request, and has not answered it.
+        let holder = RefCell::new(None);
+        let answer = timeout(patience, self.attempts(request, is_whole, &holder)).await;
+        answer.unwrap_or_else(|_elapsed| {
+            // What is streamed may wait for the client.
+            if let Some(member) = holder.take().filter(|_: &Rc<Member>| is_whole) {
+                self.failed(&member);
+            }
+            Err(UpstreamError::ResponseTimeout)
+        })
+    }
+
+    async fn attempts(
+        self: &Rc<Self>,
+        mut request: Request<Body>,
+        is_whole: bool,
+        holder: &RefCell<Option<Rc<Member>>>,
+    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
+        let retry = &self.upstream.settings().retry;
+        let mut lease = self.seat().await?;
+        let mut tried = Vec::new();
+        loop {
+            let member = Rc::clone(lease.member());
+            let failure = match self.attempt(lease, request, is_whole, holder).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => failure,
+            };
+            holder.take();
+            let Failure { error, again } = failure;
+            let Some(again) = again.filter(|_| tried.len() < retry.attempts) else {
+                return Err(error);
+            };
+            tried.push(member);
+            let Ok(Some(next)) = self.free_seat(&tried) else { return Err(error) };
+            if again.was_sent {
+                if !self.budget.borrow_mut().withdraw(retry, Monotonic::coarse()) {
+                    return Err(error);
+                }
+                self.replayed.inc();
+            } else {
+                self.unsent.inc();
+            }
+            (lease, request) = (next, again.request);
         }
     }
 
-    /// Sends `request` and waits for the head of its answer.
-    ///
-    /// A request is tried again where hyper gave it back unsent; and, if it is idempotent, where the
-    /// upstream closed a kept connection under it (RFC 9112 section 9.3.1).
-    pub async fn send(
+    /// One endpoint's try, on connections that were kept and then on a new one.
+    async fn attempt(
         &self,
-        upstream: &Upstream,
+        lease: Lease,
         request: Request<Body>,
-    ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-        self.follow(upstream);
-        let exchanges = Arc::clone(&self.inner.exchanges.borrow());
-        let permit = match Arc::clone(&exchanges).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_busy) => timeout(upstream.limits.connect_timeout, exchanges.acquire_owned())
-                .await
-                .map_err(|_elapsed| UpstreamError::Saturated)?
-                .map_err(|_closed| UpstreamError::Saturated)?,
-        };
-        // Of this time, whatever a reload does while the request is under way.
-        let lease = Lease {
-            pool: Rc::clone(&self.inner),
-            sender: None,
-            era: self.inner.era.get(),
-            _permit: permit,
-        };
+        is_whole: bool,
+        holder: &RefCell<Option<Rc<Member>>>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let limits = &self.upstream.settings().limits;
+        let member = Rc::clone(lease.member());
         let mut unsent = request;
         for _ in 0..STALE_ATTEMPTS {
-            let Some(mut sender) = self.idle(upstream) else { break };
+            let Some(mut sender) = member.kept(limits.idle_timeout) else { break };
             let replica = replica(&unsent);
+            holder.replace(Some(Rc::clone(&member)));
             match sender.try_send_request(unsent).await {
                 Ok(response) => {
                     self.reused.inc();
-                    return answered(lease, sender, response);
+                    return self.answered(lease, sender, response);
                 }
                 Err(mut error) => {
                     let was_closed = was_closed(error.error());
@@ -122,42 +179,186 @@ impl Pool {
                 }
             }
         }
-        let mut sender = connect(upstream).await?;
+        holder.take();
+        let opening = timeout(limits.connect_timeout, connection::open(&member.endpoint)).await;
+        let mut sender = match opening {
+            Ok(Ok(sender)) => sender,
+            failed => {
+                self.failed(&member);
+                let error = match failed {
+                    Ok(Err(error)) => {
+                        let endpoint = &**member.endpoint.label();
+                        tracing::debug!(endpoint, error = %Causes(&error), "no connection");
+                        UpstreamError::Connect
+                    }
+                    _ => UpstreamError::ConnectTimeout,
+                };
+                let again = Some(Again { request: unsent, was_sent: false });
+                return Err(Failure { error, again });
+            }
+        };
         self.new.inc();
-        match sender.send_request(unsent).await {
-            Ok(response) => answered(lease, sender, response),
-            Err(_) => Err(UpstreamError::Protocol),
+        let replica = replica(&unsent);
+        holder.replace(Some(Rc::clone(&member)));
+        match sender.try_send_request(unsent).await {
+            Ok(response) => self.answered(lease, sender, response),
+            Err(mut error) => {
+                // Where the body is the client's stream, so may be what broke off.
+                if is_whole {
+                    self.failed(&member);
+                }
+                let was_closed = was_closed(error.error());
+                let again = match error.take_message() {
+                    Some(request) => Some(Again { request, was_sent: false }),
+                    None => replica
+                        .filter(|_| was_closed)
+                        .map(|request| Again { request, was_sent: true }),
+                };
+                Err(Failure { error: UpstreamError::Protocol, again })
+            }
         }
+    }
+
+    fn answered(
+        &self,
+        mut lease: Lease,
+        sender: SendRequest<Body>,
+        response: Response<Incoming>,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let status = response.status();
+        // No request asks for an upgrade, so no answer may switch protocols (RFC 9110 section 7.8).
+        let is_valid = status != StatusCode::SWITCHING_PROTOCOLS
+            && framing::is_plain(status, response.headers());
+        let is_failure = !is_valid
+            || matches!(
+                status,
+                StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            );
+        if is_failure {
+            self.failed(lease.member());
+        } else {
+            lease.member().seat.succeeded();
+            lease.member().endpoint.succeeded();
+        }
+        if !is_valid {
+            return Err(UpstreamError::Protocol.into());
+        }
+        lease.keep(sender);
+        Ok((response, lease))
+    }
+
+    /// Notes a failure that is the endpoint's own.
+    fn failed(&self, member: &Member) {
+        member.seat.failed(Monotonic::coarse());
+        if member.endpoint.failed() == self.upstream.settings().ejection.failures {
+            self.upstream.0.alarm.notify_one();
+        }
+    }
+
+    /// Waits until an endpoint has room for one more exchange.
+    async fn seat(self: &Rc<Self>) -> Result<Lease, UpstreamError> {
+        // Nobody overtakes those that wait.
+        if self.waiting.get() == 0
+            && let Some(lease) = self.free_seat(&[])?
+        {
+            return Ok(lease);
+        }
+        let limits = &self.upstream.settings().limits;
+        if self.waiting.get() >= limits.pending {
+            return Err(UpstreamError::QueueFull);
+        }
+        let _waiting = Waiting::new(&self.waiting);
+        let waiting = async {
+            loop {
+                self.freed.notified().await;
+                if let Some(lease) = self.free_seat(&[])? {
+                    return Ok(lease);
+                }
+            }
+        };
+        timeout(limits.pending_timeout, waiting).await.unwrap_or(Err(UpstreamError::Saturated))
+    }
+
+    /// A place at the least busy of the endpoints that are well, or of all if none is; none if all
+    /// are busy, or have been `tried`.
+    fn free_seat(self: &Rc<Self>, tried: &[Rc<Member>]) -> Result<Option<Lease>, UpstreamError> {
+        let members = self.members();
+        if members.is_empty() {
+            return Err(UpstreamError::Unresolved);
+        }
+        let settings = self.upstream.settings();
+        let has_usable = members.iter().any(|member| member.endpoint.is_usable());
+        if !has_usable && settings.without_healthy == WithoutHealthy::Refuse {
+            return Err(UpstreamError::Unhealthy);
+        }
+        let limit = u32::try_from(settings.limits.connections).unwrap_or(u32::MAX);
+        let is_candidate = |member: &Rc<Member>| {
+            (!has_usable || member.endpoint.is_usable())
+                && member.seat.in_flight() < limit
+                && !tried.iter().any(|tried| Rc::ptr_eq(tried, member))
+        };
+        let chosen = match &**members {
+            [only] => Some(only).filter(|only| is_candidate(only)),
+            several => {
+                let candidates =
+                    several.iter().enumerate().filter(|(_, member)| is_candidate(member));
+                let seats = candidates.map(|(place, member)| (place, &member.seat));
+                least_loaded(seats, Monotonic::coarse()).and_then(|place| several.get(place))
+            }
+        };
+        Ok(chosen.map(|member| Lease::new(self, member)))
+    }
+
+    /// One for each endpoint; made anew when those have changed.
+    fn members(&self) -> Rc<Vec<Rc<Member>>> {
+        let version = self.upstream.version();
+        if self.version.get() != version {
+            self.version.set(version);
+            let endpoints = self.upstream.endpoints();
+            let mut members = self.members.borrow_mut();
+            let kept = |endpoint| {
+                members.iter().find(|member| Arc::ptr_eq(&member.endpoint, endpoint)).cloned()
+            };
+            let present: Vec<_> = endpoints
+                .iter()
+                .map(|endpoint| kept(endpoint).unwrap_or_else(|| Member::new(endpoint)))
+                .collect();
+            for gone in members.iter().filter(|m| !present.iter().any(|p| Rc::ptr_eq(p, m))) {
+                gone.retire();
+            }
+            *members = Rc::new(present);
+        }
+        Rc::clone(&self.members.borrow())
     }
 
     /// Closes connections that have been idle for too long; called now and then.
     pub fn sweep(&self) {
-        let now = Monotonic::coarse();
-        let limit = self.inner.upstream.borrow().limits.idle_timeout;
-        self.inner
-            .idle
-            .borrow_mut()
-            .retain(|idle| now.since(idle.since) < limit && !idle.sender.is_closed());
-    }
-
-    fn follow(&self, upstream: &Upstream) {
-        if *self.inner.upstream.borrow() == *upstream {
-            return;
+        let limit = self.upstream.settings().limits.idle_timeout;
+        for member in self.members().iter() {
+            member.sweep(limit);
         }
-        *self.inner.upstream.borrow_mut() = upstream.clone();
-        *self.inner.exchanges.borrow_mut() = Arc::new(Semaphore::new(upstream.limits.connections));
-        self.inner.era.set(self.inner.era.get() + 1);
-        self.inner.idle.borrow_mut().clear();
+        if self.waiting.get() > 0 {
+            // An endpoint may be well again.
+            self.freed.notify_waiters();
+        }
     }
+}
 
-    fn idle(&self, upstream: &Upstream) -> Option<SendRequest<Body>> {
-        let now = Monotonic::coarse();
-        let mut idle = self.inner.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed());
-        let newest = idle.iter().rposition(|idle| {
-            idle.sender.is_ready() && now.since(idle.since) < upstream.limits.idle_timeout
-        })?;
-        Some(idle.remove(newest).sender)
+/// Counts one that waits, as long as it does.
+struct Waiting<'a>(&'a Cell<usize>);
+
+impl<'a> Waiting<'a> {
+    fn new(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -181,52 +382,4 @@ fn was_closed(error: &hyper::Error) -> bool {
         matches!(cause.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
     });
     error.is_incomplete_message() || error.is_canceled() || is_reset
-}
-
-fn answered(
-    mut lease: Lease,
-    sender: SendRequest<Body>,
-    response: Response<Incoming>,
-) -> Result<(Response<Incoming>, Lease), UpstreamError> {
-    // No request asks for an upgrade, so no answer may switch protocols (RFC 9110 section 7.8).
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(UpstreamError::Protocol);
-    }
-    if !framing::is_plain(response.status(), response.headers()) {
-        return Err(UpstreamError::Protocol);
-    }
-    lease.sender = Some(sender);
-    Ok((response, lease))
-}
-
-async fn connect(upstream: &Upstream) -> Result<SendRequest<Body>, UpstreamError> {
-    let connecting = async {
-        let mut last = UpstreamError::Connect;
-        let addresses = upstream.addresses().await.map_err(|_unresolved| last)?;
-        for address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return handshake(stream).await,
-                Err(_) => last = UpstreamError::Connect,
-            }
-        }
-        Err(last)
-    };
-    match timeout(upstream.limits.connect_timeout, connecting).await {
-        Ok(connected) => connected,
-        Err(_elapsed) => Err(UpstreamError::ConnectTimeout),
-    }
-}
-
-async fn handshake(stream: TcpStream) -> Result<SendRequest<Body>, UpstreamError> {
-    // Small messages are written whole: waiting for more would only add delay.
-    stream.set_nodelay(true).map_err(|_closed| UpstreamError::Connect)?;
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|_closed| UpstreamError::Connect)?;
-    // Ends when the sender is dropped or the upstream closes.
-    tokio::task::spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(sender)
 }

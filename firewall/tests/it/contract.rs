@@ -275,7 +275,8 @@ fn a_connection_serves_many_requests_and_pools_upstream() {
     }
     let metrics = gateway.metrics();
     let counted = |origin: &str| {
-        let name = format!("firewall_upstream_connections_total{{origin=\"{origin}\"}} ");
+        let name =
+            format!("firewall_upstream_connections_total{{api=\"test\",origin=\"{origin}\"}} ");
         let line = metrics.lines().find_map(|line| line.strip_prefix(name.as_str()));
         line.map_or(0, |count| count.parse::<u64>().unwrap())
     };

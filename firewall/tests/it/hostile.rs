@@ -14,12 +14,11 @@ use crate::kit::upstream::{Received, Upstream, json};
 use crate::kit::{PATIENCE, eventually};
 
 /// One worker, so that every request meets the same upstream connections.
-fn setup(mode: &str, upstream_limits: &str) -> Setup {
-    let api = format!(
-        "requests = \"{mode}\"\nresponses = \"{mode}\"\nupstream_limits = {{ {upstream_limits} }}"
-    );
+fn setup(mode: &str, upstream: &str) -> Setup {
+    let api = format!("requests = \"{mode}\"\nresponses = \"{mode}\"");
+    let upstream = upstream.into();
     let limits = "response_timeout = \"2s\"\nresponse_body_timeout = \"2s\"".into();
-    Setup { listen: "workers = 1".into(), api, limits, ..Setup::of(NOTES) }
+    Setup { listen: "workers = 1".into(), api, upstream, limits, ..Setup::of(NOTES) }
 }
 
 /// The request for which [`by_case`] gives the answer with this number.
@@ -207,7 +206,7 @@ fn slow() -> (Upstream, Sender<()>) {
 #[test]
 fn a_client_that_leaves_gives_its_place_back() {
     let (upstream, release) = slow();
-    let limits = "connections = 1, connect_timeout = \"500ms\"";
+    let limits = "connections = 1, pending_timeout = \"500ms\"";
     let gateway = Gateway::start(&setup("enforce", limits), &upstream);
     let mut leaving = Client::connect(gateway.address);
     leaving.send(bodiless("GET /notes/1"));
@@ -267,7 +266,7 @@ fn read_for(gateway: &Gateway, reading: Duration) -> TcpStream {
 #[test]
 fn an_endless_answer_ends_with_its_client() {
     let (address, ended) = endless();
-    let setup = setup("off", "connections = 1, connect_timeout = \"500ms\"");
+    let setup = setup("off", "connections = 1, pending_timeout = \"500ms\"");
     let limits = "idle_timeout = \"500ms\"".into();
     let gateway =
         Gateway::start_with(&Setup { limits, ..setup }, &format!("http://{address}"), |command| {

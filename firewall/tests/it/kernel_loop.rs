@@ -7,6 +7,7 @@ mod life;
 mod mounts;
 mod neighbours;
 mod reload;
+mod soak;
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -79,7 +80,7 @@ impl Site {
         let listener = topology.api.bind(SocketAddr::new(Topology::API_V4.into(), 9000)).unwrap();
         let upstream = notes_on(listener);
         let setup = Setup {
-            listen: "address = \"[::]:8080\"".into(),
+            listen: "address = \"[::]:8080\"\nplaintext = true".into(),
             kernel: format!("interfaces = [\"{}\"]", Topology::PUBLIC_INTERFACE) + &setup.kernel,
             ..setup.clone()
         };

@@ -210,7 +210,7 @@ impl Site {
         let listener = topology.api.bind(SocketAddr::new(Topology::API_V4.into(), 9000)).unwrap();
         let upstream = Upstream::on(listener, |_| json_answer("200 OK", "[]"));
         let setup = Setup {
-            listen: "address = \"[::]:8080\"".into(),
+            listen: "address = \"[::]:8080\"\nplaintext = true".into(),
             kernel: format!("interfaces = [\"{}\"]", Topology::PUBLIC_INTERFACE),
             management: feeds.to_owned(),
             files,

@@ -95,8 +95,7 @@ fn loopback_is_refused_and_counted_and_never_banned() {
     assert!(is_served(SCANNER, &gateway));
     assert_eq!(gateway.bans().len(), 0);
     let metrics = gateway.metrics();
-    let line =
-        r#"firewall_contract_violations_total{action="refused",rule="route.unknown-path"} 50"#;
+    let line = r#"firewall_contract_violations_total{action="refused",api="test",rule="route.unknown-path"} 50"#;
     assert!(metrics.contains(line), "{metrics}");
 }
 

@@ -54,7 +54,11 @@ mod smuggling;
 mod split;
 /// The JSON-Schema-Test-Suite through the whole path, in both directions.
 mod suite;
+/// TLS at the listener: names, versions, sessions, certificates of clients, reload, bounds.
+mod tls;
 /// Another process takes the running one's place.
 mod upgrade;
+/// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
+mod upstreams;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

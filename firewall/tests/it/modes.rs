@@ -29,7 +29,7 @@ fn observed_requests_pass_octet_for_octet() {
             let metrics = gateway.metrics();
             for rule in ["parameter.unknown", "body.schema"] {
                 let line = format!(
-                    "firewall_contract_violations_total{{action=\"observed\",rule=\"{rule}\"}} 10"
+                    "firewall_contract_violations_total{{action=\"observed\",api=\"test\",rule=\"{rule}\"}} 10"
                 );
                 assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
             }

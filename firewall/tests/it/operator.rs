@@ -240,10 +240,10 @@ fn the_access_log_tells_each_exchange() {
     assert_eq!(other["id"], refused.json()["request_id"]);
     let metrics = gateway.metrics();
     for line in [
-        r#"firewall_http_requests_total{operation="getNote",outcome="passed"} 1"#,
-        r#"firewall_http_requests_total{operation="addNote",outcome="refused"} 1"#,
-        r#"firewall_http_request_duration_seconds_count{operation="getNote"} 1"#,
-        r#"firewall_contract_violations_total{action="refused",rule="body.schema"} 1"#,
+        r#"firewall_http_requests_total{api="test",operation="getNote",outcome="passed"} 1"#,
+        r#"firewall_http_requests_total{api="test",operation="addNote",outcome="refused"} 1"#,
+        r#"firewall_http_request_duration_seconds_count{api="test",operation="getNote"} 1"#,
+        r#"firewall_contract_violations_total{action="refused",api="test",rule="body.schema"} 1"#,
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }

@@ -71,7 +71,7 @@ impl Site {
     fn setup(&self) -> Setup {
         let (interface, pins) = (Topology::PUBLIC_INTERFACE, self.pins.display());
         Setup {
-            listen: "address = \"[::]:8080\"".into(),
+            listen: "address = \"[::]:8080\"\nplaintext = true".into(),
             kernel: format!("interfaces = [\"{interface}\"]\npin_dir = \"{pins}\"\n"),
             owner: Some(NOBODY),
             ..Setup::of(NOTES)

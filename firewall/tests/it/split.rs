@@ -1,5 +1,7 @@
 //! A loader with capabilities and a proxy without any: what each may, and what holds without either.
 
+mod seeing;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -105,7 +107,9 @@ impl Site {
         let kernel = self.kernel() + kernel;
         let api =
             "[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\nupstream = \"http://10.0.0.1:1\"";
-        let text = format!("[listen]\naddress = \"[::]:8080\"\n{api}\n[kernel]\n{kernel}\n");
+        let text = format!(
+            "[listen]\naddress = \"[::]:8080\"\nplaintext = true\n{api}\n[kernel]\n{kernel}\n"
+        );
         self.scratch.file("firewall.toml", &text)
     }
 
@@ -122,7 +126,7 @@ impl Site {
 
     fn setup(&self) -> Setup {
         Setup {
-            listen: "address = \"[::]:8080\"".into(),
+            listen: "address = \"[::]:8080\"\nplaintext = true".into(),
             kernel: self.kernel(),
             owner: Some(PROXY),
             wrapper: becoming(PROXY, GROUP, &[]),
@@ -396,7 +400,7 @@ fn other_groups_are_shut_out() {
     assert!(!removed.unwrap().status.success());
     // Two proxies would write over each other.
     let mut second = site.setup();
-    second.listen = "address = \"[::]:8081\"".into();
+    second.listen = "address = \"[::]:8081\"\nplaintext = true".into();
     let scratch = Scratch::new();
     scratch.file("spec.yaml", NOTES);
     let config = std::fs::read_to_string(&gateway.config).unwrap();
@@ -480,7 +484,7 @@ fn what_is_required_is_waited_for_and_then_refused() {
     let scratch = Scratch::new();
     scratch.file("spec.yaml", NOTES);
     let configuration = format!(
-        "[listen]\naddress = \"[::]:8081\"\n[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\n\
+        "[listen]\naddress = \"[::]:8081\"\nplaintext = true\n[[api]]\nname = \"test\"\nspec = \"spec.yaml\"\n\
          upstream = \"http://10.0.0.1:1\"\n[admin]\nsocket = \"{}/admin.sock\"\n[kernel]\n{}",
         scratch.path().display(),
         required(site.kernel()),

@@ -86,7 +86,7 @@ impl Daemon {
                     .arg("--spec")
                     .arg(document)
                     .args(["--upstream", &format!("http://{upstream}")])
-                    .args(["--listen", &network.listen().to_string()])
+                    .args(["--listen", &network.listen().to_string(), "--plaintext"])
                     .args(["--interface", crate::lab::Topology::PUBLIC_INTERFACE])
                     .arg("--pin-dir")
                     .arg(&pins);

@@ -18,7 +18,7 @@ const fn layer(module: &'static str, may_name: &'static [&'static str]) -> Layer
 
 /// From the foundations up. The longest module that a file is in decides; a module may always name
 /// itself and what is inside it.
-const LAYERS: [Layer; 20] = [
+const LAYERS: [Layer; 21] = [
     layer("address", &[]),
     layer("causes", &[]),
     layer("clock", &[]),
@@ -27,8 +27,12 @@ const LAYERS: [Layer; 20] = [
     layer("state_file", &[]),
     layer("metrics", &["violation"]),
     layer("log_lines", &[]),
+    layer("tls", &["clock"]),
     layer("audit_log", &["clock", "log_lines", "violation"]),
-    layer("access_log", &["address", "audit_log", "clock", "log_lines", "metrics", "violation"]),
+    layer(
+        "access_log",
+        &["address", "audit_log", "clock", "log_lines", "metrics", "tls", "violation"],
+    ),
     layer("contract", &["json", "violation"]),
     layer("kernel", &["clock", "metrics"]),
     layer("ban", &["address", "causes", "clock", "kernel", "metrics", "violation"]),
@@ -48,7 +52,7 @@ const LAYERS: [Layer; 20] = [
     ),
     layer("feeds", &["ban", "causes", "clock", "metrics", "state_file"]),
     layer("ban::threshold", &["clock", "violation"]),
-    layer("upstream", &["access_log", "address", "clock", "metrics", "violation"]),
+    layer("upstream", &["access_log", "address", "causes", "clock", "metrics", "tls", "violation"]),
     layer(
         "pipeline",
         &[
@@ -60,11 +64,15 @@ const LAYERS: [Layer; 20] = [
             "contract",
             "json",
             "metrics",
+            "tls",
             "upstream",
             "violation",
         ],
     ),
-    layer("listen", &["access_log", "address", "ban", "clock", "metrics", "pipeline", "violation"]),
+    layer(
+        "listen",
+        &["access_log", "address", "ban", "clock", "metrics", "pipeline", "tls", "violation"],
+    ),
     // Everything; and nobody may name it.
     layer(
         "control",
@@ -84,6 +92,7 @@ const LAYERS: [Layer; 20] = [
             "metrics",
             "pipeline",
             "state_file",
+            "tls",
             "upstream",
             "violation",
         ],

@@ -1,6 +1,5 @@
 //! The start: what the state file remembers and what the kernel still holds become one ledger.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -11,13 +10,25 @@ use crate::ban::prefix::canonical;
 use crate::ban::record::{Ban, BanChange, ChangeKind, DropCount, LiftCause, Origin, Planes};
 use crate::ban::store::{BanRow, Loaded};
 use crate::causes::Causes;
-use crate::clock::Moment;
+use crate::clock::{Moment, Monotonic};
 
 /// Ends that differ by less are the same: the file has milliseconds of another clock.
 const SAME_END: Duration = Duration::from_secs(1);
 
 /// What the kernel holds and the file does not know.
 const ADOPTED: &str = "adopted";
+
+/// What is to be done about a ban that comes back, beside entering it into the ledger.
+#[derive(Clone, Copy, Debug)]
+struct Return {
+    set: BanChange,
+    /// Whether the kernel has an entry.
+    in_kernel: bool,
+    /// Whether that is as it should be: rewriting it could lose its count.
+    in_step: bool,
+    /// Whether the file should say something else.
+    is_news: bool,
+}
 
 impl<P: Plane> Keeper<P> {
     pub(super) fn restore(&mut self, loaded: Loaded, at: &Moment) {
@@ -37,13 +48,22 @@ impl<P: Plane> Keeper<P> {
             }
         }
         let (stored, kernels) = (loaded.bans.len(), held.len());
-        for (target, row) in loaded.bans {
-            let kernel = held.remove(&target);
-            self.restore_row(target, row, kernel, at);
+        let mut rows = loaded.bans;
+        // Each length of prefix stands in order already.
+        rows.sort_by_key(|(target, _)| *target);
+        let mut strangers = Vec::new();
+        let mut returning = Vec::with_capacity(rows.len());
+        let mut entries = held.drain(..).peekable();
+        for (target, row) in rows {
+            strangers.extend(std::iter::from_fn(|| entries.next_if(|held| held.target < target)));
+            let kernel = entries.next_if(|held| held.target == target);
+            returning.extend(self.returning(target, row, kernel, at));
         }
-        for kernel in held.into_values() {
-            self.adopt(kernel, at);
-        }
+        strangers.extend(entries);
+        self.take_back(returning, at);
+        let adopted: Vec<_> =
+            strangers.into_iter().filter_map(|held| self.adopted(held, at)).collect();
+        self.take_back(adopted, at);
         self.follow_ledger(at);
         tracing::info!(stored, kernels, bans = self.ledger.len(), "bans restored");
     }
@@ -58,9 +78,11 @@ impl<P: Plane> Keeper<P> {
         if epoch.is_none() || self.mode == BanMode::Off {
             return;
         }
-        for (target, kernel) in self.held() {
-            if self.ledger.get(target).is_none() {
-                self.adopt(kernel, at);
+        for held in self.held() {
+            if self.ledger.get(held.target).is_none()
+                && let Some((ban, back)) = self.adopted(held, at)
+            {
+                self.take_back_one(ban, back, at);
             }
         }
         for change in self.ledger.snapshot() {
@@ -70,48 +92,108 @@ impl<P: Plane> Keeper<P> {
         self.follow_ledger(at);
     }
 
-    fn held(&mut self) -> HashMap<IpNet, Held> {
-        let Some(plane) = &self.plane else { return HashMap::new() };
+    /// What the kernel holds, in the order of targets.
+    fn held(&mut self) -> Vec<Held> {
+        let Some(plane) = &self.plane else { return Vec::new() };
         match plane.held() {
-            Ok(held) => held.into_iter().map(|held| (canonical(held.target), held)).collect(),
+            Ok(mut held) => {
+                for held in &mut held {
+                    held.target = canonical(held.target);
+                }
+                held.sort_by_key(|held| held.target);
+                held.dedup_by_key(|held| held.target);
+                held
+            }
             Err(error) => {
                 count(&self.stats.kernel_errors);
                 tracing::error!(%error, "the kernel's ban table cannot be read, it is written over");
-                HashMap::new()
+                Vec::new()
             }
         }
     }
 
-    fn restore_row(&mut self, target: IpNet, row: BanRow, kernel: Option<Held>, at: &Moment) {
-        let ban = row.ban(target, self.ledger.threshold(), at);
+    /// The ban of a row; none if it is over, or was never announced.
+    fn returning(
+        &mut self,
+        target: IpNet,
+        row: BanRow,
+        kernel: Option<Held>,
+        at: &Moment,
+    ) -> Option<(Ban, Return)> {
+        let stored = row.ban(target, self.ledger.threshold(), at);
         // What was only observed was never announced to anyone: enforcement does not begin with it.
-        let Some(ban) = ban.filter(|ban| !ban.observed || self.mode == BanMode::Observe) else {
-            return self.discard(target, kernel.is_some());
+        let stored = stored.filter(|ban| !ban.observed || self.mode == BanMode::Observe);
+        let Some(stored) = stored else {
+            self.discard(target, kernel.is_some());
+            return None;
         };
+        let (end, drops) = (stored.until, stored.drops.total());
         let ban = match kernel {
-            Some(kernel) => self.agreed(ban, kernel, at),
-            None => ban,
+            Some(kernel) => self.agreed(stored, kernel, at),
+            None => stored,
         };
         let in_step =
             kernel.is_some_and(|kernel| kernel.until == ban.until) && ban.planes == Planes::Both;
+        let is_news = difference(end, ban.until) >= SAME_END || drops != ban.drops.total();
+        let back = Return { set: ban.set(), in_kernel: kernel.is_some(), in_step, is_news };
+        Some((ban, back))
+    }
+
+    /// Enters bans into the ledger, in the order of their targets: all at once, if nothing has to make
+    /// room for them.
+    fn take_back(&mut self, bans: Vec<(Ban, Return)>, at: &Moment) {
+        let (bans, backs): (Vec<Ban>, Vec<Return>) = bans.into_iter().unzip();
+        let mut others = self.ledger.restore_all(bans).into_iter().peekable();
+        let mut missing = Vec::new();
+        for back in backs {
+            if let Some(ban) = others.next_if(|ban| ban.target == back.set.target) {
+                self.take_back_one(ban, back, at);
+                continue;
+            }
+            match back.set {
+                _ if back.in_step => {}
+                BanChange { target, planes: Planes::Both, kind: ChangeKind::Set { until } } => {
+                    missing.push((target, until));
+                }
+                change => self.write_kernel(change),
+            }
+            if back.is_news {
+                self.put_rows(back.set.target, at);
+            }
+        }
+        self.write_all(&missing);
+    }
+
+    /// The same of one ban.
+    fn take_back_one(&mut self, ban: Ban, back: Return, at: &Moment) {
+        let target = ban.target;
         match self.ledger.restore(ban, at.monotonic) {
             Ok(changes) => {
                 for change in changes {
                     let is_itself = change.target == target;
-                    // Rewriting an entry that is right could lose its count.
-                    if !(is_itself && in_step) {
+                    if !(is_itself && back.in_step) {
                         self.write_kernel(change);
                     }
-                    // The file has what nobody corrected.
-                    if !is_itself || kernel.is_some() {
+                    if !is_itself || back.is_news {
                         self.put_rows(change.target, at);
                     }
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "a stored ban is not restored");
-                self.discard(target, kernel.is_some());
+                tracing::warn!(%error, "a ban from before the start is not taken up");
+                self.discard(target, back.in_kernel);
             }
+        }
+    }
+
+    /// Writes many bans into the kernel's table, which has room for them once.
+    fn write_all(&mut self, bans: &[(IpNet, Monotonic)]) {
+        let Some(plane) = self.plane.as_mut().filter(|_| !bans.is_empty()) else { return };
+        let Err(error) = plane.ban_all(bans) else { return };
+        tracing::warn!(%error, "the kernel's ban table is written one by one");
+        for &(target, until) in bans {
+            let kind = ChangeKind::Set { until };
+            self.write_kernel(BanChange { target, planes: Planes::Both, kind });
         }
     }
 
@@ -120,9 +202,8 @@ impl<P: Plane> Keeper<P> {
     fn agreed(&self, ban: Ban, kernel: Held, at: &Moment) -> Ban {
         let drops = ban.drops.total().max(kernel.drops);
         let longest = at.monotonic.after(self.ledger.threshold().ladder.longest());
-        let difference = kernel.until.since(ban.until).max(ban.until.since(kernel.until));
         let is_anew = ban.origin == Origin::Automatic && kernel.until > ban.until;
-        let until = if difference < SAME_END {
+        let until = if difference(kernel.until, ban.until) < SAME_END {
             kernel.until
         } else if is_anew {
             kernel.until.min(longest).max(ban.until)
@@ -132,12 +213,12 @@ impl<P: Plane> Keeper<P> {
         Ban { until, drops: DropCount::resumed(drops, kernel.drops, at.monotonic), ..ban }
     }
 
-    /// Takes over an entry that the file does not know: the kernel fails static, and so do we.
-    fn adopt(&mut self, kernel: Held, at: &Moment) {
+    /// A ban for an entry that the file does not know: the kernel fails static, and so do we.
+    fn adopted(&mut self, kernel: Held, at: &Moment) -> Option<(Ban, Return)> {
         let Held { target, until, drops } = kernel;
-        let target = canonical(target);
         if until <= at.monotonic {
-            return self.discard(target, true);
+            self.discard(target, true);
+            return None;
         }
         let ban = Ban {
             target,
@@ -153,21 +234,8 @@ impl<P: Plane> Keeper<P> {
             drops: DropCount::resumed(drops, drops, at.monotonic),
             joined: 0,
         };
-        match self.ledger.restore(ban, at.monotonic) {
-            Ok(changes) => {
-                for change in changes {
-                    // Its own entry is there already; what made room for it must go.
-                    if change.target != target {
-                        self.write_kernel(change);
-                    }
-                    self.put_rows(change.target, at);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "a ban in the kernel's table is not adopted");
-                self.discard(target, true);
-            }
-        }
+        let back = Return { set: ban.set(), in_kernel: true, in_step: true, is_news: true };
+        Some((ban, back))
     }
 
     /// Forgets a ban that the ledger does not take.
@@ -178,4 +246,8 @@ impl<P: Plane> Keeper<P> {
             self.write_kernel(BanChange { target, planes: Planes::Both, kind });
         }
     }
+}
+
+fn difference(one: Monotonic, other: Monotonic) -> Duration {
+    one.since(other).max(other.since(one))
 }

@@ -88,6 +88,30 @@ impl BanTable {
         self.bans.insert(ban.target, ban);
     }
 
+    /// Fills an empty table with bans that stand in the order of their targets, each of another one:
+    /// so the trees are made from their leaves up, and nothing is looked for.
+    pub(super) fn fill(&mut self, bans: Vec<Ban>) {
+        debug_assert!(self.bans.is_empty() && bans.is_sorted_by(|a, b| a.target < b.target));
+        let mut evictable = BTreeMap::<u32, Vec<(Monotonic, IpNet)>>::new();
+        let mut kept = Vec::new();
+        for ban in &bans {
+            let ends = match ban.origin {
+                Origin::Operator => &mut kept,
+                _ => evictable.entry(ban.weight()).or_default(),
+            };
+            ends.push((ban.until, ban.target));
+            *self.lengths(ban.target).entry(ban.target.prefix_len()).or_default() += 1;
+            self.ranges += usize::from(is_range(ban.target));
+            *self.count_mut(ban.origin) += 1;
+        }
+        self.kept_ends = kept.into_iter().collect();
+        let evictable = evictable.into_iter();
+        self.evictable_ends =
+            evictable.map(|(weight, ends)| (weight, Ends::from_iter(ends))).collect();
+        self.neighbours = Neighbours::of(&bans);
+        self.bans = bans.into_iter().map(|ban| (ban.target, ban)).collect();
+    }
+
     pub(super) fn take(&mut self, target: IpNet) -> Option<Ban> {
         let ban = self.bans.remove(&target)?;
         self.ends(&ban).remove(&(ban.until, target));

@@ -412,3 +412,48 @@ fn a_ladder_of_one_rung_never_grows() {
         assert_eq!(change, set("192.0.2.7/32", 60 * (round + 1)));
     }
 }
+
+#[test]
+fn bans_come_back_at_once_as_they_would_one_by_one() {
+    let mut before = plain();
+    for n in 0..60 {
+        let client = format!("192.0.{}.{n}", n % 3);
+        offend_until_banned(&mut before, &client, n);
+    }
+    offend_until_banned(&mut before, "2001:db8::7", 3);
+    for (target, ttl) in [("198.51.100.0/24", Some(90)), ("2001:db8:7::/48", None)] {
+        before.add(net(target), ttl.map(Duration::from_secs), String::new(), at(60)).unwrap();
+    }
+    let bans: Vec<Ban> = before.list(None).cloned().collect();
+    let exempt = "192.0.1.1/32";
+    let (mut at_once, mut one_by_one) =
+        (ledger(&[exempt], Capacity::default()), ledger(&[exempt], Capacity::default()));
+    let refused = at_once.restore_all(bans.clone());
+    assert_eq!(refused.iter().map(|ban| ban.target).collect::<Vec<_>>(), [net(exempt)]);
+    for ban in bans.clone() {
+        drop(one_by_one.restore(ban, at(60)));
+    }
+    let all = |ledger: &BanLedger| ledger.list(None).cloned().collect::<Vec<_>>();
+    assert_eq!(all(&at_once), all(&one_by_one));
+    for origin in [Origin::Automatic, Origin::Operator] {
+        assert_eq!(at_once.count(origin), one_by_one.count(origin));
+    }
+    assert_eq!(at_once.table.ranges(), 2);
+    for now in [61, 100, 119, 151] {
+        assert_eq!(at_once.table.least_worthy(at(now)), one_by_one.table.least_worthy(at(now)));
+        assert_eq!(at_once.expire(at(now)), one_by_one.expire(at(now)), "{now}");
+    }
+    assert_eq!(at_once.len(), one_by_one.len());
+
+    // Where there is something already, no room, or no order, they are given back.
+    assert_eq!(at_once.restore_all(bans.clone()).len(), bans.len());
+    let narrow = |bans, ranges| Capacity { bans, ranges, ..Capacity::default() };
+    for (capacity, taken) in
+        [(narrow(bans.len(), 2), true), (narrow(bans.len() - 1, 2), false), (narrow(100, 1), false)]
+    {
+        let left = ledger(&[], capacity).restore_all(bans.clone());
+        assert_eq!(left.is_empty(), taken, "{capacity:?}");
+    }
+    let reversed: Vec<Ban> = bans.iter().rev().cloned().collect();
+    assert_eq!(plain().restore_all(reversed).len(), bans.len());
+}

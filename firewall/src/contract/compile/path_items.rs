@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::super::claim::Claim;
 use super::super::document::escape;
 use super::super::documents::Place;
 use super::super::operation::{Operation, OperationIndex};
@@ -113,6 +114,10 @@ impl<'d> Compiler<'d> {
         let servers = self.servers(at).unwrap_or_else(|| Arc::clone(&item.servers));
         let refuses_deprecated = self.options.policy.deprecated_operations == Verdict::Refuse;
         for base in &servers.bases {
+            let claim = Claim::new(&base.segments, &base.hosts);
+            if !self.claims.iter().any(|known| known.is_like(&claim)) {
+                self.claims.push(claim);
+            }
             let declared = Declared {
                 method: operation.method.clone(),
                 operation: index,

@@ -33,7 +33,7 @@ pub(super) enum Part {
 
 /// What of a segment decides which texts it matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub(crate) enum Shape {
     Literal(Box<str>),
     Expression,
     Mixed(Pattern),
@@ -48,7 +48,7 @@ impl Segment {
         })
     }
 
-    pub(super) fn shape(&self) -> Shape {
+    pub(crate) fn shape(&self) -> Shape {
         match self.parts.as_slice() {
             [] => Shape::Literal("".into()),
             [Part::Literal { decoded, .. }] => Shape::Literal(decoded.clone()),
@@ -144,7 +144,7 @@ impl Pattern {
     }
 
     /// Whether some text matches both.
-    pub(super) fn overlaps(&self, other: &Self) -> bool {
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
         // What begins or ends with both literals does so with the longer one: few patterns come further.
         let (prefix, suffix) = (&*other.prefix, &*other.suffix);
         let may_begin = self.prefix.starts_with(prefix) || prefix.starts_with(&*self.prefix);

@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::contract::{LoadOptions, load};
-use crate::control::config::Headers;
-use crate::control::settings::headers;
+use crate::control::config::{Headers, Upstream as UpstreamConfig};
+use crate::control::settings::{headers, upstreams};
 use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
+use crate::pipeline::choice::Choice;
 use crate::pipeline::ruleset::{Api, ExchangeLimits};
-use crate::upstream::{Upstream, UpstreamLimits};
+use crate::upstream::keeper::Upstreams;
 
 const SPEC: &str = "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths: {}\n";
 
@@ -23,31 +24,33 @@ fn generation(number: u64, content: u8) -> Generation {
     std::fs::write(&path, SPEC).unwrap();
     let contract = load(&path, &LoadOptions::default()).unwrap().contract;
     std::fs::remove_dir_all(&directory).unwrap();
-    let limits = UpstreamLimits {
-        connect_timeout: Duration::from_secs(1),
-        idle_timeout: Duration::from_secs(1),
-        connections: 1,
-    };
     let second = Duration::from_secs(1);
     let rules = headers::rules(&Headers::default(), &Headers::default());
+    let metrics = Arc::new(Metrics::new());
+    let upstream = UpstreamConfig::of_one("http://127.0.0.1:1".into());
+    let upstream = upstreams::upstream("test", &upstream).unwrap();
     let ruleset = Ruleset {
         generation: number,
-        api: Api {
+        apis: vec![Api {
             name: "test".into(),
             request_mode: Mode::Enforce,
             response_mode: Mode::Off,
-            upstream: Upstream::parse("http://127.0.0.1:1", limits).unwrap(),
+            upstream: Upstreams::of_the_system(Arc::clone(&metrics)).of("test", upstream),
+            limits: ExchangeLimits {
+                body_timeout: second,
+                response_timeout: second,
+                response_body_timeout: second,
+            },
             answer_fields: AnswerFields::new(&rules, &contract),
             contract: Arc::new(contract),
+            client_certificate: false,
             operations: Vec::new(),
-            unmatched: Metrics::new().operation(""),
-        },
-        limits: ExchangeLimits {
-            body_timeout: second,
-            response_timeout: second,
-            response_body_timeout: second,
-        },
+            metrics: metrics.api("test"),
+        }],
+        choice: Choice::default(),
+        nobody: metrics.api(""),
         trusted_proxies: Vec::new(),
+        tls: None,
     };
     Generation {
         ruleset: Arc::new(ruleset),
@@ -126,7 +129,7 @@ fn what_was_before_is_forgotten_in_time() {
 fn while_everything_passes_contracts_are_observed() {
     let modes = |generations: &Generations| {
         let ruleset = generations.published().load();
-        (ruleset.api.request_mode, ruleset.api.response_mode)
+        (ruleset.apis[0].request_mode, ruleset.apis[0].response_mode)
     };
     let mut generations = Generations::new(generation(1, 1));
     generations.pass_all(true);

@@ -16,6 +16,7 @@ use crate::control::cli::RunOptions;
 use crate::control::policy;
 use crate::control::watchdog::Pulses;
 use crate::listen::socket;
+use crate::upstream::keeper::Upstreams;
 
 /// Longer than anything here takes on a busy machine; never waited out.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -90,7 +91,8 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
     let metrics = Arc::new(Metrics::new());
     let mut options = RunOptions::default();
     options.config = Some(config);
-    let loaded = policy::load(&options, 1, &metrics).unwrap();
+    let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
+    let loaded = policy::load(&options, 1, &metrics, &upstreams, None).unwrap();
     std::fs::remove_dir_all(&directory).unwrap();
 
     let (begun, begins) = blocking::channel();

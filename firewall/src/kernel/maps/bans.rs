@@ -42,6 +42,11 @@ pub struct ListReport {
     pub refused: usize,
 }
 
+/// Fewer bans than this are entered one by one, a few microseconds each.
+const MANY: usize = 4096;
+/// A ban costs so many times more than its share of a table that is made anew.
+const REMADE: usize = 8;
+
 /// How often a table is made before it is given up: with another hash, and every second time larger.
 const ATTEMPTS: u32 = 6;
 
@@ -209,9 +214,61 @@ impl BanTables {
 
     /// Bans a target, or moves the end of its ban: stores, and no system call unless a table grows.
     pub(super) fn put(&mut self, target: IpNet, until_ns: u64) -> Result<(), KernelError> {
+        let Some(line) = self.record(target, until_ns)? else { return Ok(()) };
+        let written = match self.write(target, line) {
+            Ok(()) => Ok(()),
+            Err(NotWritten::Crowded) => {
+                self.erase(target);
+                self.spill(target, line)
+            }
+            Err(NotWritten::Kernel(error)) => Err(error),
+        };
+        if written.is_err() {
+            self.withdraw(target);
+        }
+        written
+    }
+
+    /// Whether so many bans are entered sooner with tables that are made anew than one by one.
+    pub(super) fn are_many(&self, bans: usize) -> bool {
+        bans >= MANY && bans >= self.bans.len() / REMADE
+    }
+
+    /// Bans many targets, or moves the ends of their bans, with tables that are made anew. Where it
+    /// fails, none is banned that was not before.
+    pub(super) fn put_all(&mut self, bans: &[(IpNet, u64)]) -> Result<(), KernelError> {
+        let mut new = Vec::with_capacity(bans.len());
+        let written = self.note_all(bans, &mut new).and_then(|()| {
+            let (v4, v6): (Vec<IpNet>, _) = new.iter().partition(|target| target.addr().is_ipv4());
+            if !v4.is_empty() {
+                self.rebuild4()?;
+            }
+            if v6.is_empty() { Ok(()) } else { self.rebuild6() }
+        });
+        if written.is_err() {
+            for target in new {
+                self.withdraw(target);
+            }
+        }
+        written
+    }
+
+    fn note_all(&mut self, bans: &[(IpNet, u64)], new: &mut Vec<IpNet>) -> Result<(), KernelError> {
+        for &(target, until_ns) in bans {
+            let Some(line) = self.record(target, until_ns)? else { continue };
+            new.push(target);
+            if note(&mut self.v4, &mut self.v6, target, line).is_err() {
+                self.spill(target, line)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the end of a ban that there is, or gives the number of a new one, which is in no table.
+    fn record(&mut self, target: IpNet, until_ns: u64) -> Result<Option<u32>, KernelError> {
         if let Some(&line) = self.bans.get(&target) {
             Records::extend(self.record_lines.memory(), line, until_ns);
-            return Ok(());
+            return Ok(None);
         }
         let added = self.records.add(self.record_lines.memory(), target, until_ns);
         let line = if let Some(line) = added {
@@ -222,25 +279,30 @@ impl BanTables {
             added.ok_or_else(|| full(self.record_lines.lines(), target))?
         };
         self.bans.insert(target, line);
-        let written = match self.write(target, line) {
-            Ok(()) => Ok(()),
-            Err(NotWritten::Crowded) => {
-                self.erase(target);
-                let written = spill(&mut self.spill4, &mut self.spill6, target, Some(line));
-                if written.is_ok() {
-                    self.spilled.insert(target);
-                }
-                written
+        Ok(Some(line))
+    }
+
+    /// Bans by a trie what no table takes.
+    fn spill(&mut self, target: IpNet, line: u32) -> Result<(), KernelError> {
+        spill(&mut self.spill4, &mut self.spill6, target, Some(line))?;
+        self.spilled.insert(target);
+        Ok(())
+    }
+
+    /// Takes back what was begun of a ban. What a trie does not give up stays banned.
+    fn withdraw(&mut self, target: IpNet) {
+        let Some(&line) = self.bans.get(&target) else { return };
+        if self.spilled.contains(&target) {
+            if spill(&mut self.spill4, &mut self.spill6, target, None).is_err() {
+                return;
             }
-            Err(NotWritten::Kernel(error)) => Err(error),
-        };
-        if written.is_err() {
-            self.bans.remove(&target);
+            self.spilled.remove(&target);
+        } else {
             self.erase(target);
-            Records::end(self.record_lines.memory(), line);
-            self.records.free(line);
         }
-        written
+        self.bans.remove(&target);
+        Records::end(self.record_lines.memory(), line);
+        self.records.free(line);
     }
 
     /// Whether there was a ban of exactly `target`.

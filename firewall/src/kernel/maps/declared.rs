@@ -13,8 +13,8 @@ use super::failed;
 use crate::kernel::KernelError;
 use crate::kernel::syscall::open_pin;
 
-/// What a process that has not loaded the program works with; it is pinned for that process alone,
-/// beside the maps that outlive the daemon in any case.
+/// What else is pinned: a program that is put back goes on reading what the daemon writes, and a
+/// process that has not loaded the program works with it.
 pub(in crate::kernel) const SHARED: [Declared; 8] =
     [ALLOW4, ALLOW6, OWN, EVENTS, BUDGETS, TALLY, MULTIPLIERS, STANDING];
 

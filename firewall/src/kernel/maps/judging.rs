@@ -1,11 +1,13 @@
 //! How packets are judged and counted by interface, as whoever attaches the program writes it.
 
-use aya::maps::{MapData, PerCpuArray};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use aya::maps::{Map, MapData, PerCpuArray};
 use firewall_common::maps::COUNTERS;
 use firewall_common::{Counter, Policy};
 
 use super::policies::Policies;
-use super::{Counters, Source, counters};
+use super::{Counters, Source, counters, failed};
 use crate::kernel::KernelError;
 
 /// Counters of one interface, or of all those without any of their own.
@@ -15,6 +17,8 @@ pub(in crate::kernel) type Slot = (u32, Option<String>);
 pub(in crate::kernel) struct Judging {
     policies: Policies,
     counters: PerCpuArray<MapData, Counter>,
+    /// Of the map of counters.
+    counting: OwnedFd,
 }
 
 impl Judging {
@@ -24,7 +28,22 @@ impl Judging {
         default: Policy,
     ) -> Result<Self, KernelError> {
         let policies = Policies::open(source, default)?;
-        Ok(Self { policies, counters: source.open(COUNTERS)? })
+        let told = |source| failed(COUNTERS, "open", source);
+        let Map::PerCpuArray(counters) = source.take(COUNTERS)? else {
+            return Err(KernelError::NoMap { map: COUNTERS.name });
+        };
+        let counting = counters.fd().as_fd().try_clone_to_owned();
+        let counting = counting.map_err(|error| told(error.into()))?;
+        let counters = Map::PerCpuArray(counters).try_into().map_err(told)?;
+        Ok(Self { policies, counters, counting })
+    }
+
+    /// The counters for somebody else to read, also while this one is busy.
+    pub(in crate::kernel) fn reader(&self) -> Result<PerCpuArray<MapData, Counter>, KernelError> {
+        let told = |source| failed(COUNTERS, "open", source);
+        let counting = self.counting.try_clone().map_err(|error| told(error.into()))?;
+        let counters = MapData::from_fd(counting).map_err(told)?;
+        Map::PerCpuArray(counters).try_into().map_err(told)
     }
 
     /// Tells the program how to judge what comes in by an interface, and gives it counters of its own

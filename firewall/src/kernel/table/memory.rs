@@ -1,5 +1,6 @@
 //! Lines of a table as the daemon reads and writes them.
 
+use std::hint;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use firewall_common::lines::{LINE_WORDS, Lines, header};
@@ -10,6 +11,10 @@ pub(crate) type Line = [AtomicU64; LINE_WORDS as usize];
 /// The lines of a table. One thread writes them, programs of the kernel read them meanwhile.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory<'a>(&'a [Line]);
+
+/// Entries whose lines are [fetched](Memory::fetch) at once where a table is made: more than a CPU
+/// has reads under way, few enough that the first is still in its cache when the last has come.
+pub(super) const BATCH: usize = 32;
 
 /// An entry finds no room within the buckets that a lookup reads: the table must grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,13 @@ impl<'a> Memory<'a> {
         if let Some(at) = self.at(line, word) {
             at.fetch_add(value, Ordering::Relaxed);
         }
+    }
+
+    /// Reads a word of each line, so that what is looked at next is in the cache. The CPU waits for
+    /// all of them at once, where who looks at one after the other waits for each.
+    pub(crate) fn fetch(self, lines: impl Iterator<Item = u32>) {
+        let words = lines.filter_map(|line| self.at(line, 0));
+        hint::black_box(words.fold(0, |sum, word| sum ^ word.load(Ordering::Relaxed)));
     }
 
     pub(crate) fn seed(self) -> Seed {

@@ -1,11 +1,13 @@
 //! The tables against a reading of the same bans that searches them all.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{ops::Range, thread};
 
 use firewall_common::lines::{Found, LINE_WORDS, LISTS, header};
 use firewall_common::{table4, table6};
 
+use super::fold::refold;
 use super::memory::{Line, Seed};
 use super::{Bans4, Bans6, Crowded, Memory, v4};
 
@@ -462,8 +464,56 @@ fn a_million_keep_within_the_memory_budget() {
 
 /// Bits that are set in the fold.
 fn folded(memory: Memory<'_>) -> u32 {
-    let lines = table4::FOLD_LINE..table4::bucket_line(memory.load(0, header::BUCKET_MASK));
-    lines.flat_map(|line| memory.words(line)).map(u64::count_ones).sum()
+    fold_lines(memory).flat_map(|line| memory.words(line)).map(u64::count_ones).sum()
+}
+
+fn fold_lines(memory: Memory<'_>) -> Range<u32> {
+    table4::FOLD_LINE..table4::bucket_line(memory.load(0, header::BUCKET_MASK))
+}
+
+/// The fold is made anew, again and again, while another thread looks up: what stays banned is never
+/// missed, and a fold that is emptied first would be seen.
+#[test]
+fn a_fold_that_is_renewed_never_misses_what_stays() {
+    const STANDING: u32 = 4_000;
+    let mut bans = Bans4::new();
+    let store = words(bans.lines(0).unwrap());
+    let memory = Memory::new(&store);
+    bans.build(memory, Seed(3, 5)).unwrap();
+    let address = |n: u32| n.wrapping_mul(0x9e37_79b1);
+    for n in 0..STANDING {
+        bans.note(address(n), 32, LISTS);
+        bans.write(memory, address(n), 32).unwrap();
+    }
+    let emptied = |memory: Memory<'_>| {
+        for line in fold_lines(memory) {
+            (0..8).for_each(|word| memory.store(line, word, 0));
+        }
+        refold(memory);
+    };
+    let missed = |renew: &dyn Fn(Memory<'_>), is_enough: &dyn Fn(u64, u64) -> bool| {
+        let (looked, missed) = (AtomicU64::new(0), AtomicU64::new(0));
+        let is_over = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in (0..STANDING).cycle() {
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let is_missed = !table4::lookup(&memory, address(n)).is_banned();
+                    missed.fetch_add(u64::from(is_missed), Ordering::Relaxed);
+                    looked.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            while !is_enough(looked.load(Ordering::Relaxed), missed.load(Ordering::Relaxed)) {
+                renew(memory);
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        missed.into_inner()
+    };
+    assert_eq!(missed(&refold, &|looked, _| looked >= 2_000_000), 0);
+    assert!(missed(&emptied, &|looked, missed| missed > 0 || looked >= 200_000_000) > 0);
 }
 
 /// Single addresses come and go until the fold was made anew twice: 4,097 of the smallest table's

@@ -14,7 +14,7 @@ use firewall_common::table4::{
 };
 
 use super::fold::{fold, is_stale, refold};
-use super::memory::Seed;
+use super::memory::{BATCH, Seed};
 use super::{Crowded, Memory};
 
 /// Buckets of the smallest table: 64 KiB, for 5,000 addresses.
@@ -130,11 +130,14 @@ impl Bans4 {
         memory.store(0, header::BUCKET_MASK, u64::from(buckets_in(memory.lines())) - 1);
         (self.entries, self.unfolded) = (0, 0);
         self.line_lists.fill(0);
+        let buckets = Buckets::of(memory);
         let lists = std::mem::take(&mut self.lists);
-        let written = lists
-            .iter()
-            .flat_map(|(list, intervals)| intervals.iter().map(|interval| (*list, *interval)))
-            .try_for_each(|(list, interval)| self.write_interval(memory, list, interval));
+        let mut chunks =
+            lists.iter().flat_map(|(list, all)| all.chunks(BATCH).map(|some| (*list, some)));
+        let written = chunks.try_for_each(|(list, intervals)| {
+            buckets.fetch(intervals.iter().flat_map(|&(first, last)| [first, last]));
+            intervals.iter().try_for_each(|&at| self.write_interval(memory, list, at))
+        });
         self.lists = lists;
         written?;
         for line in 0..FILTER_LINES {
@@ -146,10 +149,13 @@ impl Bans4 {
         let mut bans: Vec<_> = self.bans.iter().map(|(ban, owner)| (*ban, *owner)).collect();
         // The longest last: whose drop it is, is theirs.
         bans.sort_by_key(|&((_, length), _)| length);
-        bans.into_iter().try_for_each(|((first, length), owner)| match length {
-            // Of an address nothing is longer: there is nobody to look for.
-            32 => self.put(memory, first.into(), owner, false),
-            _ => self.write(memory, first, length),
+        bans.chunks(BATCH).try_for_each(|bans| {
+            buckets.fetch(bans.iter().map(|&((first, _), _)| first));
+            bans.iter().try_for_each(|&((first, length), owner)| match length {
+                // Of an address nothing is longer: there is nobody to look for.
+                32 => self.put(memory, first.into(), owner, false),
+                _ => self.write(memory, first, length),
+            })
         })
     }
 
@@ -444,6 +450,11 @@ struct Buckets<'a> {
 impl<'a> Buckets<'a> {
     fn of(memory: Memory<'a>) -> Self {
         Self { memory, seed: memory.seed(), mask: memory.load(0, header::BUCKET_MASK) }
+    }
+
+    /// Fetches the lines in which addresses would be entered.
+    fn fetch(self, addresses: impl Iterator<Item = u32>) {
+        self.memory.fetch(addresses.filter_map(|address| self.lines(address.into()).next()));
     }
 
     /// Where an entry is, or else where it may go, if anywhere: behind what a lookup reads now, too.

@@ -9,7 +9,7 @@ use firewall_common::table6::{
     SLOTS, coarse_bit, entry, filter_bits, hash_48, header, step,
 };
 
-use super::memory::Seed;
+use super::memory::{BATCH, Seed};
 use super::records::halves;
 use super::{Crowded, Memory};
 
@@ -144,15 +144,12 @@ impl Bans6 {
         memory.store(0, header::BUCKET_MASK, u64::from(buckets) - 1);
         memory.store(0, header::FILTER_MASK, u64::from(filter) - 1);
         (self.entries, self.erased) = (0, 0);
-        let table = Table::of(memory);
-        for (list, prefixes) in &self.lists {
-            for &(first, length) in prefixes {
-                self.entries += table.put(prefix(first, length), u32::from(*list))?;
-            }
-        }
-        for (&(first, length), &owner) in &self.bans {
-            self.entries += table.put(prefix(first, length), owner)?;
-        }
+        let lists = self.lists.iter().flat_map(|(&list, prefixes)| {
+            prefixes.iter().map(move |&(first, length)| (prefix(first, length), list.into()))
+        });
+        let bans =
+            self.bans.iter().map(|(&(first, length), &owner)| (prefix(first, length), owner));
+        self.entries = Table::of(memory).fill(lists.chain(bans))?;
         self.publish_lengths(memory);
         Ok(())
     }
@@ -284,14 +281,35 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// Enters many prefixes. Gives the places taken.
+    fn fill(self, entries: impl Iterator<Item = (Prefix, u32)>) -> Result<usize, Crowded> {
+        let mut entries = entries.map(|(prefix, owner)| (prefix, owner, self.hash(prefix)));
+        let (mut batch, mut taken) = (Vec::with_capacity(BATCH), 0);
+        loop {
+            batch.extend(entries.by_ref().take(BATCH));
+            if batch.is_empty() {
+                return Ok(taken);
+            }
+            self.memory.fetch(batch.iter().flat_map(|&(prefix, _, hash)| {
+                [self.line(hash), self.filter_line(hash_48(prefix.high, self.seed.0, self.seed.1))]
+            }));
+            for (prefix, owner, hash) in batch.drain(..) {
+                taken += self.enter(prefix, owner, hash)?;
+            }
+        }
+    }
+
     /// Enters a prefix, and then says so in the filter. Gives the places newly taken.
     fn put(self, prefix: Prefix, owner: u32) -> Result<usize, Crowded> {
+        self.enter(prefix, owner, self.hash(prefix))
+    }
+
+    fn enter(self, prefix: Prefix, owner: u32, hash: u64) -> Result<usize, Crowded> {
         let meta = entry(prefix.length, owner);
         if prefix.length == 0 {
             self.memory.store(0, header::EVERYTHING, meta);
             return Ok(0);
         }
-        let hash = prefix.hash(self.seed.0, self.seed.1);
         let taken = match self.find(prefix, hash) {
             Ok(Place { line, slot }) => {
                 let flag = self.memory.load(line, 2 * slot + 1) & OVERFLOW;
@@ -323,8 +341,7 @@ impl<'a> Table<'a> {
             self.memory.store(0, header::EVERYTHING, word);
             return 0;
         }
-        let hash = prefix.hash(self.seed.0, self.seed.1);
-        let Ok(Place { line, slot }) = self.find(prefix, hash) else { return 0 };
+        let Ok(Place { line, slot }) = self.find(prefix, self.hash(prefix)) else { return 0 };
         let flag = self.memory.load(line, 2 * slot + 1) & OVERFLOW;
         let word = owner.map_or(0, |owner| entry(prefix.length, owner));
         self.memory.store(line, 2 * slot + 1, word | flag);
@@ -372,7 +389,7 @@ impl<'a> Table<'a> {
         let Seed(seed, seed_two) = self.seed;
         if prefix.length >= FINE_BITS {
             let hash_48 = hash_48(prefix.high, seed, seed_two);
-            let line = FILTER_LINE + u32::try_from(hash_48 & self.filter_mask).unwrap_or(0);
+            let line = self.filter_line(hash_48);
             for (word, bits) in [filter_bits(hash), filter_bits(hash_48)] {
                 self.memory.set(line, word, bits);
             }
@@ -392,11 +409,22 @@ impl<'a> Table<'a> {
         }
     }
 
+    fn hash(self, prefix: Prefix) -> u64 {
+        prefix.hash(self.seed.0, self.seed.1)
+    }
+
+    fn filter_line(self, hash_48: u64) -> u32 {
+        FILTER_LINE + u32::try_from(hash_48 & self.filter_mask).unwrap_or(0)
+    }
+
+    /// The bucket that a lookup reads first.
+    fn line(self, hash: u64) -> u32 {
+        self.bucket_line + u32::try_from(hash & self.bucket_mask).unwrap_or(0)
+    }
+
     fn bucket_lines(self, hash: u64) -> impl Iterator<Item = u32> {
-        (0..u64::from(PROBES_MAX)).map(move |probe| {
-            let bucket = hash.wrapping_add(probe.wrapping_mul(step(hash))) & self.bucket_mask;
-            self.bucket_line + u32::try_from(bucket).unwrap_or(0)
-        })
+        let bucket = move |probe: u64| hash.wrapping_add(probe.wrapping_mul(step(hash)));
+        (0..u64::from(PROBES_MAX)).map(move |probe| self.line(bucket(probe)))
     }
 }
 

@@ -54,7 +54,7 @@ fn start(test: &str, wrapper: Vec<String>, pins: &str) -> Option<Site> {
     };
     let interface = Topology::PUBLIC_INTERFACE;
     let setup = Setup {
-        listen: "address = \"[::]:8080\"".into(),
+        listen: "address = \"[::]:8080\"\nplaintext = true".into(),
         kernel: format!("interfaces = [\"{interface}\"]\npin_dir = \"{pins}\""),
         wrapper,
         ..Setup::of(NOTES)

@@ -19,6 +19,8 @@ pub(crate) struct Setup {
     pub(crate) files: Vec<(String, String)>,
     pub(crate) listen: String,
     pub(crate) api: String,
+    /// Between the braces of an inline table.
+    pub(crate) upstream: String,
     pub(crate) limits: String,
     pub(crate) clients: String,
     pub(crate) bans: String,
@@ -47,6 +49,12 @@ impl Gateway {
     #[track_caller]
     pub(crate) fn start(setup: &Setup, upstream: &Upstream) -> Self {
         Self::start_with(setup, &upstream.url(), |command| command.spawn().unwrap())
+    }
+
+    /// In front of several endpoints.
+    #[track_caller]
+    pub(crate) fn start_before(setup: &Setup, urls: &[&str]) -> Self {
+        Self::start_with(setup, &urls.join("\", \""), |command| command.spawn().unwrap())
     }
 
     /// The same, with the process started by `spawn`.
@@ -256,6 +264,11 @@ impl Setup {
     fn text(&self, upstream: &str, scratch: &Scratch) -> String {
         let directory = scratch.path().display();
         let Self { listen, api, limits, clients, bans, management, kernel, log, .. } = self;
+        let upstream = match &*self.upstream {
+            "" if !upstream.contains('"') => format!("\"{upstream}\""),
+            "" => format!("{{ endpoints = [\"{upstream}\"] }}"),
+            keys => format!("{{ endpoints = [\"{upstream}\"], {keys} }}"),
+        };
         let address = if listen.contains("address") { "" } else { "address = \"127.0.0.1:0\"" };
         let workers = if listen.contains("workers") { "" } else { "workers = 2" };
         // That a ban holds before its refusal goes out is no question of the machine's load here.
@@ -267,7 +280,7 @@ impl Setup {
         };
         format!(
             "[listen]\n{address}\n{workers}\n{listen}\n[limits]\n{limits}\n[[api]]\nname = \"test\"\n\
-             spec = \"spec.yaml\"\nupstream = \"{upstream}\"\n{api}\n[clients]\n{clients}\n\
+             spec = \"spec.yaml\"\nupstream = {upstream}\n{api}\n[clients]\n{clients}\n\
              [bans]\n{patience}\n{bans}\n[management]\n{management}\n[kernel]\n{pins}\n{kernel}\n\
              [state]\ndir = \"{directory}/state\"\n[admin]\nsocket = \"{directory}/admin.sock\"\n\
              [metrics]\nlisten = \"127.0.0.1:0\"\n[log]\naccess = \"{directory}/access.log\"\n{log}\n"

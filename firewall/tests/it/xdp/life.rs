@@ -140,6 +140,45 @@ fn a_program_that_does_wrong_gives_way_to_the_one_before_it() {
 }
 
 #[test]
+fn a_program_that_is_put_back_knows_what_the_daemon_was_told_since() {
+    const TEST: &str = "a_program_that_is_put_back_knows_what_the_daemon_was_told_since";
+    let Some(network) = network(TEST) else { return };
+    let target = IpNet::from(IpAddr::V4(CLIENT));
+    let options = Options { probation: rules(Duration::from_hours(1)), ..options(&network) };
+    let start = |options: &Options| network.gateway.run(|| Kernel::start(options)).unwrap();
+    let Some(mut kernel) = permitted(TEST, start(&options)) else { return };
+    let first = kernel.program_id().unwrap();
+    let path = Path::new(&network);
+    kernel.ban(target, Monotonic::NEVER).unwrap();
+    path.is_shut(1);
+    drop(kernel);
+
+    // Whom this configuration allows, the next one does not.
+    let wrong = Options { fault: fault::ABORT, ..options };
+    for allow in [vec![target], Vec::new()] {
+        let mut kernel = start(&Options { allow: allow.clone(), ..wrong.clone() }).unwrap();
+        assert!(kernel.unban(target).unwrap());
+        tended(&mut kernel, || path.send(1)).expect("it is taken out");
+        assert_eq!(kernel.program_id().unwrap(), first);
+        kernel.ban(target, Monotonic::NEVER).unwrap();
+        if allow.is_empty() {
+            path.is_shut(3);
+            continue;
+        }
+        let allowed = kernel.counters().unwrap().acted(Reason::Allowed).packets;
+        path.is_open();
+        assert!(kernel.counters().unwrap().acted(Reason::Allowed).packets > allowed);
+        assert!(kernel.unban(target).unwrap());
+        assert_eq!(kernel.counters().unwrap().observed(Reason::I15).packets, 0);
+        kernel.set_own(&[IpAddr::V4(CLIENT)]).unwrap();
+        path.is_open();
+        assert!(kernel.counters().unwrap().observed(Reason::I15).packets > 0);
+        kernel.set_own(&[]).unwrap();
+        kernel.ban(target, Monotonic::NEVER).unwrap();
+    }
+}
+
+#[test]
 fn a_program_that_does_right_is_kept() {
     const TEST: &str = "a_program_that_does_right_is_kept";
     let Some(network) = network(TEST) else { return };

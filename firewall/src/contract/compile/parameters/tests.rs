@@ -45,6 +45,7 @@ fn compile<T>(
         paths: PathTable::new(&options.policy),
         ids: std::collections::HashSet::new(),
         server_lists: 0,
+        claims: Vec::new(),
         security: Security::default(),
     };
     let found = read(&mut compiler, &at);

@@ -1,0 +1,56 @@
+//! Opening one connection to an endpoint, by whichever way it is reached.
+
+use std::error::Error;
+
+use bytes::Bytes;
+use http_body::Body;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::spawn_local;
+
+use super::endpoint::{Endpoint, Target};
+
+/// The endpoint cannot be reached.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("connecting")]
+    Connect(#[source] std::io::Error),
+    #[error("starting HTTP")]
+    Handshake(#[source] hyper::Error),
+}
+
+/// Connects, and speaks HTTP/1.1; on this thread's `LocalSet`, the connection lives until its sender
+/// is dropped or the endpoint closes it. Takes as long as it takes.
+pub(super) async fn open<B>(endpoint: &Endpoint) -> Result<SendRequest<B>, ConnectError>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    match &endpoint.target {
+        Target::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
+            // Small messages are written whole: waiting for more would only add delay.
+            stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+            handshake(stream).await
+        }
+        Target::Unix(path) => {
+            handshake(UnixStream::connect(path).await.map_err(ConnectError::Connect)?).await
+        }
+    }
+}
+
+async fn handshake<S, B>(stream: S) -> Result<SendRequest<B>, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
+{
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
+    spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    Ok(sender)
+}

@@ -1,0 +1,117 @@
+//! One endpoint as a worker has it: the exchanges in flight, and the connections that wait for the next.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::http1::SendRequest;
+
+use super::super::balance::Seat;
+use super::super::body::Body;
+use super::super::endpoint::Endpoint;
+use super::Pool;
+use crate::clock::Monotonic;
+
+#[derive(Debug)]
+pub(super) struct Member {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) seat: Seat,
+    idle: RefCell<Vec<Idle>>,
+    /// The upstream has it no more: its connections are not kept.
+    is_retired: Cell<bool>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: SendRequest<Body>,
+    since: Monotonic,
+}
+
+impl Member {
+    pub(super) fn new(endpoint: &Arc<Endpoint>) -> Rc<Self> {
+        Rc::new(Self {
+            endpoint: Arc::clone(endpoint),
+            seat: Seat::new(endpoint.weight),
+            idle: RefCell::default(),
+            is_retired: Cell::new(false),
+        })
+    }
+
+    /// The connection that was used last, of those that are not too old and still open.
+    pub(super) fn kept(&self, idle_timeout: Duration) -> Option<SendRequest<Body>> {
+        let now = Monotonic::coarse();
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| !idle.sender.is_closed());
+        let newest = idle
+            .iter()
+            .rposition(|idle| idle.sender.is_ready() && now.since(idle.since) < idle_timeout)?;
+        Some(idle.remove(newest).sender)
+    }
+
+    pub(super) fn sweep(&self, idle_timeout: Duration) {
+        let now = Monotonic::coarse();
+        self.idle
+            .borrow_mut()
+            .retain(|idle| now.since(idle.since) < idle_timeout && !idle.sender.is_closed());
+    }
+
+    pub(super) fn retire(&self) {
+        self.is_retired.set(true);
+        self.idle.borrow_mut().clear();
+    }
+}
+
+/// A place at one endpoint, and the connection in use. The connection is kept when this is dropped,
+/// unless it has been closed meanwhile.
+#[derive(Debug)]
+pub struct Lease {
+    pool: Rc<Pool>,
+    member: Rc<Member>,
+    sender: Option<SendRequest<Body>>,
+}
+
+impl Lease {
+    pub(super) fn new(pool: &Rc<Pool>, member: &Rc<Member>) -> Self {
+        member.seat.enter();
+        Self { pool: Rc::clone(pool), member: Rc::clone(member), sender: None }
+    }
+
+    pub(super) fn member(&self) -> &Rc<Member> {
+        &self.member
+    }
+
+    pub(super) fn keep(&mut self, sender: SendRequest<Body>) {
+        self.sender = Some(sender);
+    }
+
+    /// What the endpoint is called in the log.
+    pub fn endpoint(&self) -> &Arc<str> {
+        self.member.endpoint.label()
+    }
+
+    /// Longest time between two octets of the answer.
+    pub(in crate::upstream) fn read_timeout(&self) -> Duration {
+        self.pool.upstream.settings().limits.read_timeout
+    }
+
+    /// The endpoint has begun to answer, and does not go on.
+    pub(in crate::upstream) fn stalled(&mut self) {
+        self.pool.stalled.inc();
+        self.pool.failed(&self.member);
+        self.sender = None;
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.member.seat.leave();
+        if let Some(sender) = self.sender.take()
+            && !self.member.is_retired.get()
+            && !sender.is_closed()
+        {
+            self.member.idle.borrow_mut().push(Idle { sender, since: Monotonic::coarse() });
+        }
+        self.pool.freed.notify_one();
+    }
+}

@@ -1,0 +1,75 @@
+//! Asking one endpoint whether it is well, again and again.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
+use http::{Request, Uri};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::check::{CheckRules, Streak};
+use super::connection;
+use super::endpoint::Endpoint;
+use crate::causes::Causes;
+
+/// Asks at the interval, until dropped; `changed` is told whether the endpoint is well, when that is
+/// news, and why it is not.
+pub(super) async fn run(
+    endpoint: Arc<Endpoint>,
+    rules: CheckRules,
+    mut changed: impl FnMut(bool, String),
+) {
+    let mut streak = Streak::default();
+    let mut tick = interval(rules.interval);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let answer = timeout(rules.timeout, ask(&endpoint, &rules)).await;
+        let answer = answer.unwrap_or_else(|_elapsed| Err("no answer in time".into()));
+        if let Some(is_well) = streak.note(&rules, answer.is_ok()) {
+            changed(is_well, answer.err().unwrap_or_default());
+        }
+    }
+}
+
+async fn ask(endpoint: &Endpoint, rules: &CheckRules) -> Result<(), String> {
+    let opened = connection::open::<Nothing>(endpoint).await;
+    let mut sender = opened.map_err(|error| Causes(&error).to_string())?;
+    let mut request = Request::new(Nothing);
+    *request.uri_mut() = Uri::from(rules.path.clone());
+    let host = rules.host.as_deref().map_or_else(|| endpoint.authority(), str::to_owned);
+    let headers = request.headers_mut();
+    headers.insert(HOST, HeaderValue::from_str(&host).map_err(|error| error.to_string())?);
+    headers.insert(USER_AGENT, HeaderValue::from_static("firewall-health-check"));
+    headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    let answer = sender.send_request(request).await;
+    let status = answer.map_err(|error| Causes(&error).to_string())?.status().as_u16();
+    if rules.accepts(status) { Ok(()) } else { Err(format!("status {status}")) }
+}
+
+/// The body of a request that has none.
+struct Nothing;
+
+impl Body for Nothing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(0)
+    }
+}
