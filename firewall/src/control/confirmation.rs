@@ -65,6 +65,13 @@ pub async fn ban(
     Ok(made)
 }
 
+/// Whether something is undone unless it is confirmed.
+pub fn is_awaited(control: &Control) -> bool {
+    let now = Monotonic::now();
+    control.generations.borrow().unconfirmed(now).is_some()
+        || control.unconfirmed.borrow().0.iter().any(|meant| meant.until > now)
+}
+
 /// `firewall confirm`: generation and bans stay. Gives what was confirmed.
 pub async fn confirm(control: &Control) -> Result<Value, KeeperError> {
     let generation = {

@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::contract::{self, Contract, ContractError};
 use crate::control::cli::RunOptions;
-use crate::control::config::{ConfigError, ConfigFile};
+use crate::control::config::ConfigError;
+use crate::control::dropins::{self, Configuration};
 use crate::control::generations::Contents;
 use crate::control::settings::{ApiSettings, Settings, SettingsErrors, tls};
 use crate::metrics::Metrics;
@@ -67,7 +68,7 @@ pub fn load(
     upstreams: &Upstreams,
     earlier: Option<&Server>,
 ) -> Result<Loaded, LoadError> {
-    let settings = settings(options)?;
+    let (settings, read) = configured(options)?;
     let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
     let (mut contracts, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut problems = Vec::new();
@@ -84,7 +85,7 @@ pub fn load(
     if !problems.is_empty() {
         return Err(LoadError::Contract(problems));
     }
-    files.extend(options.config.clone());
+    files.extend(read);
     files.extend(tls::files(settings.tls.as_ref()));
     let choice = choice(&settings.apis, &contracts)?;
     let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>()?;
@@ -132,15 +133,16 @@ pub fn choice(apis: &[ApiSettings], contracts: &[Contract]) -> Result<Choice, Lo
     })
 }
 
-/// The configuration alone.
-pub fn settings(options: &RunOptions) -> Result<Settings, LoadError> {
-    let mut file = match &options.config {
-        Some(path) => ConfigFile::read(path)?,
-        None => options.of_one_api(),
+/// The configuration alone, and the files and directories that it was read from.
+pub fn configured(options: &RunOptions) -> Result<(Settings, Vec<PathBuf>), LoadError> {
+    let Configuration { mut file, read } = match &options.config {
+        Some(path) => dropins::read(path)?,
+        None => Configuration { file: options.of_one_api(), read: Vec::new() },
     };
     options.override_keys(&mut file);
     let path = options.config.clone().unwrap_or_else(|| "command line".into());
-    Settings::of(file).map_err(|source| LoadError::Settings { path, source })
+    let settings = Settings::of(file).map_err(|source| LoadError::Settings { path, source })?;
+    Ok((settings, read))
 }
 
 /// The files that the present generation was read from, as they were then.
@@ -211,8 +213,17 @@ impl Watched {
     }
 }
 
+/// Of a file's octets, or of the names of the drop-ins in a directory.
 fn digest(path: &Path) -> Option<[u8; 32]> {
-    std::fs::read(path).ok().map(|octets| Sha256::digest(octets).into())
+    if !path.is_dir() {
+        return std::fs::read(path).ok().map(|octets| Sha256::digest(octets).into());
+    }
+    let mut digest = Sha256::new();
+    for name in dropins::names(path).ok()? {
+        digest.update(name.as_os_str().as_encoded_bytes());
+        digest.update([0]);
+    }
+    Some(digest.finalize().into())
 }
 
 #[cfg(test)]
@@ -239,6 +250,19 @@ mod tests {
 
         std::fs::remove_file(&path).unwrap();
         assert!(watched.have_changed(), "the file is gone");
+
+        let dropins = directory.join("firewall.d");
+        let mut watched = Watched::new(vec![dropins.clone()]);
+        std::fs::create_dir(&dropins).unwrap();
+        assert!(watched.have_changed(), "there are drop-ins");
+        std::fs::write(dropins.join("a.toml"), "").unwrap();
+        assert!(watched.have_changed(), "there is one more");
+        std::fs::write(dropins.join("a.toml.swp"), "").unwrap();
+        assert!(!watched.have_changed(), "that is none");
+        std::fs::rename(dropins.join("a.toml"), dropins.join("b.toml")).unwrap();
+        assert!(watched.have_changed(), "its place in the order is another");
+        std::fs::remove_file(dropins.join("b.toml")).unwrap();
+        assert!(watched.have_changed(), "it is gone");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }
