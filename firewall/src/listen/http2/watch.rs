@@ -26,7 +26,9 @@ const UNTOLD: usize = 64;
 mod code {
     pub(super) const NO_ERROR: u32 = 0;
     pub(super) const PROTOCOL_ERROR: u32 = 1;
+    pub(super) const INTERNAL_ERROR: u32 = 2;
     pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
+    pub(super) const STREAM_CLOSED: u32 = 5;
     pub(super) const FRAME_SIZE_ERROR: u32 = 6;
     pub(super) const CANCEL: u32 = 8;
     pub(super) const COMPRESSION_ERROR: u32 = 9;
@@ -37,7 +39,7 @@ mod code {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     violations: RefCell<Vec<Rule>>,
-    /// The client has gone too far: nothing more is read.
+    /// The client has gone too far, or is given up: nothing more is read.
     is_refused: Cell<bool>,
     has_greeted: Cell<bool>,
     head_since: Cell<Option<Monotonic>>,
@@ -49,6 +51,11 @@ impl Report {
         if violations.len() < UNTOLD {
             violations.push(rule);
         }
+    }
+
+    /// Ends the connection, for nothing that the client has to answer for.
+    pub(super) fn give_up(&self) {
+        self.is_refused.set(true);
     }
 
     /// Ends the connection for this reason.
@@ -92,6 +99,8 @@ struct Counters {
     control: Allowance,
     resets: Allowance,
     errors: Allowance,
+    /// Frames of streams that are long forgotten.
+    late: Allowance,
     continuations_max: u32,
     continuations: u32,
     newest_stream: u32,
@@ -103,6 +112,7 @@ impl Watch {
             control: Allowance::new(limits.control),
             resets: Allowance::new(limits.resets),
             errors: Allowance::new(limits.errors),
+            late: Allowance::new(limits.errors),
             continuations_max: limits.continuations,
             continuations: 0,
             newest_stream: 0,
@@ -210,8 +220,15 @@ impl Counters {
     /// Counts a stream that we have reset.
     fn reset(&mut self, payload: &[u8], now: Monotonic, report: &Report) {
         match error_code(payload) {
-            // We need no more of it, or have given it up ourselves.
-            Some(code::NO_ERROR | code::CANCEL) | None => return,
+            // We need no more of it, have given it up ourselves, or were failed by the upstream.
+            Some(code::NO_ERROR | code::CANCEL | code::INTERNAL_ERROR) | None => return,
+            // What was on its way while the stream was ended comes late; h2 forgets the stream soon.
+            Some(code::STREAM_CLOSED) => {
+                if !self.late.take(now) {
+                    report.give_up();
+                }
+                return;
+            }
             // What these say cannot be an accident, nor be too late.
             Some(
                 code::PROTOCOL_ERROR
@@ -235,13 +252,16 @@ fn error_code(octets: &[u8]) -> Option<u32> {
 fn gone_away(payload: &[u8]) -> Option<Rule> {
     let (_newest_stream, rest) = payload.split_at_checked(4)?;
     match error_code(rest)? {
-        code::ENHANCE_YOUR_CALM => Some(match rest.get(4..).unwrap_or_default() {
-            b"too_many_continuations" => Rule::Http2Continuations,
-            b"header_list_way_too_large" => Rule::HeadTooLarge,
-            b"too_many_resets" => Rule::Http2Resets,
-            b"too_many_internal_resets" => Rule::Http2Errors,
-            _ => Rule::Http2Frames,
-        }),
+        code::ENHANCE_YOUR_CALM => match rest.get(4..).unwrap_or_default() {
+            b"too_many_continuations" => Some(Rule::Http2Continuations),
+            b"header_list_way_too_large" => Some(Rule::HeadTooLarge),
+            b"too_many_resets" => Some(Rule::Http2Resets),
+            b"too_many_internal_resets" => Some(Rule::Http2Errors),
+            // h2 counts the empty ones over the connection's whole life, in which an honest client
+            // may come to a hundred. What is a flood, the allowance of control frames says.
+            b"too_many_data_frames" => None,
+            _ => Some(Rule::Http2Frames),
+        },
         code::PROTOCOL_ERROR
         | code::FLOW_CONTROL_ERROR
         | code::FRAME_SIZE_ERROR
