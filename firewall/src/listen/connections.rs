@@ -187,8 +187,8 @@ impl Connections {
         let seats = self.seats.borrow();
         let indices = seats.by_source.get(&source(peer)).into_iter().flatten();
         let seated = indices.filter_map(|index| seats.places.get(*index)?.as_ref());
-        let requests: u64 = seated.map(|seat| u64::from(seat.judgement.answering())).sum();
-        requests >= self.limits.per_source as u64
+        let requests: usize = seated.map(|seat| seat.judgement.under_way()).sum();
+        requests >= self.limits.per_source
     }
 
     /// The number of connections that have a seat.

@@ -34,6 +34,8 @@ pub struct Judgement {
     requests: Cell<u64>,
     /// One at most in HTTP/1.
     answering: Cell<u32>,
+    /// Answers of HTTP/2 that were handed over, and wait for the client's window.
+    untaken: Cell<usize>,
     is_in_head: Cell<bool>,
     is_blocked: Cell<bool>,
     is_closing: Cell<bool>,
@@ -78,9 +80,19 @@ impl Judgement {
         self.answering.get() > 0
     }
 
-    /// How many requests are under way.
+    /// How many requests have reached the service whose answers are not yet handed over.
     pub fn answering(&self) -> u32 {
         self.answering.get()
+    }
+
+    /// Says how many answers were handed over that the client does not yet take.
+    pub fn set_untaken(&self, untaken: usize) {
+        self.untaken.set(untaken);
+    }
+
+    /// How many requests are under way: being answered, or their answers not yet taken.
+    pub fn under_way(&self) -> usize {
+        self.untaken.get() + self.answering.get() as usize
     }
 
     /// The number of requests that have reached the service.

@@ -3,7 +3,7 @@
 //! h2 keeps to itself what it refuses. Its own frames tell: a stream that it resets for an error, or a
 //! connection that it ends with one, is a violation of the client's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 
 use crate::clock::Monotonic;
 use crate::violation::Rule;
@@ -11,6 +11,7 @@ use crate::violation::Rule;
 use super::Http2Limits;
 use super::allowance::Allowance;
 use super::frames::{END_HEADERS, END_STREAM, Found, Frames, Header, kind};
+use super::open::OpenStreams;
 
 /// Octets with which a client begins (RFC 9113 section 3.4).
 pub(super) const PREFACE_OCTETS: usize = 24;
@@ -43,6 +44,7 @@ pub(super) struct Report {
     is_refused: Cell<bool>,
     has_greeted: Cell<bool>,
     head_since: Cell<Option<Monotonic>>,
+    open: RefCell<OpenStreams>,
 }
 
 impl Report {
@@ -82,6 +84,11 @@ impl Report {
     /// Since when part of a head is here.
     pub(super) fn head_since(&self) -> Option<Monotonic> {
         self.head_since.get()
+    }
+
+    /// The streams that are open.
+    pub(super) fn open(&self) -> Ref<'_, OpenStreams> {
+        self.open.borrow()
     }
 }
 
@@ -141,6 +148,9 @@ impl Watch {
             Found::Ended(header, _) => {
                 if is_of_head(header) && header.has(END_HEADERS) {
                     report.head_since.set(None);
+                    report.open.borrow_mut().head(header.stream, now);
+                } else if header.kind == kind::RST_STREAM {
+                    report.open.borrow_mut().ended(header.stream);
                 }
             }
         });
@@ -151,11 +161,15 @@ impl Watch {
         let counters = &mut self.counters;
         self.outbound.read(octets, |found| {
             let Found::Ended(header, payload) = found else { return };
+            report.open.borrow_mut().sent(header, now);
             match header.kind {
                 kind::DATA if header.length > 0 => counters.control.give(FRAMES_PER_ANSWER),
                 kind::HEADERS => counters.control.give(FRAMES_PER_ANSWER),
                 kind::RST_STREAM => counters.reset(payload, now, report),
                 kind::GOAWAY => {
+                    if let Some(last) = first_number(payload) {
+                        report.open.borrow_mut().gone_away(last);
+                    }
                     if let Some(rule) = gone_away(payload) {
                         report.violated(rule);
                     }
@@ -219,7 +233,7 @@ impl Counters {
 
     /// Counts a stream that we have reset.
     fn reset(&mut self, payload: &[u8], now: Monotonic, report: &Report) {
-        match error_code(payload) {
+        match first_number(payload) {
             // We need no more of it, have given it up ourselves, or were failed by the upstream.
             Some(code::NO_ERROR | code::CANCEL | code::INTERNAL_ERROR) | None => return,
             // What was on its way while the stream was ended comes late; h2 forgets the stream soon.
@@ -244,14 +258,15 @@ impl Counters {
     }
 }
 
-fn error_code(octets: &[u8]) -> Option<u32> {
-    octets.first_chunk::<4>().map(|code| u32::from_be_bytes(*code))
+/// The code of a `RST_STREAM`, or the last stream of a GOAWAY.
+fn first_number(octets: &[u8]) -> Option<u32> {
+    octets.first_chunk::<4>().map(|number| u32::from_be_bytes(*number))
 }
 
 /// What the client did, if it is for that that we end the connection. h2 says why it wants calm.
 fn gone_away(payload: &[u8]) -> Option<Rule> {
     let (_newest_stream, rest) = payload.split_at_checked(4)?;
-    match error_code(rest)? {
+    match first_number(rest)? {
         code::ENHANCE_YOUR_CALM => match rest.get(4..).unwrap_or_default() {
             b"too_many_continuations" => Some(Rule::Http2Continuations),
             b"header_list_way_too_large" => Some(Rule::HeadTooLarge),

@@ -391,6 +391,63 @@ fn answers_that_nobody_takes() {
     eventually("all is settled", || (gateway.access_log().len() >= 5).then_some(()));
 }
 
+/// Small answers wait within h2 for a window, where no task is left to watch them: the connection is
+/// given up, be it at work or not.
+#[test]
+fn ends_of_answers_that_nobody_takes() {
+    let upstream = notes();
+    let gateway = Gateway::start(&limited("idle_timeout = \"500ms\"", ""), &upstream);
+    let mut client = narrow(&gateway);
+    client.ask(&request("GET", "/notes", &[]));
+    let started = Instant::now();
+    let mut served = 0;
+    while taken(&mut client) == Some(200) {
+        served += 1;
+        assert!(started.elapsed() < Duration::from_secs(20), "{served} served");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(served > 0);
+    // What is closed while more comes may lose its last word.
+    assert!(matches!(client.closed(), None | Some(ENHANCE_YOUR_CALM)));
+    // Who takes what he asked for is not in a hurry to go on.
+    let mut client = narrow(&gateway);
+    for _ in 0..4 {
+        assert_eq!(taken(&mut client), Some(200));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(gateway.bans(), [] as [serde_json::Value; 0]);
+}
+
+/// Answers that are not taken count as requests that are under way.
+#[test]
+fn answers_that_wait_are_under_way() {
+    let upstream = notes();
+    let mut setup = limited("connections_per_source = 3", "");
+    setup.listen.push_str("\nworkers = 1");
+    let gateway = Gateway::start(&setup, &upstream);
+    let mut client = narrow(&gateway);
+    assert_eq!(taken(&mut client), Some(200));
+    let waiting: Vec<_> = (0..3).map(|_| client.ask(&request("GET", "/notes", &[]))).collect();
+    eventually("three answers wait", || (taken(&mut client) == Some(429)).then_some(()));
+    for id in waiting {
+        client.send(frame(WINDOW_UPDATE, 0, id, &1_000_u32.to_be_bytes()));
+    }
+    eventually("none waits", || (taken(&mut client) == Some(200)).then_some(()));
+}
+
+/// A connection on which one octet of each answer can be sent.
+fn narrow(gateway: &Gateway) -> Http2 {
+    let settings = [setting(1, 0), setting(4, 1)].concat();
+    Http2::begin(LOCALHOST, gateway.address, &settings)
+}
+
+/// The status of an answer that is taken whole.
+fn taken(client: &mut Http2) -> Option<u16> {
+    let id = client.ask(&request("GET", "/notes", &[]));
+    client.send(frame(WINDOW_UPDATE, 0, id, &1_000_u32.to_be_bytes()));
+    client.outcome(id).status
+}
+
 /// Floods from several connections at once, and one client that means well.
 #[test]
 fn good_clients_get_through_floods() {
