@@ -464,15 +464,15 @@ async fn send(
             }
         }
     };
-    answered.map_err(|error| match origin.body_violation() {
-        Some(violation) => Denied::Violation(violation),
-        None => {
-            if flow.is_some() {
-                // What is left of the body has nowhere to go.
-                origin.close_after_response();
-            }
-            Denied::Upstream(error)
+    answered.map_err(|error| {
+        if let Some(violation) = origin.body_violation() {
+            return Denied::Violation(violation);
         }
+        if flow.is_some() {
+            // What is left of the body has nowhere to go.
+            origin.close_after_response();
+        }
+        Denied::Upstream(error)
     })
 }
 
