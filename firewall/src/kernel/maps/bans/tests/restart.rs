@@ -1,0 +1,141 @@
+//! What is in the tries when a process comes after another one, with a loader or without.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::kernel::pin::Pins;
+use crate::kernel::split::Client;
+use crate::kernel::table::Maker;
+use crate::kernel::tests::BpfFs;
+
+/// More lengths than a look-up of the table tries. The last in use is the first in order.
+const LENGTHS: [&str; 8] = [
+    "2a00:49::/49",
+    "2a00:50::/50",
+    "2a00:51::/51",
+    "2a00:52::/52",
+    "2a00:53::/53",
+    "2a00:54::/54",
+    "2a00:55::/55",
+    "2a00:56::/56",
+];
+const NINTH: &str = "2a00:1::/57";
+
+struct Pinned {
+    fs: BpfFs,
+}
+
+impl Pinned {
+    fn new(name: &str) -> Self {
+        Self { fs: BpfFs::new(name) }
+    }
+
+    fn start(&self, test: &str) -> Option<Kernel> {
+        start_with(test, &Options { pin_dir: self.fs.0.join("firewall"), ..Options::default() })
+    }
+
+    /// What is there, as a process opens it that would need a loader, and finds none.
+    fn without_loader(&self) -> BanTables {
+        let pins = Pins::at(&self.fs.0.join("firewall")).unwrap();
+        let client = Client::new(Path::new("/proc/nowhere"), pins.maps());
+        let maker = Maker::Loader(Arc::new(client));
+        let home = Home { maker, pins: Some(pins.maps()), maps: Some(pins.maps()) };
+        BanTables::open(&mut Source::Pinned(&pins), home).unwrap()
+    }
+}
+
+fn is_dropped(kernel: &mut Kernel, target: &str) -> bool {
+    kernel.probe(&frame(net(target).addr()), 1).unwrap().is_dropped
+}
+
+/// Bans the ninth length after eight others, so that it is in a trie.
+fn ban_nine(kernel: &mut Kernel) {
+    for target in LENGTHS.iter().chain([&NINTH]) {
+        kernel.ban(net(target), Monotonic::NEVER).unwrap();
+    }
+    assert!(kernel.tables.bans.spill.holds(net(NINTH)));
+}
+
+#[test]
+fn what_is_lifted_after_a_restart_passes() {
+    const TEST: &str = "what_is_lifted_after_a_restart_passes";
+    if start(TEST).is_none() {
+        return;
+    }
+    let pinned = Pinned::new("lifted");
+    let mut kernel = pinned.start(TEST).unwrap();
+    ban_nine(&mut kernel);
+    drop(kernel);
+
+    let mut kernel = pinned.start(TEST).unwrap();
+    for target in LENGTHS.iter().chain([&NINTH]) {
+        assert!(is_dropped(&mut kernel, target), "{target}");
+    }
+    assert!(kernel.unban(net(NINTH)).unwrap());
+    assert!(!is_dropped(&mut kernel, NINTH), "its place in the trie was forgotten");
+
+    // There is room in the table when it comes back, and another one spills afterwards.
+    kernel.ban(net(NINTH), Monotonic::NEVER).unwrap();
+    assert!(kernel.unban(net(LENGTHS[0])).unwrap());
+    drop(kernel);
+    let mut kernel = pinned.start(TEST).unwrap();
+    assert!(is_dropped(&mut kernel, NINTH));
+    kernel.ban(net(LENGTHS[0]), Monotonic::NEVER).unwrap();
+    assert!(kernel.tables.bans.spill.holds(net(LENGTHS[0])));
+    assert!(kernel.unban(net(NINTH)).unwrap());
+    assert!(!is_dropped(&mut kernel, NINTH), "it is in the table and in the trie");
+    assert!(is_dropped(&mut kernel, LENGTHS[0]));
+}
+
+#[test]
+fn what_ended_while_nobody_ran_leaves_the_tries() {
+    const TEST: &str = "what_ended_while_nobody_ran_leaves_the_tries";
+    if start(TEST).is_none() {
+        return;
+    }
+    let pinned = Pinned::new("ended");
+    let mut kernel = pinned.start(TEST).unwrap();
+    ban_nine(&mut kernel);
+    // As a process leaves it that dies between the two.
+    let bans = &kernel.tables.bans;
+    Records::end(bans.record_lines.memory(), bans.bans[&net(NINTH)]);
+    drop(kernel);
+    let mut kernel = pinned.start(TEST).unwrap();
+    let tenth = "2a00:58::/58";
+    kernel.ban(net(tenth), Monotonic::NEVER).unwrap();
+    assert!(is_dropped(&mut kernel, tenth), "tries are looked up");
+    assert!(!is_dropped(&mut kernel, NINTH));
+    assert_eq!(kernel.bans().unwrap().len(), LENGTHS.len() + 1);
+}
+
+#[test]
+fn tables_as_found_enforce_what_was_spilled() {
+    const TEST: &str = "tables_as_found_enforce_what_was_spilled";
+    if start(TEST).is_none() {
+        return;
+    }
+    let pinned = Pinned::new("found");
+    let mut kernel = pinned.start(TEST).unwrap();
+    ban_nine(&mut kernel);
+    drop(kernel);
+
+    let mut tables = pinned.without_loader();
+    assert!(tables.is_as_found);
+    assert!(tables.spill.holds(net(NINTH)));
+    assert_eq!(tables.bits(), table::BAN6 | table::SPILL6);
+    // One more of a length that the table has, and one of those that it held.
+    tables.put(net("2a00:149::/49"), u64::MAX).unwrap();
+    assert!(tables.remove(net(LENGTHS[0])).unwrap());
+    assert!(tables.remove(net(NINTH)).unwrap());
+    assert!(!tables.spill.holds_any(false));
+    drop(tables);
+
+    let mut kernel = pinned.start(TEST).unwrap();
+    for target in LENGTHS[1..].iter().chain([&"2a00:149::/49"]) {
+        assert!(is_dropped(&mut kernel, target), "{target}");
+    }
+    for target in [LENGTHS[0], NINTH] {
+        assert!(!is_dropped(&mut kernel, target), "{target}");
+    }
+}
