@@ -382,14 +382,14 @@ impl BanTables {
                 let memory = self.v4_lines.memory();
                 let written = self.v4.write(memory, address.to_bits(), length);
                 if written.is_err() || self.v4.is_crowded(memory.lines()) {
-                    self.rebuild4()?;
+                    grown(self.rebuild4(), written.is_ok())?;
                 }
             }
             IpAddr::V6(address) => {
                 let memory = self.v6_lines.memory();
                 let written = self.v6.write(memory, address.to_bits(), length);
                 if written.is_err() || self.v6.is_crowded(memory.lines()) {
-                    self.rebuild6()?;
+                    grown(self.rebuild6(), written.is_ok())?;
                 }
             }
         }
@@ -467,6 +467,15 @@ impl From<KernelError> for NotWritten {
             | KernelError::RefusedByLoader { .. } => Self::Crowded,
             other => Self::Kernel(other),
         }
+    }
+}
+
+/// What a larger table has come to. A ban that is written in the one that there is needs none: that it
+/// cannot be had now makes look-ups slower, and no more.
+fn grown(rebuilt: Result<(), KernelError>, is_written: bool) -> Result<(), NotWritten> {
+    match rebuilt.map_err(NotWritten::from) {
+        Err(NotWritten::Crowded) if is_written => Ok(()),
+        rebuilt => rebuilt,
     }
 }
 

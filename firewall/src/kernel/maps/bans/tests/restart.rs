@@ -1,4 +1,4 @@
-//! What is in the tries when a process comes after another one, with a loader or without.
+//! What is in tables and tries when a process comes after another one, with a loader or without.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -137,5 +137,33 @@ fn tables_as_found_enforce_what_was_spilled() {
     }
     for target in [LENGTHS[0], NINTH] {
         assert!(!is_dropped(&mut kernel, target), "{target}");
+    }
+}
+
+/// 45 networks of 128 entries each: more than a table of 8,192 places has without being crowded.
+#[test]
+fn a_crowded_table_that_cannot_grow_takes_what_it_has_room_for() {
+    const TEST: &str = "a_crowded_table_that_cannot_grow_takes_what_it_has_room_for";
+    if start(TEST).is_none() {
+        return;
+    }
+    let pinned = Pinned::new("crowded");
+    drop(pinned.start(TEST).unwrap());
+    let mut tables = pinned.without_loader();
+    let targets: Vec<String> = (0..45).map(|n| format!("198.51.{n}.0/25")).collect();
+    for target in &targets {
+        tables.put(net(target), u64::MAX).unwrap();
+    }
+    assert!(tables.is_as_found && tables.v4.is_crowded(tables.v4_lines.lines()));
+    assert!(!tables.spill.holds_any(true), "the table has room");
+    assert_eq!(tables.bits(), table::BAN4);
+    // Not even what it held before.
+    assert!(tables.remove(net(&targets[0])).unwrap());
+    tables.put(net(&targets[0]), u64::MAX).unwrap();
+    assert!(!tables.spill.holds_any(true));
+    drop(tables);
+    let mut kernel = pinned.start(TEST).unwrap();
+    for target in &targets {
+        assert!(is_dropped(&mut kernel, target), "{target}");
     }
 }
