@@ -272,7 +272,7 @@ impl BanTables {
     /// Moves the end of a ban that there is, or gives the number of a new one, which is in no table.
     fn record(&mut self, target: IpNet, until_ns: u64) -> Result<Option<u32>, KernelError> {
         if let Some(&line) = self.bans.get(&target) {
-            Records::extend(self.record_lines.memory(), line, until_ns);
+            Records::extend(self.record_lines.memory(), line, target, until_ns);
             return Ok(None);
         }
         let added = self.records.add(self.record_lines.memory(), target, until_ns);
@@ -302,9 +302,10 @@ impl BanTables {
         self.records.free(line);
     }
 
-    /// Whether there was a ban of exactly `target`.
+    /// Whether there was a ban of exactly `target`. Where it fails it is there as before, to be tried
+    /// again.
     pub(super) fn remove(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        let Some(line) = self.bans.remove(&target) else {
+        let Some(&line) = self.bans.get(&target) else {
             return Ok(false);
         };
         // First of all, so that a daemon that comes after this one does not take it up again.
@@ -314,6 +315,7 @@ impl BanTables {
         } else {
             self.erase(target);
         }
+        self.bans.remove(&target);
         self.records.free(line);
         Ok(true)
     }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use aya::maps::lpm_trie::LpmTrie;
+
 use super::*;
 use crate::kernel::pin::Pins;
 use crate::kernel::split::Client;
@@ -166,4 +168,61 @@ fn a_crowded_table_that_cannot_grow_takes_what_it_has_room_for() {
     for target in &targets {
         assert!(is_dropped(&mut kernel, target), "{target}");
     }
+}
+
+#[test]
+fn what_a_trie_does_not_give_up_is_tried_again() {
+    const TEST: &str = "what_a_trie_does_not_give_up_is_tried_again";
+    // BPF_F_NO_PREALLOC, and BPF_F_RDONLY: by this descriptor nothing is taken out.
+    const FLAGS: u32 = 1 | 1 << 3;
+    if start(TEST).is_none() {
+        return;
+    }
+    let pinned = Pinned::new("kept");
+    let mut kernel = pinned.start(TEST).unwrap();
+    ban_nine(&mut kernel);
+    let until = Monotonic::from_ns(u64::MAX / 2);
+    for is_banned_anew in [true, false] {
+        let refusing = LpmTrie::create(1, FLAGS).unwrap();
+        let trie = std::mem::replace(&mut kernel.tables.bans.spill.v6, refusing);
+        assert!(kernel.unban(net(NINTH)).is_err());
+        kernel.tables.bans.spill.v6 = trie;
+        assert!(is_dropped(&mut kernel, NINTH));
+        if is_banned_anew {
+            kernel.ban(net(NINTH), until).unwrap();
+            drop(kernel);
+            kernel = pinned.start(TEST).unwrap();
+            let ban = kernel.tables.ban_of(net(NINTH)).expect("a restart knows it");
+            assert_eq!(ban.until_mono_ns, until.ns());
+        }
+    }
+    assert!(kernel.unban(net(NINTH)).unwrap(), "it is forgotten, and stays");
+    assert!(!is_dropped(&mut kernel, NINTH));
+    assert!(!kernel.unban(net(NINTH)).unwrap());
+}
+
+#[test]
+fn a_table_whose_pin_keeps_its_first_name_is_used() {
+    const TEST: &str = "a_table_whose_pin_keeps_its_first_name_is_used";
+    if start(TEST).is_none() {
+        return;
+    }
+    let pinned = Pinned::new("renamed");
+    let mut kernel = pinned.start(TEST).unwrap();
+    let maps = Pins::at(&pinned.fs.0.join("firewall")).unwrap().maps();
+    let pin = maps.join(format!("{}-{}", BANS.name, inner::V4));
+    // Nothing is renamed to what is a directory.
+    std::fs::remove_file(&pin).unwrap();
+    std::fs::create_dir(&pin).unwrap();
+    let prefixes = [net("203.0.113.0/24")];
+    kernel.replace_list(LIST, &prefixes).unwrap();
+    kernel.ban(net("198.51.100.7/32"), Monotonic::NEVER).unwrap();
+    for target in ["203.0.113.0/24", "198.51.100.7/32"] {
+        assert!(is_dropped(&mut kernel, target), "{target}");
+    }
+    drop(kernel);
+    std::fs::remove_dir(&pin).unwrap();
+    let kernel = pinned.start(TEST).unwrap();
+    assert_eq!(kernel.tables.bans.lists().collect::<Vec<_>>(), [LIST]);
+    assert!(pin.exists(), "the next table is pinned as ever");
 }
