@@ -276,7 +276,14 @@ impl<P: Plane> Keeper<P> {
                     }
                 },
                 _ = tick.tick() => self.tick(Moment::now()),
-                Some(order) = self.orders.recv() => self.obey(order, Moment::now()),
+                Some(order) = self.orders.recv() => match order {
+                    Order::LetGo { reply } => {
+                        let (ledger, at) = (&self.ledger, Moment::now());
+                        self.disk.let_go(|| whole(ledger, &at)).await;
+                        tell(reply, Ok(()));
+                    }
+                    order => self.obey(order, Moment::now()),
+                },
                 Some(conduct) = self.lane.reports.recv() => self.note(conduct, Monotonic::now()),
                 Some(first) = self.accusations.recv() => {
                     let at = Moment::now();
@@ -364,6 +371,12 @@ impl<P: Plane> Keeper<P> {
                 tell(reply, Ok(report));
             }
             Order::Explain { address, reply } => tell(reply, Ok(self.explain(address, &at))),
+            // Takes time, which this does not.
+            Order::LetGo { .. } => {}
+            Order::TakeBack { reply } => {
+                self.disk.take_back(self.mode != BanMode::Off);
+                tell(reply, Ok(()));
+            }
         }
     }
 

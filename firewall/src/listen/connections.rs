@@ -222,14 +222,24 @@ impl Connections {
 
     /// Lets every connection finish what its client has begun to ask, and admits no more. After
     /// `patience` those that are left are dropped; gives their number.
-    pub async fn drain(&self, patience: Duration) -> usize {
+    ///
+    /// Connections on which nothing is asked are closed after `grace`, and until then by the answer to
+    /// their next request: what a client sends while its connection is being closed is lost, which is
+    /// no matter only where nobody else would answer it either.
+    pub async fn drain(&self, patience: Duration, grace: Duration) -> usize {
         self.is_draining.set(true);
-        for seat in self.seats.borrow().places.iter().flatten() {
-            seat.judgement.drain();
-            seat.wake();
-        }
-        if timeout(patience, self.emptied()).await.is_ok() {
-            return 0;
+        let grace = grace.min(patience);
+        for (is_awaited, time) in [(true, grace), (false, patience.saturating_sub(grace))] {
+            if is_awaited && grace.is_zero() {
+                continue;
+            }
+            for seat in self.seats.borrow().places.iter().flatten() {
+                seat.judgement.drain(is_awaited);
+                seat.wake();
+            }
+            if timeout(time, self.emptied()).await.is_ok() {
+                return 0;
+            }
         }
         let mut dropped = 0;
         for seat in self.seats.borrow().places.iter().flatten() {

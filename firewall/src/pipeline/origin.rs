@@ -39,6 +39,8 @@ pub struct Judgement {
     is_closing: Cell<bool>,
     refusing: Cell<u32>,
     is_draining: Cell<bool>,
+    /// While it drains, the client may come to its next request first.
+    is_awaited: Cell<bool>,
     quiet_since: Cell<Monotonic>,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
@@ -145,9 +147,16 @@ impl Judgement {
         is_refused || self.is_closing.get() || self.is_draining.get()
     }
 
-    /// The process wants to stop.
-    pub fn drain(&self) {
+    /// The process wants to stop: the next answer is the connection's last. Whether that is waited
+    /// for where nothing is being asked now.
+    pub fn drain(&self, is_awaited: bool) {
         self.is_draining.set(true);
+        self.is_awaited.set(is_awaited);
+    }
+
+    /// Whether the last request before the connection ends is waited for.
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited.get()
     }
 
     pub fn is_draining(&self) -> bool {
