@@ -158,6 +158,8 @@ pub struct Keeper<P> {
     epoch: Option<u64>,
     /// Targets whose entry in the kernel is not as the ledger wants it: a write failed.
     owed: BTreeSet<IpNet>,
+    /// Targets lifted before their end while there was no table: the next one may still hold them.
+    lifted: BTreeSet<IpNet>,
     links: Links,
     disk: Disk,
     accusations: mpsc::Receiver<Accusation>,
@@ -205,6 +207,7 @@ impl<P: Plane> Keeper<P> {
             plane,
             epoch,
             owed: BTreeSet::new(),
+            lifted: BTreeSet::new(),
             links: Links::default(),
             disk: Disk::new(store, Arc::clone(&stats)),
             accusations,
@@ -447,6 +450,16 @@ impl<P: Plane> Keeper<P> {
 
     fn write_kernel(&mut self, change: BanChange) {
         let Some(plane) = &mut self.plane else { return };
+        match change.kind {
+            ChangeKind::Set { .. } | ChangeKind::Lift { cause: LiftCause::Expired } => {
+                self.lifted.remove(&change.target);
+            }
+            ChangeKind::Lift { .. } => {
+                if plane.epoch().is_none() && self.lifted.len() < OWED_MAX {
+                    self.lifted.insert(change.target);
+                }
+            }
+        }
         let written = match (change.kind, change.planes) {
             (ChangeKind::Set { until }, Planes::Both) => plane.ban(change.target, until),
             // Also for a ban of the proxy alone: its target may have had an entry before.
