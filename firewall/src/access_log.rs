@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::{Method, Version};
 
 use crate::audit_log::RefusedSummary;
 use crate::clock::{Monotonic, Wall};
@@ -42,6 +42,8 @@ pub struct Record {
     pub client: IpAddr,
     pub peer: IpAddr,
     pub method: Method,
+    /// Of HTTP.
+    pub version: Version,
     pub started: Monotonic,
     pub request_octets: u64,
     pub status: u16,
@@ -133,7 +135,8 @@ impl Settlement {
             record.peer,
         )?;
         let method = registered_method(&record.method);
-        write!(line, r#","method":"{method}","status":{}"#, record.status)?;
+        let protocol = protocol(record.version);
+        write!(line, r#","protocol":"{protocol}","method":"{method}","status":{}"#, record.status)?;
         line.member("api", &self.operation.api)?;
         line.member("operation", &self.operation.name)?;
         write!(line, r#","verdict":"{}""#, self.outcome.name())?;
@@ -172,6 +175,15 @@ impl Settlement {
         }
         let (received, sent) = (record.request_octets, self.sent);
         writeln!(line, r#","request_octets":{received},"response_octets":{sent}}}"#)
+    }
+}
+
+/// As request lines name it, and as logs name what has none.
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
     }
 }
 

@@ -3,6 +3,8 @@
 pub mod connection;
 pub mod connections;
 pub mod framing;
+mod greeting;
+pub mod http2;
 pub mod inherit;
 pub mod judged;
 pub mod proxy_protocol;
@@ -62,7 +64,7 @@ pub async fn run<F, A, B>(
     answer: Rc<F>,
 ) where
     F: Fn(Origin, Request<Incoming>) -> A + 'static,
-    A: Future<Output = Response<B>>,
+    A: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts as Head;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Request, Response, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 
 use crate::access_log::{AccessLog, Record, Settlement, TlsRecord, UpstreamRecord};
@@ -136,6 +136,7 @@ impl Pending<'_> {
             client: exchange.client.0,
             peer: self.origin.peer.0,
             method: exchange.request.method.clone(),
+            version: exchange.request.version,
             started: exchange.started,
             request_octets: exchange.request_octets,
             status,
@@ -342,7 +343,7 @@ impl Pipeline {
         let (response, lease) = send(exchange, origin, pool, request).await?;
         let waited = Monotonic::now().since(sent);
         let (status, endpoint) = (response.status().as_u16(), Arc::clone(lease.endpoint()));
-        trace.upstream = Some(UpstreamRecord { status, waited, endpoint });
+        trace.upstream = Some(UpstreamRecord { status, endpoint, waited });
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;
         }
@@ -360,10 +361,11 @@ impl Pipeline {
         exchange.metrics().violation(violation.rule, Outcome::Refused);
         // A proxy's connection carries others' requests too.
         let is_direct = exchange.client.0 == origin.peer.0;
-        let mut after = if exchange.is_unread { After::Close } else { After::KeepAlive };
-        if violation.rule.stage() == Stage::Framing
-            || (violation.rule.stage() == Stage::Ban && is_direct)
-        {
+        // A stream of HTTP/2 ends by itself, read or not, and leaves the others' framing as it is.
+        let is_alone = !origin.is_multiplexed;
+        let is_unreadable = exchange.is_unread || violation.rule.stage() == Stage::Framing;
+        let mut after = After::KeepAlive;
+        if (is_alone && is_unreadable) || (violation.rule.stage() == Stage::Ban && is_direct) {
             after = After::Close;
         }
         if let Some(offence) = violation.rule.offence() {
@@ -385,6 +387,28 @@ impl Pipeline {
         refusal(violation, exchange.id, after)
     }
 
+    /// Takes a violation of a connection's that no request stands for: counts and logs it as one that
+    /// was refused, and tells the keeper.
+    pub async fn violated(&self, origin: &Origin, rule: Rule) {
+        let held = self.rulesets.current();
+        let chosen = held.choose(None, "/");
+        let (client, violation) = (ClientAddr(origin.peer.0), Violation::new(rule));
+        let mut request = Request::new(()).into_parts().0;
+        (request.method, request.version) = (no_method(), Version::HTTP_2);
+        let started = Monotonic::now();
+        let mut exchange = Exchange::new(self.ids.next(), chosen, client, started, request);
+        exchange.session = origin.session();
+        let trace = Trace::default();
+        let pending = Pending { pipeline: self, origin, exchange, trace, is_answered: true };
+        pending.exchange.metrics().violation(rule, Outcome::Refused);
+        self.note(origin, client, Some(&violation), false);
+        pending.settlement(Outcome::Refused, rule.status(), Some(violation)).settle();
+        if let Some(offence) = rule.offence() {
+            // The keeper closes the source's connections where that makes a ban.
+            self.keeper.offend(client, origin.socket, offence, rule.id()).await;
+        }
+    }
+
     /// Closes what has been idle for too long, and hands the log over; called a few times a second.
     pub fn tend(&self) {
         // An idle worker, too, lets go of a generation that is over.
@@ -396,6 +420,11 @@ impl Pipeline {
 
     /// How often [`Pipeline::tend`] wants to be called.
     pub const TENDING: Duration = Duration::from_millis(200);
+}
+
+/// Stands for the method of what is no request; no client's is logged as it is either.
+fn no_method() -> Method {
+    Method::from_bytes(b"-").unwrap_or_default()
 }
 
 fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
@@ -435,15 +464,15 @@ async fn send(
             }
         }
     };
-    answered.map_err(|error| match origin.body_violation() {
-        Some(violation) => Denied::Violation(violation),
-        None => {
-            if flow.is_some() {
-                // What is left of the body has nowhere to go.
-                origin.close_after_response();
-            }
-            Denied::Upstream(error)
+    answered.map_err(|error| {
+        if let Some(violation) = origin.body_violation() {
+            return Denied::Violation(violation);
         }
+        if flow.is_some() {
+            // What is left of the body has nowhere to go.
+            origin.close_after_response();
+        }
+        Denied::Upstream(error)
     })
 }
 

@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod pool;
 mod probe;
 mod resolve;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -24,7 +25,7 @@ pub use check::CheckRules;
 pub use ejection::EjectionRules;
 pub use endpoint::{Endpoint, EndpointState, Upstream};
 
-use address::EndpointAddress;
+use address::{EndpointAddress, Scheme};
 
 /// Addresses of one name that are used.
 pub const ADDRESSES_MAX: usize = 16;
@@ -40,6 +41,8 @@ pub struct UpstreamSettings {
     pub resolve_interval: Duration,
     pub ejection: EjectionRules,
     pub check: Option<CheckRules>,
+    /// Where an endpoint is spoken to by TLS.
+    pub tls: Option<tls::TlsSettings>,
     pub retry: RetryRules,
     pub without_healthy: WithoutHealthy,
 }
@@ -58,6 +61,7 @@ impl UpstreamSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointSettings {
     pub address: EndpointAddress,
+    pub scheme: Scheme,
     /// At least 1; one of weight 2 gets twice as much as one of weight 1.
     pub weight: u32,
 }
@@ -106,6 +110,8 @@ pub enum UpstreamError {
     /// No address is known.
     Unresolved,
     Connect,
+    /// It is not who it is to be, or does not take us for who we are.
+    Tls,
     ConnectTimeout,
     ResponseTimeout,
     /// Nothing more came of an answer that had begun.
@@ -122,6 +128,7 @@ impl UpstreamError {
             Self::Unhealthy => "unhealthy",
             Self::Unresolved => "unresolved",
             Self::Connect => "connect",
+            Self::Tls => "tls",
             Self::ConnectTimeout => "connect-timeout",
             Self::ResponseTimeout => "response-timeout",
             Self::ReadTimeout => "read-timeout",
@@ -133,7 +140,7 @@ impl UpstreamError {
     pub const fn status(self) -> u16 {
         match self {
             Self::Saturated | Self::QueueFull | Self::Unhealthy => 503,
-            Self::Unresolved | Self::Connect | Self::Protocol => 502,
+            Self::Unresolved | Self::Connect | Self::Tls | Self::Protocol => 502,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => 504,
         }
     }
@@ -142,7 +149,7 @@ impl UpstreamError {
         match self {
             Self::Saturated | Self::QueueFull => "The service is busy",
             Self::Unhealthy => "The service is not available",
-            Self::Unresolved | Self::Connect => "The service cannot be reached",
+            Self::Unresolved | Self::Connect | Self::Tls => "The service cannot be reached",
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
                 "The service did not answer in time"
             }

@@ -141,6 +141,18 @@ rules! {
     Upgrade = "framing.upgrade", Framing, 400, None, "The connection cannot be upgraded";
     /// The head did not arrive in time; slowness is no proof of malice.
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
+    /// Streams of HTTP/2 are as dear as connections; honest clients share an address.
+    RequestsAtOnce = "framing.requests-at-once", Framing, 429, None, "Too many requests are under way";
+    /// What the h2 crate answers with an error: fields, frames or windows against RFC 9113.
+    Http2Malformed = "framing.http2-malformed", Framing, 400, Some(Offence::Framing), "The HTTP/2 frames or fields are malformed";
+    /// Rapid reset (CVE-2023-44487).
+    Http2Resets = "framing.http2-resets", Framing, 400, Some(Offence::Framing), "Too many streams were taken back";
+    /// Errors that have us reset streams (CVE-2025-8671).
+    Http2Errors = "framing.http2-errors", Framing, 400, Some(Offence::Framing), "Too many streams failed";
+    /// CVE-2024-27316.
+    Http2Continuations = "framing.http2-continuations", Framing, 431, Some(Offence::Framing), "The request head comes in too many frames";
+    /// Floods of frames that bring nothing (CVE-2019-9511 to 9518).
+    Http2Frames = "framing.http2-frames", Framing, 400, Some(Offence::Framing), "Too many frames bring nothing";
     Forwarded = "client.forwarded", Client, 400, None, "The forwarding fields are malformed";
     /// Browsers use a connection for every name of its certificate, until they are told so.
     ServerName = "client.server-name", Client, 421, None, "The connection was made for another host";

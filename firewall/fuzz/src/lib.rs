@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 mod canary;
 mod document;
 mod framing;
+mod hello;
 mod json_tape;
 mod parameters;
 mod pattern;
@@ -32,10 +33,11 @@ pub struct Target {
 }
 
 /// Every target; `canary` must be found to crash.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     canary::TARGET,
     document::TARGET,
     framing::TARGET,
+    hello::TARGET,
     json_tape::TARGET,
     parameters::TARGET,
     pattern::TARGET,

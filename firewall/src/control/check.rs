@@ -9,7 +9,7 @@ use crate::causes::Causes;
 use crate::contract::{self, Contract, ContractError, LoadOptions};
 use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
-use crate::control::policy::choice;
+use crate::control::policy::{choice, encryption};
 use crate::control::settings::{Settings, SettingsErrors};
 use crate::tls::server::Server;
 
@@ -106,6 +106,9 @@ impl Findings {
 
     /// All documents, and whether it can be told whose a request is.
     fn apis(&mut self, path: &Path, settings: &Settings) {
+        for error in settings.apis.iter().filter_map(|api| encryption(api).err()) {
+            self.error(path, None, &error);
+        }
         let contracts: Vec<_> = settings
             .apis
             .iter()

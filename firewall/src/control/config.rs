@@ -5,6 +5,7 @@
 
 mod apis;
 mod headers;
+mod http2;
 mod listen;
 mod packets;
 mod upstreams;
@@ -26,9 +27,10 @@ use crate::feeds::Format;
 
 pub use self::apis::{Api, ApiLimits};
 pub use self::headers::{Cookies, FieldRules, Headers};
+pub use self::http2::{Http2, Http2Limits};
 pub use self::listen::{Listen, Tls, TlsCertificate};
 pub use self::packets::{Budgets, KernelLog, Pressure, Probation, Rate, StalePolicy, Standing};
-pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream};
+pub use self::upstreams::{Check, Ejection, Endpoint, Retry, Statuses, Upstream, UpstreamTls};
 
 /// Every key documented, at its default where it has one.
 pub const EXAMPLE: &str = include_str!("../../examples/firewall.toml");
@@ -84,6 +86,7 @@ pub struct Limits {
     pub response_timeout: Span,
     pub response_body_timeout: Span,
     pub drain_timeout: Span,
+    pub http2: Http2Limits,
 }
 
 impl Default for Limits {
@@ -107,6 +110,7 @@ impl Default for Limits {
             response_timeout: Span::seconds(60),
             response_body_timeout: Span::seconds(60),
             drain_timeout: Span::seconds(30),
+            http2: Http2Limits::default(),
         }
     }
 }

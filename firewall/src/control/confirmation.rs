@@ -114,7 +114,13 @@ pub fn tend(control: &Control) {
         control.metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
         control.metrics.reloads.with_label_values(&["returned"]).inc();
         control.metrics.last_reload_successful.set(0);
-        control.feeds.configure(&generation.feeds);
+        let settings = &generation.settings;
+        control.feeds.configure(&settings.feeds);
+        let mut enforcement = control.enforcement.borrow_mut();
+        enforcement.limit(settings);
+        if let Err(error) = enforcement.configure_checks(&settings.kernel_checks) {
+            tracing::error!(error, "the checks of the generation before are not in force");
+        }
     }
 }
 

@@ -83,6 +83,14 @@ struct Reload {
 }
 
 impl Control {
+    /// Tells of the first generation, and goes on with what an earlier process was told to.
+    fn begin(self: &Rc<Self>) {
+        let generation = self.rulesets.load().generation;
+        self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.metrics.last_reload_successful.set(1);
+        panic_allow::resume(self);
+    }
+
     /// Reads configuration and document anew; gives the generation in force, or why it is still the
     /// old one. Unless it is confirmed within the time given, the old one comes back.
     pub async fn reload(&self, confirm_within: Option<Duration>) -> Result<u64, String> {
@@ -158,11 +166,15 @@ fn reported(error: LoadError) -> anyhow::Error {
 }
 
 pub(super) fn start_tracing() {
-    let filter = tracing_subscriber::EnvFilter::builder()
+    let mut filter = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy()
         // How much the kernel program says is its own setting: what it writes is wanted.
         .add_directive(kernel::PROGRAM_LOG.parse().expect("a directive"));
+    // It warns of what clients do, as often as they do it; we count that, and keep a line for each.
+    if !std::env::var("RUST_LOG").is_ok_and(|said| said.contains("h2")) {
+        filter = filter.add_directive("h2=error".parse().expect("a directive"));
+    }
     // Started twice in one process, by a test: the first stands.
     drop(
         tracing_subscriber::fmt()
@@ -182,7 +194,7 @@ async fn serve(
     upstreams: Upstreams,
     predecessor: &mut Option<Predecessor>,
 ) -> anyhow::Result<()> {
-    let Loaded { settings, ruleset, files, .. } = loaded;
+    let Loaded { settings, ruleset, files, before, .. } = loaded;
     keeping::upstreams(&upstreams, &ruleset).await;
     let settings = Arc::new(settings);
     let listening = sockets.address()?;
@@ -194,7 +206,7 @@ async fn serve(
     let enforcement = Rc::new(RefCell::new(loaded));
     let plane = KernelPlane::new(&enforcement);
     let (mut keeper, handle) = keeping::start(&settings, plane.clone())?;
-    let watched = Watched::new(files);
+    let watched = before.after(files);
     let generations = Generations::new(Generation::new(ruleset, &settings, &watched));
     let rulesets = Arc::clone(generations.published());
     let shared = Arc::<Shared>::default();
@@ -262,16 +274,10 @@ async fn serve(
         upgrades,
         settings,
     });
-    let generation = control.rulesets.load().generation;
-    metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
-    metrics.last_reload_successful.set(1);
-    panic_allow::resume(&control);
-
+    control.begin();
     let (keeper_stop, keeper_stopping) = oneshot::channel::<()>();
-    let keeper = tokio::task::spawn_local(keeper.run(async {
-        // Either way it is the daemon's end.
-        drop(keeper_stopping.await);
-    }));
+    // Told or dropped, it is the daemon's end.
+    let keeper = tokio::task::spawn_local(keeper.run(async { drop(keeper_stopping.await) }));
     let mut tasks = beside_workers(&control, loads);
     tasks.spawn_local(feeds.run());
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
@@ -289,10 +295,7 @@ async fn serve(
     keeper_stop.send(()).unwrap_or(());
     keeper.await.context("the ban keeper failed")?;
     drop(control);
-    for worker in workers {
-        worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
-    }
-    join(writers)?;
+    join(workers, writers)?;
     told
 }
 
@@ -313,8 +316,14 @@ impl Logs {
     }
 }
 
-/// Waits for what the logs' writers still have to write.
-fn join(writers: [Option<std::thread::JoinHandle<()>>; 2]) -> anyhow::Result<()> {
+/// Waits for the workers, and for what the logs' writers still have to write.
+fn join(
+    workers: Vec<std::thread::JoinHandle<()>>,
+    writers: [Option<std::thread::JoinHandle<()>>; 2],
+) -> anyhow::Result<()> {
+    for worker in workers {
+        worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
+    }
     for writer in writers.into_iter().flatten() {
         writer.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
     }
@@ -411,18 +420,15 @@ async fn reload(
         return Err("an upgrade is under way".into());
     }
     let generation = control.generations.borrow().next_number();
+    let before = watched.again();
     let loaded = load_aside(options.clone(), generation, control).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
-    control.enforcement.borrow_mut().configure_checks(&loaded.settings.kernel_checks)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    control.enforcement.borrow_mut().limit(&loaded.settings);
     control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
-    let read = Watched::new(loaded.files);
-    let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
+    let read = before.after(loaded.files);
+    let settings = Arc::new(loaded.settings);
+    let new = Generation::new(loaded.ruleset, &settings, &read);
     {
         let mut generations = control.generations.borrow_mut();
         let fallback = generations.fallback(&new.contents);
@@ -433,13 +439,20 @@ async fn reload(
                 return Err("nothing has changed, so there is nothing to return to".into());
             }
         };
+        // From here on nothing fails.
+        let mut enforcement = control.enforcement.borrow_mut();
+        enforcement.configure_checks(&settings.kernel_checks)?;
+        enforcement.limit(&settings);
         let now = Monotonic::now();
         generations.install(new, now);
         if let Some((within, fallback)) = pending {
             generations.confirm_until(now.after(within), fallback);
         }
     }
-    control.feeds.configure(&loaded.settings.feeds);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    control.feeds.configure(&settings.feeds);
     *watched = read;
     control.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     Ok(generation)

@@ -69,6 +69,7 @@ impl ConfigFile {
         self.listen.locate(&place);
         for api in &mut self.api {
             api.spec = place(&api.spec);
+            api.upstream.locate(&place);
             for reference in api.references.values_mut() {
                 *reference = place(reference);
             }
@@ -266,7 +267,7 @@ mod tests {
         assert_eq!(file.feed[0].path.as_deref(), Some(Path::new("a.txt")));
         assert_eq!(file.feed[0].action, crate::control::config::FeedAction::Observe);
         assert_eq!(file.api.len(), 1);
-        assert_eq!(file.api[0].upstream, "http://a:1");
+        assert_eq!(file.api[0].spec, Path::new("shop.yaml"));
         let other = "[[api]]\nname = \"other\"\nspec = \"o.yaml\"\nupstream = \"http://b:1\"\n";
         assert_eq!(taken(&[MAIN, other]).unwrap().api.len(), 2);
     }

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use crate::contract::{self, Contract, ContractError};
@@ -19,6 +20,7 @@ use crate::pipeline::choice::{Choice, Rivals};
 use crate::pipeline::ruleset::{Api, Ruleset};
 use crate::tls::server::{Server, TlsError};
 use crate::upstream::keeper::Upstreams;
+use crate::upstream::tls::{UpstreamTls, UpstreamTlsError};
 
 /// The configuration or the document cannot be used; nothing has changed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +31,8 @@ pub enum LoadError {
     Settings { path: PathBuf, source: SettingsErrors },
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("api {api}: upstream")]
+    UpstreamTls { api: String, source: UpstreamTlsError },
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
     #[error(
@@ -54,6 +58,8 @@ pub struct Loaded {
     pub ruleset: Ruleset,
     pub warnings: Vec<ContractError>,
     pub files: Vec<PathBuf>,
+    /// As it was before anything was read.
+    pub before: Before,
 }
 
 /// Reads everything anew, and takes from `upstreams` those that are as they were. All of it is whole,
@@ -65,6 +71,7 @@ pub fn load(
     upstreams: &Upstreams,
     earlier: Option<&Server>,
 ) -> Result<Loaded, LoadError> {
+    let before = Before::default();
     let (settings, read) = configured(options)?;
     let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
     let (mut contracts, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,10 +91,12 @@ pub fn load(
     }
     files.extend(read);
     files.extend(tls::files(settings.tls.as_ref()));
+    let choice = choice(&settings.apis, &contracts)?;
+    let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>()?;
+    files.extend(encrypted.iter().flatten().flat_map(|tls| tls.files().to_vec()));
     files.sort_unstable();
     files.dedup();
-    let choice = choice(&settings.apis, &contracts)?;
-    let apis = settings.apis.iter().zip(contracts).map(|(api, contract)| {
+    let apis = settings.apis.iter().zip(contracts).zip(encrypted).map(|((api, contract), tls)| {
         let operation = |id: &str| metrics.operation(&api.name, id);
         Api {
             name: Arc::from(api.name.as_str()),
@@ -96,7 +105,7 @@ pub fn load(
             contract: Arc::new(contract),
             request_mode: api.requests,
             response_mode: api.responses,
-            upstream: upstreams.of(&api.name, api.upstream.clone()),
+            upstream: upstreams.of(&api.name, api.upstream.clone(), tls),
             limits: api.limits.clone(),
             client_certificate: api.client_certificate,
             metrics: metrics.api(&api.name),
@@ -110,7 +119,13 @@ pub fn load(
         trusted_proxies: settings.trusted_proxies.clone(),
         tls: tls.map(Arc::new),
     };
-    Ok(Loaded { settings, ruleset, warnings, files })
+    Ok(Loaded { settings, ruleset, warnings, files, before })
+}
+
+/// How an API's upstream is spoken to, where that is by TLS.
+pub fn encryption(api: &ApiSettings) -> Result<Option<UpstreamTls>, LoadError> {
+    let tls = api.upstream.tls.as_ref().map(UpstreamTls::load).transpose();
+    tls.map_err(|source| LoadError::UpstreamTls { api: api.name.clone(), source })
 }
 
 /// What tells the APIs apart.
@@ -153,6 +168,8 @@ struct Identity {
     device: u64,
     inode: u64,
     modified: (i64, i64),
+    /// The inode, its name among it.
+    changed: (i64, i64),
     octets: u64,
 }
 
@@ -163,19 +180,62 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             octets: metadata.size(),
         })
     }
 }
 
+/// How files were before they were read: what is written while they are, another load must read.
+#[derive(Debug)]
+pub struct Before {
+    /// By the clock of the file systems.
+    began: (i64, i64),
+    known: Watched,
+}
+
+impl Default for Before {
+    /// Of no file; of each then the time decides.
+    fn default() -> Self {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        Self { began: (now.tv_sec, now.tv_nsec), known: Watched(Vec::new()) }
+    }
+}
+
+impl Before {
+    /// What is to be watched of these files, which have been read since. One that was known is as it was
+    /// then; another one is as it is now, unless it has changed since.
+    pub fn after(self, files: Vec<PathBuf>) -> Watched {
+        let Self { began, mut known } = self;
+        let watched = |path: PathBuf| {
+            if let Some(place) = known.0.iter().position(|file| file.path == path) {
+                return known.0.swap_remove(place);
+            }
+            let file = WatchedFile::of(path);
+            if file.identity.is_some_and(|identity| identity.changed > began) {
+                return WatchedFile { identity: None, digest: None, ..file };
+            }
+            file
+        };
+        Watched(files.into_iter().map(watched).collect())
+    }
+}
+
+impl WatchedFile {
+    fn of(path: PathBuf) -> Self {
+        Self { identity: Identity::of(&path), digest: digest(&path), path }
+    }
+}
+
 impl Watched {
     pub fn new(files: Vec<PathBuf>) -> Self {
-        let watched = |path: PathBuf| WatchedFile {
-            identity: Identity::of(&path),
-            digest: digest(&path),
-            path,
-        };
-        Self(files.into_iter().map(watched).collect())
+        Self(files.into_iter().map(WatchedFile::of).collect())
+    }
+
+    /// The same files as they are now, before they are read again.
+    pub fn again(&self) -> Before {
+        let known = Self::new(self.0.iter().map(|file| file.path.clone()).collect());
+        Before { known, ..Before::default() }
     }
 
     /// Each file, and the digest of what it held when it was last looked at.
@@ -218,6 +278,32 @@ fn digest(path: &Path) -> Option<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_while_it_is_read_is_read_again() {
+        let name = format!("firewall-watch-while-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let (known, new) = (directory.join("known"), directory.join("new"));
+        std::fs::write(&known, "one").unwrap();
+        std::fs::write(&new, "one").unwrap();
+        let files = || vec![known.clone(), new.clone()];
+        let watched = Watched::new(vec![known.clone()]);
+        // The file systems' clock stands still within a tick.
+        let tick = || std::thread::sleep(std::time::Duration::from_millis(20));
+        tick();
+        assert!(!watched.again().after(files()).have_changed(), "nothing was written");
+        for changed in [&known, &new] {
+            let before = watched.again();
+            tick();
+            std::fs::write(changed, "two").unwrap();
+            let mut after = before.after(files());
+            assert!(after.have_changed(), "{}", changed.display());
+            assert!(!after.have_changed(), "it is seen once");
+            tick();
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn a_change_of_content_is_seen_once_and_a_touch_never() {

@@ -5,6 +5,7 @@ mod bans;
 mod clients;
 mod feeds;
 pub(super) mod headers;
+pub(super) mod http2;
 mod packets;
 pub(super) mod tls;
 pub(super) mod upstreams;
@@ -33,6 +34,7 @@ use crate::feeds::{FEEDS_MAX, FeedSettings, UrlError};
 use crate::kernel::{
     self, Check, CheckSetting, InterfaceOptions, Pattern, PatternError, Reason, Role,
 };
+use crate::listen::http2::Http2;
 use crate::log_lines::LogTarget;
 use crate::pipeline::answer_fields::AnswerRules;
 use crate::pipeline::ruleset::{ExchangeLimits, Mode};
@@ -51,6 +53,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     pub workers: NonZeroUsize,
     pub backlog: u16,
+    pub http2: Http2,
     /// Peers whose connections begin with a PROXY header.
     pub balancers: Vec<IpNet>,
     /// None: plain text.
@@ -219,6 +222,7 @@ impl Settings {
             listen: file.listen.address,
             workers: NonZeroUsize::new(workers).unwrap_or(NonZeroUsize::MIN),
             backlog: file.listen.backlog,
+            http2: http2::spoken(file.listen.http2),
             balancers,
             tls,
             limits: file.limits,
@@ -268,11 +272,12 @@ impl Settings {
             ("listen.address", self.listen != other.listen),
             ("listen.workers", self.workers != other.workers),
             ("listen.backlog", self.backlog != other.backlog),
+            ("listen.http2", self.http2 != other.http2),
             ("listen.tls (whether it is there)", self.tls.is_some() != other.tls.is_some()),
             ("listen.proxy_protocol", self.balancers != other.balancers),
             (
                 "limits (of connections and heads)",
-                connection_limits(&self.limits) != connection_limits(&other.limits),
+                http2::connection_limits(&self.limits) != http2::connection_limits(&other.limits),
             ),
             ("bans", self.bans != other.bans),
             ("management", self.management != other.management),
@@ -298,28 +303,6 @@ impl Settings {
         ];
         differences.into_iter().find_map(|(key, differs)| differs.then_some(key))
     }
-}
-
-/// The limits that connections are opened with.
-fn connection_limits(limits: &Limits) -> ([usize; 7], [Duration; 5]) {
-    (
-        [
-            limits.connections_per_worker,
-            limits.connections_per_source,
-            limits.tls_handshakes_per_worker,
-            limits.tls_handshakes_per_source,
-            limits.head_octets,
-            limits.head_fields,
-            limits.target_octets,
-        ],
-        [
-            limits.tls_handshake_timeout.0,
-            limits.proxy_header_timeout.0,
-            limits.head_timeout.0,
-            limits.idle_timeout.0,
-            limits.drain_timeout.0,
-        ],
-    )
 }
 
 fn known_checks() -> String {
@@ -422,6 +405,7 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
             SCANNED_OCTETS,
         ),
     ];
+    bounds.extend(http2::bounds(&limits.http2));
     bounds.extend(bans::bounds(&file.bans));
     bounds.extend(packets::bounds(&file.kernel));
     let requests = file.kernel.standing.requests as usize;

@@ -21,11 +21,12 @@ use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::pressure::WorkerLoad;
-use crate::control::settings::Settings;
+use crate::control::settings::{Settings, http2};
 use crate::control::watchdog::Pulse;
 use crate::listen::connection::ConnectionSettings;
 use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
 use crate::listen::framing::HeadLimits;
+use crate::listen::http2::OnViolation;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
@@ -117,37 +118,10 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
         suspicion: parts.keeper.suspicion(),
     };
-    let encryption = parts.settings.tls.is_some().then(|| {
-        let rulesets = Arc::clone(&parts.rulesets);
-        let handshakes = Handshakes::new(HandshakeLimits {
-            total: limits.tls_handshakes_per_worker,
-            per_source: limits.tls_handshakes_per_source,
-            exempt: connection_limits.exempt.clone(),
-        });
-        Encryption {
-            server: Rc::new(move || rulesets.load().tls.clone()),
-            timeout: limits.tls_handshake_timeout.0,
-            handshakes,
-            metrics: Arc::clone(&parts.metrics),
-        }
-    });
-    let connection_settings = ConnectionSettings {
-        head: HeadLimits {
-            head_octets: limits.head_octets,
-            fields: limits.head_fields,
-            target_octets: limits.target_octets,
-        },
-        patience: Patience {
-            head: limits.head_timeout.0,
-            idle: limits.idle_timeout.0,
-            ..Patience::default()
-        },
-        balancers: Balancers {
-            networks: parts.settings.balancers.as_slice().into(),
-            header_timeout: limits.proxy_header_timeout.0,
-        },
-        encryption,
-    };
+    let encryption =
+        encryption(&parts.settings, &parts.rulesets, &parts.metrics, &connection_limits);
+    let mut connection_settings = connection_settings(&parts.settings);
+    connection_settings.encryption = encryption;
     let bans = Rc::new(RefCell::new(parts.bans));
     let connections = Connections::new(connection_limits, parts.index);
     let metrics = parts.metrics;
@@ -176,20 +150,17 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         let pipeline = Rc::clone(&answering);
         async move { pipeline.handle(&origin, request).await }
     });
+    let blaming = Rc::clone(&pipeline);
+    connection_settings.on_violation = OnViolation::call(move |origin, rule| {
+        let pipeline = Rc::clone(&blaming);
+        // Bounded by the keeper's patience.
+        drop(spawn_local(async move { pipeline.violated(&origin, rule).await }));
+    });
     let counted = Arc::clone(&metrics);
     let accepted = move || counted.connections_total.inc();
     let is_banned = move |peer: PeerAddr| bans.borrow().refuses(peer.0, Monotonic::coarse);
     let turned = move |_, reason| {
-        let reason = match reason {
-            Turned::Banned => "banned",
-            Turned::NoSeat(NoSeat::Worker) => "worker-full",
-            Turned::NoSeat(NoSeat::Source) => "source-full",
-            Turned::NoSeat(NoSeat::Draining) => "draining",
-            Turned::NoHeader => "proxy-header",
-            Turned::HeaderTimeout => "proxy-header-timeout",
-            Turned::NoTls(reason) => reason.id(),
-        };
-        metrics.connections_refused.with_label_values(&[reason]).inc();
+        metrics.connections_refused.with_label_values(&[turned_id(reason)]).inc();
     };
     let accepting = spawn_local(listen::run(
         listener,
@@ -224,6 +195,68 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     tending.abort();
     pipeline.tend();
     Ok(())
+}
+
+/// How the worker's connections are encrypted, where they are.
+fn encryption(
+    settings: &Settings,
+    rulesets: &Arc<ArcSwap<Ruleset>>,
+    metrics: &Arc<Metrics>,
+    connections: &ConnectionLimits,
+) -> Option<Encryption> {
+    let limits = &settings.limits;
+    settings.tls.is_some().then(|| {
+        let rulesets = Arc::clone(rulesets);
+        let handshakes = Handshakes::new(HandshakeLimits {
+            total: limits.tls_handshakes_per_worker,
+            per_source: limits.tls_handshakes_per_source,
+            exempt: connections.exempt.clone(),
+        });
+        Encryption {
+            server: Rc::new(move || rulesets.load().tls.clone()),
+            timeout: limits.tls_handshake_timeout.0,
+            handshakes,
+            metrics: Arc::clone(metrics),
+        }
+    })
+}
+
+/// What all connections have in common, but for how they are encrypted.
+fn connection_settings(settings: &Settings) -> ConnectionSettings {
+    let limits = &settings.limits;
+    ConnectionSettings {
+        head: HeadLimits {
+            head_octets: limits.head_octets,
+            fields: limits.head_fields,
+            target_octets: limits.target_octets,
+        },
+        patience: Patience {
+            head: limits.head_timeout.0,
+            idle: limits.idle_timeout.0,
+            ..Patience::default()
+        },
+        balancers: Balancers {
+            networks: settings.balancers.as_slice().into(),
+            header_timeout: limits.proxy_header_timeout.0,
+        },
+        http2: settings.http2,
+        http2_limits: http2::limits(&limits.http2),
+        on_violation: OnViolation::default(),
+        encryption: None,
+    }
+}
+
+/// The label of a connection that was not let in.
+fn turned_id(reason: Turned) -> &'static str {
+    match reason {
+        Turned::Banned => "banned",
+        Turned::NoSeat(NoSeat::Worker) => "worker-full",
+        Turned::NoSeat(NoSeat::Source) => "source-full",
+        Turned::NoSeat(NoSeat::Draining) => "draining",
+        Turned::NoHeader => "proxy-header",
+        Turned::HeaderTimeout => "proxy-header-timeout",
+        Turned::NoTls(reason) => reason.id(),
+    }
 }
 
 /// Takes the keeper's changes: the view first, so that no new connection slips in, then the open

@@ -24,10 +24,12 @@ use crate::pipeline::origin::{Judgement, Origin};
 
 use super::connections::{Order, Ticket};
 use super::framing::HeadLimits;
+use super::greeting;
+use super::http2::{self, Http2, Http2Limits, OnViolation};
 use super::judged::{Judged, Patience};
 use super::proxy_protocol::Balancers;
 use super::tls::Encryption;
-use super::transport::Transport;
+use super::transport::{Protocol, Transport};
 
 /// hyper's read buffer, in octets: no read and no frame of a body is larger.
 const READ_OCTETS: usize = 64 * 1024;
@@ -41,6 +43,9 @@ pub struct ConnectionSettings {
     pub head: HeadLimits,
     pub patience: Patience,
     pub balancers: Balancers,
+    pub http2: Http2,
+    pub http2_limits: Http2Limits,
+    pub on_violation: OnViolation,
     /// None: plain text.
     pub encryption: Option<Encryption>,
 }
@@ -65,6 +70,8 @@ pub enum Ended {
     Closed,
     /// It was told to end at once: see [`super::connections::Connections`].
     Dropped,
+    /// The client went too far, by a rule of HTTP/2.
+    Refused,
     /// The client went away in the middle of a message, or reading or writing failed.
     Broken(hyper::Error),
 }
@@ -72,24 +79,34 @@ pub enum Ended {
 /// Serves one connection. `answer` is called for one request after another; it must ask
 /// [`Origin::refusal`] first, and [`Origin::body_violation`] when reading the body fails.
 pub async fn serve<F, A, B>(
-    stream: Transport,
+    mut stream: Transport,
     ticket: Ticket,
     settings: &ConnectionSettings,
     answer: Rc<F>,
 ) -> Ended
 where
     F: Fn(Origin, Request<Incoming>) -> A,
-    A: Future<Output = Response<B>>,
+    A: Future<Output = Response<B>> + 'static,
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    let (mut protocol, mut begun) = (stream.protocol(), Vec::new());
+    if let (Transport::Plain(socket), Http2::PriorKnowledge) = (&mut stream, settings.http2)
+        && greeting::tells_http2(socket, &ticket, settings.patience.head, &mut begun).await
+    {
+        protocol = Protocol::Http2;
+    }
+    if protocol == Protocol::Http2 {
+        return http2::serve((stream, Transport::reset), begun, ticket, settings, answer).await;
+    }
     let judgement = ticket.judgement();
     let (peer, socket) = (ticket.peer(), ticket.socket());
     let (id, accepted_at) = (ticket.id(), ticket.accepted_at());
     // A handshake has had its own time.
     let begun_at = if stream.is_encrypted() { Monotonic::now() } else { accepted_at };
     let judged =
-        Judged::new(stream, settings.head, settings.patience, begun_at, Rc::clone(judgement));
+        Judged::new(stream, settings.head, settings.patience, begun_at, Rc::clone(judgement))
+            .having_read(&begun);
     let service = service_fn(|request| {
         let origin = Origin::begin(peer, socket, id, accepted_at, Rc::clone(judgement));
         let (ordinal, turn) = (origin.ordinal, Turn(Rc::clone(judgement)));

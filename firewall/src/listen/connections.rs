@@ -173,6 +173,17 @@ impl Connections {
         has_many && !is_exempt()
     }
 
+    /// Whether this peer's source has as many requests under way as it may have connections: in HTTP/2
+    /// each costs what a connection costs.
+    fn asks_much(&self, peer: PeerAddr) -> bool {
+        let seats = self.seats.borrow();
+        let indices = seats.by_source.get(&source(peer)).into_iter().flatten();
+        let seated = indices.filter_map(|index| seats.places.get(*index)?.as_ref());
+        let requests: u64 = seated.map(|seat| u64::from(seat.judgement.answering())).sum();
+        let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
+        requests >= self.limits.per_source as u64 && !is_exempt()
+    }
+
     /// The number of connections that have a seat.
     pub fn open(&self) -> usize {
         self.seats.borrow().taken()
@@ -334,11 +345,25 @@ impl Ticket {
         Ok(())
     }
 
+    /// Whether the source has so many requests under way that it may not have another.
+    pub(super) fn asks_much(&self) -> bool {
+        self.connections.asks_much(self.peer())
+    }
+
     /// Waits until the connection is to end at once.
     pub(super) async fn ended(&self) {
         poll_fn(|cx| match self.order(cx) {
             Order::Serve => Poll::Pending,
             Order::LastWords(_) | Order::Drop => Poll::Ready(()),
+        })
+        .await;
+    }
+
+    /// Waits until the connection is to end in some way, be it after an answer.
+    pub(super) async fn must_end(&self) {
+        poll_fn(|cx| match self.order(cx) {
+            Order::Serve if !self.judgement().is_draining() => Poll::Pending,
+            _ => Poll::Ready(()),
         })
         .await;
     }

@@ -6,9 +6,9 @@
 //! is not exactly right is refused.
 
 mod chunked;
-mod field;
+pub(super) mod field;
 mod head;
-mod octets;
+pub(super) mod octets;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +16,7 @@ use crate::pipeline::origin::{Part, Refusal};
 use crate::violation::Rule;
 
 use chunked::Chunked;
+pub(super) use head::METHOD_OCTETS;
 use head::{Body, Head};
 
 /// How much of a request head is read before it is refused.

@@ -129,6 +129,13 @@ impl<S> Judged<S> {
         }
     }
 
+    /// The same, where the stream's first octets have been read already.
+    #[must_use]
+    pub fn having_read(mut self, octets: &[u8]) -> Self {
+        self.judge_on(octets);
+        self
+    }
+
     /// The stream, for what is done with it when the connection is over.
     pub fn into_inner(self) -> S {
         self.stream
@@ -385,14 +392,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
 /// One timer, moved only when it has rung or must ring earlier: most deadlines are met, and a
 /// request should not pay for setting one.
 #[derive(Default)]
-struct Alarm {
+pub(super) struct Alarm {
     sleep: Option<Pin<Box<Sleep>>>,
     rings_at: Monotonic,
 }
 
 impl Alarm {
     /// Ready once `due` has passed.
-    fn poll(&mut self, cx: &mut Context<'_>, due: Monotonic) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, due: Monotonic) -> Poll<()> {
         let mut now = Monotonic::coarse();
         loop {
             if now >= due {

@@ -27,6 +27,11 @@ use crate::tls::session::Session;
 
 use handshakes::Handshakes;
 
+/// TLS 1.2.
+const OLDEST_VERSION: u16 = 0x0303;
+/// The alert that no version is spoken that the client does (RFC 5246 appendix E.1), as a record: fatal,
+/// `protocol_version`.
+const PROTOCOL_VERSION: [u8; 7] = [21, 3, 3, 0, 2, 2, 70];
 /// The alert that no name is known (RFC 6066 section 3), as a record: fatal, `unrecognized_name`.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
 /// How many octets of what a refused client has sent already are read, so that closing does not reset
@@ -210,6 +215,15 @@ async fn greet(
             return Err(Failure::Refused(reason, none.to_string()));
         }
     }
+    let hello = ClientHello::parse(gathering.message());
+    if let Some(hello) = &hello {
+        metrics.tls_hellos.with_label_values(&[Ja4::offered(hello)]).inc();
+        // The library would miss an extension first, and name that.
+        if hello.version() < OLDEST_VERSION {
+            stream.write_all(&PROTOCOL_VERSION).await?;
+            return Err(Failure::Refused(NoTls::Failed, "a version that is not spoken".into()));
+        }
+    }
     let accepted = match acceptor(gathering.octets()) {
         Ok(Some(accepted)) => accepted,
         Ok(None) => return Err(Failure::Refused(NoTls::Hello, "not whole".into())),
@@ -221,10 +235,6 @@ async fn greet(
     if !server.answers(&accepted.client_hello()) {
         stream.write_all(&UNRECOGNIZED_NAME).await?;
         return Err(Failure::Refused(NoTls::UnknownName, "no certificate for the name".into()));
-    }
-    let hello = ClientHello::parse(gathering.message());
-    if let Some(hello) = &hello {
-        metrics.tls_hellos.with_label_values(&[Ja4::offered(hello)]).inc();
     }
     Ok((accepted, hello.as_ref().map(Ja4::of)))
 }

@@ -18,9 +18,6 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// What is served over TLS, the best first.
-    const SERVED: [Self; 1] = [Self::Http1];
-
     /// Its name where protocols are negotiated (RFC 7301 section 6).
     const fn alpn(self) -> &'static [u8] {
         match self {
@@ -30,8 +27,9 @@ impl Protocol {
     }
 
     /// What TLS offers to clients, the best first.
-    pub fn offered() -> Vec<Vec<u8>> {
-        Self::SERVED.iter().map(|protocol| protocol.alpn().to_vec()).collect()
+    pub fn offered(is_http2_served: bool) -> Vec<Vec<u8>> {
+        let http2 = is_http2_served.then_some(Self::Http2);
+        http2.into_iter().chain([Self::Http1]).map(|protocol| protocol.alpn().to_vec()).collect()
     }
 
     /// What was agreed on; HTTP/1.1 where the client did not ask.
@@ -134,5 +132,22 @@ impl AsyncWrite for Transport {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_offered_can_be_agreed_on() {
+        for (is_http2_served, offered) in
+            [(true, &[Protocol::Http2, Protocol::Http1][..]), (false, &[Protocol::Http1])]
+        {
+            let names = Protocol::offered(is_http2_served);
+            let agreed: Vec<_> = names.iter().map(|name| Protocol::agreed(Some(name))).collect();
+            assert_eq!(agreed, offered);
+        }
+        assert_eq!(Protocol::agreed(None), Protocol::Http1);
     }
 }

@@ -2,6 +2,7 @@
 //! certificate that the client has shown.
 
 use http::header::HOST;
+use http::uri::Authority;
 
 use crate::pipeline::exchange::Exchange;
 use crate::violation::{Rule, Violation};
@@ -27,7 +28,7 @@ pub(super) fn encryption(exchange: &Exchange<'_>) -> Result<(), Violation> {
 
 /// Whether the request is for this host, whatever port it names.
 fn is_host(exchange: &Exchange<'_>, name: &str) -> bool {
-    let authority = exchange.request.uri.authority().map(|authority| authority.as_str());
+    let authority = exchange.request.uri.authority().map(Authority::as_str);
     let field = || exchange.request.headers.get(HOST).and_then(|value| value.to_str().ok());
     authority.or_else(field).is_some_and(|host| is_same(host, name))
 }

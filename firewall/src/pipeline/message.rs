@@ -65,6 +65,8 @@ pub(super) async fn request_body(
     // Broken framing or a client that broke off leaves nothing that could pass, in any mode.
     let octets = match reading.await {
         Ok(Collected::Whole(octets)) => octets,
+        // HTTP/1 is refused them by its framing, in any mode.
+        Ok(Collected::Trailed(_)) => return Err(Violation::new(Rule::Trailer)),
         Ok(Collected::TooLarge(read, rest)) => {
             exchange.settle::<()>(mode, Err(Violation::new(rule)))?;
             return Ok(Body::resumed(read, rest));
@@ -190,7 +192,7 @@ pub(super) async fn response(
     let reading =
         timeout(exchange.api.limits.response_body_timeout, collect(body, content.limit()));
     let octets = match reading.await {
-        Ok(Collected::Whole(octets)) => octets,
+        Ok(Collected::Whole(octets) | Collected::Trailed(octets)) => octets,
         Ok(Collected::TooLarge(read, rest)) => {
             let too_large = named(Violation::new(Rule::ResponseTooLarge), &read);
             if let Err(violation) = exchange.settle::<()>(mode, Err(too_large)) {

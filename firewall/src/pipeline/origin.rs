@@ -32,11 +32,12 @@ pub struct Refusal {
 pub struct Judgement {
     refusal: Cell<Option<Refusal>>,
     requests: Cell<u64>,
-    is_answering: Cell<bool>,
+    /// One at most in HTTP/1.
+    answering: Cell<u32>,
     is_in_head: Cell<bool>,
     is_blocked: Cell<bool>,
     is_closing: Cell<bool>,
-    is_refusing: Cell<bool>,
+    refusing: Cell<u32>,
     is_draining: Cell<bool>,
     /// While it drains, the client may come to its next request first.
     is_awaited: Cell<bool>,
@@ -62,19 +63,24 @@ impl Judgement {
     pub fn begin(&self) -> u64 {
         let ordinal = self.requests.get();
         self.requests.set(ordinal + 1);
-        self.is_answering.set(true);
+        self.answering.set(self.answering.get().saturating_add(1));
         ordinal
     }
 
     /// The answer to the request has been handed over whole, or given up.
     pub fn end(&self, now: Monotonic) {
-        self.is_answering.set(false);
+        self.answering.set(self.answering.get().saturating_sub(1));
         self.quiet_since.set(now);
     }
 
     /// A request has reached the service, and its answer is not yet handed over.
     pub fn is_answering(&self) -> bool {
-        self.is_answering.get()
+        self.answering.get() > 0
+    }
+
+    /// How many requests are under way.
+    pub fn answering(&self) -> u32 {
+        self.answering.get()
     }
 
     /// The number of requests that have reached the service.
@@ -104,7 +110,7 @@ impl Judgement {
 
     /// Nothing is asked, nothing is being asked, nothing is being answered.
     pub fn is_idle(&self) -> bool {
-        !self.is_answering.get() && !self.is_in_head.get() && !self.is_blocked.get()
+        !self.is_answering() && !self.is_in_head.get() && !self.is_blocked.get()
     }
 
     /// When the last answer ended, or the client last began or ceased to take it, or the connection
@@ -124,12 +130,15 @@ impl Judgement {
 
     /// A refusal is being settled that may turn out to be the connection's last answer.
     pub fn set_refusing(&self, is_refusing: bool) {
-        self.is_refusing.set(is_refusing);
+        let others = self.refusing.get();
+        let refusing =
+            if is_refusing { others.saturating_add(1) } else { others.saturating_sub(1) };
+        self.refusing.set(refusing);
     }
 
     /// Whether the answer in hand may still be written when the connection's source is banned.
     pub fn has_last_word(&self) -> bool {
-        self.is_closing.get() || self.is_refusing.get()
+        self.is_closing.get() || self.refusing.get() > 0
     }
 
     /// Whether no request after this one will be answered, so that its answer should say so.
@@ -184,6 +193,10 @@ pub struct Origin {
     pub accepted_at: Monotonic,
     /// Which request of the connection, counted from 0.
     pub ordinal: u64,
+    /// Other requests may be under way on the connection, and outlive this one (HTTP/2).
+    pub is_multiplexed: bool,
+    /// What is wrong with the head, where that was not the connection's to find.
+    malformed: Option<Rule>,
     judgement: Rc<Judgement>,
 }
 
@@ -196,14 +209,52 @@ impl Origin {
         accepted_at: Monotonic,
         judgement: Rc<Judgement>,
     ) -> Self {
-        let ordinal = judgement.begin();
-        Self { peer, socket, connection, accepted_at, ordinal, judgement }
+        let (ordinal, malformed) = (judgement.begin(), None);
+        let is_multiplexed = false;
+        Self {
+            peer,
+            socket,
+            connection,
+            accepted_at,
+            ordinal,
+            is_multiplexed,
+            malformed,
+            judgement,
+        }
+    }
+
+    /// The origin of what is no request: a connection's frames.
+    pub fn of_connection(
+        peer: PeerAddr,
+        socket: PeerAddr,
+        connection: u64,
+        accepted_at: Monotonic,
+        judgement: &Rc<Judgement>,
+    ) -> Self {
+        let (ordinal, judgement) = (judgement.requests(), Rc::clone(judgement));
+        let (is_multiplexed, malformed) = (true, None);
+        Self {
+            peer,
+            socket,
+            connection,
+            accepted_at,
+            ordinal,
+            is_multiplexed,
+            malformed,
+            judgement,
+        }
+    }
+
+    /// The same for one stream of HTTP/2, whose head was found to be `malformed`, or to be none.
+    #[must_use]
+    pub fn of_stream(self, malformed: Option<Rule>) -> Self {
+        Self { is_multiplexed: true, malformed, ..self }
     }
 
     /// Why this request must be refused, whatever it seems to say: it stands in for a head that
     /// could not be read in one way, or did not arrive in time.
     pub fn refusal(&self) -> Option<Violation> {
-        self.refused(Part::Head)
+        self.malformed.map(Violation::new).or_else(|| self.refused(Part::Head))
     }
 
     /// Why this request's body broke off; ask after reading it has failed.
@@ -222,8 +273,9 @@ impl Origin {
         self.judgement.set_refusing(is_refusing);
     }
 
-    /// Closes the connection when this answer's last octet has been written. A source that is
-    /// banned for this request keeps this connection until then, and loses all others at once.
+    /// Closes the connection when this answer's last octet has been written, and what else is under way
+    /// on it. A source that is banned for this request keeps this connection until then, and loses
+    /// all others at once.
     pub fn close_after_response(&self) {
         self.judgement.close_after_response();
     }

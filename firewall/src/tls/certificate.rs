@@ -12,6 +12,7 @@ use super::der::{
 
 /// The longest subject that is told of, in octets.
 const SUBJECT_OCTETS_MAX: usize = 512;
+const BOOLEAN: u8 = 0x01;
 /// `id-ce-subjectAltName`, 2.5.29.17.
 const SUBJECT_ALTERNATIVE_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
@@ -116,7 +117,6 @@ fn alternative_names(extensions: Value<'_>) -> Option<&[u8]> {
         is_meant.then_some(fields)
     });
     let mut fields = named?;
-    const BOOLEAN: u8 = 0x01;
     fields.optional(BOOLEAN);
     Some(fields.expect(OCTET_STRING)?.inside().expect(SEQUENCE)?.content)
 }

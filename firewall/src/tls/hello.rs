@@ -20,6 +20,8 @@ const RECORD_OCTETS_MAX: usize = 16 * 1024;
 const HANDSHAKE: u8 = 22;
 /// `HandshakeType.client_hello`.
 const CLIENT_HELLO: u8 = 1;
+/// The extension of this name.
+const SUPPORTED_VERSIONS: u16 = 0x002b;
 
 /// Why octets do not begin a handshake that is gone on with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,10 +169,23 @@ impl<'a> ClientHello<'a> {
         std::iter::from_fn(move || Some((rest.u16()?, rest.long()?)))
     }
 
+    /// The highest version that is offered (RFC 8446 section 4.2.1).
+    pub fn version(&self) -> u16 {
+        let offered = self.extension(SUPPORTED_VERSIONS).unwrap_or_default();
+        let offered = numbers(offered, true).filter(|version| !is_grease(*version));
+        offered.max().unwrap_or(self.legacy_version)
+    }
+
     /// The content of the first extension of this number.
     pub fn extension(&self, number: u16) -> Option<&'a [u8]> {
         self.extensions().find(|(found, _)| *found == number).map(|(_, content)| content)
     }
+}
+
+/// A number that is sent so that servers go on passing over what they do not know (RFC 8701).
+pub(super) fn is_grease(number: u16) -> bool {
+    let [high, low] = number.to_be_bytes();
+    high == low && low & 0x0f == 0x0a
 }
 
 /// The numbers of a list whose length in octets stands before it, in one or two octets; nothing of a

@@ -1,4 +1,4 @@
-//! JA4: a client's TLS fingerprint, as FoxIO describes it (JA4, the part under the BSD licence).
+//! JA4: a client's TLS fingerprint, as `FoxIO` describes it (JA4, the part under the BSD licence).
 //!
 //! What clients permute from one connection to the next is sorted, and what means nothing (GREASE, RFC
 //! 8701) is left out, so that one program keeps one fingerprint. It is evidence, no identity: whoever
@@ -11,12 +11,11 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::hello::{self, ClientHello};
+use super::hello::{self, ClientHello, is_grease};
 
 const SERVER_NAME: u16 = 0x0000;
 const SIGNATURE_ALGORITHMS: u16 = 0x000d;
 const ALPN: u16 = 0x0010;
-const SUPPORTED_VERSIONS: u16 = 0x002b;
 
 /// What stands for the digest of nothing.
 const NOTHING: &str = "000000000000";
@@ -67,10 +66,7 @@ impl Ja4 {
     /// The first four characters: one of a few words, unlike the rest, of which clients can make up
     /// any number.
     pub fn offered(hello: &ClientHello<'_>) -> &'static str {
-        let versions = hello.extension(SUPPORTED_VERSIONS).unwrap_or_default();
-        let versions = hello::numbers(versions, true).filter(|version| !is_grease(*version));
-        let version = versions.max().unwrap_or(hello.legacy_version);
-        match (version, hello.extension(SERVER_NAME).is_some()) {
+        match (hello.version(), hello.extension(SERVER_NAME).is_some()) {
             (0x0304, true) => "t13d",
             (0x0304, false) => "t13i",
             (0x0303, true) => "t12d",
@@ -102,12 +98,6 @@ impl fmt::Debug for Ja4 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Ja4({self})")
     }
-}
-
-/// A number that is sent so that servers go on passing over what they do not know (RFC 8701).
-fn is_grease(number: u16) -> bool {
-    let [high, low] = number.to_be_bytes();
-    high == low && low & 0x0f == 0x0a
 }
 
 /// First and last character of the first protocol that is offered; of its hexadecimal digits where one of
@@ -150,8 +140,10 @@ fn digest(list: &str) -> String {
     if list.is_empty() {
         return NOTHING.to_owned();
     }
-    let mut text: String =
-        Sha256::digest(list).iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut text = String::new();
+    for octet in Sha256::digest(list) {
+        text.extend([digit(usize::from(octet >> 4)), digit(usize::from(octet & 0x0f))]);
+    }
     text.truncate(DIGEST_DIGITS);
     text
 }

@@ -17,6 +17,9 @@ const SUCCESSFUL: &[u8] = &[0];
 /// `id-pkix-ocsp-basic`, 1.3.6.1.5.5.7.48.1.1.
 const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
 
+/// `certStatus`: good.
+const GOOD: u8 = der::field(0, false);
+
 /// Which digests name an issuer.
 const DIGESTS: [(&[u8], &Algorithm); 4] = [
     (&[0x2b, 0x0e, 0x03, 0x02, 0x1a], &SHA1_FOR_LEGACY_USE_ONLY),
@@ -58,7 +61,6 @@ pub fn good_until(
         if !is_about(id, certificate, issuer).ok_or(Unfit::Malformed)? {
             continue;
         }
-        const GOOD: u8 = der::field(0, false);
         if fields.next().ok_or(Unfit::Malformed)?.tag != GOOD {
             return Err(Unfit::NotGood);
         }

@@ -61,10 +61,8 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, PemError> {
     let Some(key) = keys.next() else {
         let is_encrypted = has_encrypted_key(&octets);
         let path = path.to_owned();
-        return Err(match is_encrypted {
-            true => PemError::Encrypted { path },
-            false => PemError::Empty { path, wanted: "private key" },
-        });
+        let empty = |path| PemError::Empty { path, wanted: "private key" };
+        return Err(if is_encrypted { PemError::Encrypted { path } } else { empty(path) });
     };
     match keys.next() {
         None => key.map_err(malformed),

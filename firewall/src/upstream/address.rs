@@ -22,12 +22,19 @@ pub enum EndpointAddress {
     Socket(Arc<Path>),
 }
 
+/// How an endpoint is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Plain,
+    Tls,
+}
+
 /// An endpoint's address cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointAddressError {
     #[error("{given:?} is neither an absolute URL nor unix:/path")]
     NotAbsolute { given: Box<str> },
-    #[error("scheme {scheme:?} is not supported: expected http, or unix:/path")]
+    #[error("scheme {scheme:?} is not supported: expected http, https, or unix:/path")]
     Scheme { scheme: Box<str> },
     #[error("path {path:?} is not supported: the contract's paths are forwarded as they are")]
     Path { path: Box<str> },
@@ -40,27 +47,29 @@ pub enum EndpointAddressError {
 }
 
 impl EndpointAddress {
-    /// Reads `http://host[:port]`, or `unix:` and the absolute path of a stream socket. The port is 80
-    /// if absent.
+    /// Reads `http://host[:port]`, `https://host[:port]`, or `unix:` and the absolute path of a
+    /// stream socket. The port is the scheme's own if absent.
     ///
     /// # Errors
     ///
     /// What else a URL may hold and a proxy that forwards paths as they are has no use for.
-    pub fn parse(text: &str) -> Result<Self, EndpointAddressError> {
+    pub fn parse(text: &str) -> Result<(Self, Scheme), EndpointAddressError> {
         if let Some(path) = text.strip_prefix("unix:") {
             if !path.starts_with('/') || path.len() > SOCKET_PATH_OCTETS || path.contains('\0') {
                 return Err(EndpointAddressError::Socket { given: text.into() });
             }
-            return Ok(Self::Socket(Path::new(path).into()));
+            return Ok((Self::Socket(Path::new(path).into()), Scheme::Plain));
         }
         let not_absolute = || EndpointAddressError::NotAbsolute { given: text.into() };
         let Ok(uri) = text.parse::<Uri>() else { return Err(not_absolute()) };
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(not_absolute());
         };
-        if scheme != "http" {
-            return Err(EndpointAddressError::Scheme { scheme: scheme.into() });
-        }
+        let (scheme, port) = match scheme {
+            "http" => (Scheme::Plain, 80),
+            "https" => (Scheme::Tls, 443),
+            _ => return Err(EndpointAddressError::Scheme { scheme: scheme.into() }),
+        };
         if authority.as_str().contains('@') {
             return Err(EndpointAddressError::Credentials);
         }
@@ -72,12 +81,13 @@ impl EndpointAddress {
         if name.is_empty() {
             return Err(not_absolute());
         }
-        let port = authority.port_u16().unwrap_or(80);
+        let port = authority.port_u16().unwrap_or(port);
         let unbracketed = name.trim_start_matches('[').trim_end_matches(']');
-        Ok(match unbracketed.parse::<IpAddr>() {
+        let address = match unbracketed.parse::<IpAddr>() {
             Ok(address) => Self::Address(SocketAddr::new(address, port)),
             Err(_name) => Self::Name { name: name.into(), port },
-        })
+        };
+        Ok((address, scheme))
     }
 
     /// The name, where its addresses are to be looked up.
@@ -109,19 +119,20 @@ mod tests {
         let name = |name: &str, port| EndpointAddress::Name { name: name.into(), port };
         let socket = |path: &str| EndpointAddress::Socket(Path::new(path).into());
         let longest = format!("unix:/{}", "a".repeat(SOCKET_PATH_OCTETS - 1));
-        for (text, expected) in [
-            ("http://127.0.0.1:9000", place("127.0.0.1:9000")),
-            ("http://[::1]:9000/", place("[::1]:9000")),
-            ("http://api.internal", name("api.internal", 80)),
-            ("unix:/run/api.sock", socket("/run/api.sock")),
-            (&longest, socket(&longest["unix:".len()..])),
+        for (text, expected, scheme) in [
+            ("http://127.0.0.1:9000", place("127.0.0.1:9000"), Scheme::Plain),
+            ("http://[::1]:9000/", place("[::1]:9000"), Scheme::Plain),
+            ("http://api.internal", name("api.internal", 80), Scheme::Plain),
+            ("https://api.internal", name("api.internal", 443), Scheme::Tls),
+            ("https://192.0.2.1:8443", place("192.0.2.1:8443"), Scheme::Tls),
+            ("unix:/run/api.sock", socket("/run/api.sock"), Scheme::Plain),
+            (&longest, socket(&longest["unix:".len()..]), Scheme::Plain),
         ] {
-            assert_eq!(EndpointAddress::parse(text), Ok(expected), "{text}");
+            assert_eq!(EndpointAddress::parse(text), Ok((expected, scheme)), "{text}");
         }
         let too_long = format!("{longest}a");
         for (text, error) in [
             ("ftp://api", EndpointAddressError::Scheme { scheme: "ftp".into() }),
-            ("https://api", EndpointAddressError::Scheme { scheme: "https".into() }),
             ("http://api/v1", EndpointAddressError::Path { path: "/v1".into() }),
             ("http://api/?a", EndpointAddressError::Path { path: "/?a".into() }),
             ("http://me:secret@api/", EndpointAddressError::Credentials),

@@ -219,6 +219,8 @@ impl http_body::Body for Body {
 #[derive(Debug)]
 pub enum Collected {
     Whole(Bytes),
+    /// The same, with trailer fields behind it, which are no part of it.
+    Trailed(Bytes),
     /// It is longer than the limit: what was read, and what was not.
     TooLarge(Bytes, Incoming),
     /// The other side broke off, or broke the framing.
@@ -235,6 +237,7 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Collected {
     let mut first: Option<Bytes> = None;
     let mut whole: Option<BytesMut> = None;
     let mut length = 0usize;
+    let mut has_trailers = false;
     loop {
         let frame = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await;
         let data = match frame {
@@ -242,7 +245,10 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Collected {
             Some(Err(_)) => return Collected::Failed,
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => data,
-                Err(_trailers) => continue,
+                Err(_trailers) => {
+                    has_trailers = true;
+                    continue;
+                }
             },
         };
         length = length.saturating_add(data.len());
@@ -261,7 +267,8 @@ pub async fn collect(mut body: Incoming, limit: usize) -> Collected {
             return Collected::TooLarge(joined(first, whole), body);
         }
     }
-    Collected::Whole(joined(first, whole))
+    let octets = joined(first, whole);
+    if has_trailers { Collected::Trailed(octets) } else { Collected::Whole(octets) }
 }
 
 /// Reads the beginning of a body that will not be used into `read`: at least `limit` octets, if there

@@ -1,6 +1,7 @@
 //! Opening one connection to an endpoint, by whichever way it is reached.
 
 use std::error::Error;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body::Body;
@@ -9,21 +10,31 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_local;
+use tokio_rustls::TlsConnector;
 
+use super::address::Scheme;
 use super::endpoint::{Endpoint, Target};
+use super::tls::UpstreamTls;
 
 /// The endpoint cannot be reached.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     #[error("connecting")]
     Connect(#[source] std::io::Error),
+    #[error("starting TLS")]
+    Tls(#[source] std::io::Error),
+    #[error("starting TLS: no name to expect of the endpoint")]
+    NoName,
     #[error("starting HTTP")]
     Handshake(#[source] hyper::Error),
 }
 
 /// Connects, and speaks HTTP/1.1; on this thread's `LocalSet`, the connection lives until its sender
 /// is dropped or the endpoint closes it. Takes as long as it takes.
-pub(super) async fn open<B>(endpoint: &Endpoint) -> Result<SendRequest<B>, ConnectError>
+pub(super) async fn open<B>(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
+) -> Result<SendRequest<B>, ConnectError>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
@@ -32,7 +43,17 @@ where
             let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
             // Small messages are written whole: waiting for more would only add delay.
             stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-            handshake(stream).await
+            match endpoint.scheme {
+                Scheme::Plain => handshake(stream).await,
+                Scheme::Tls => {
+                    let tls = tls.ok_or(ConnectError::NoName)?;
+                    let name = tls.name_of(endpoint).ok_or(ConnectError::NoName)?;
+                    let connector = TlsConnector::from(Arc::clone(&tls.client));
+                    let stream =
+                        connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
+                    handshake(stream).await
+                }
+            }
         }
         Target::Unix(path) => {
             handshake(UnixStream::connect(path).await.map_err(ConnectError::Connect)?).await

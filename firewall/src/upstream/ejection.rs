@@ -122,7 +122,7 @@ mod tests {
     const RULES: EjectionRules = EjectionRules {
         failures: 5,
         base: Duration::from_secs(10),
-        max: Duration::from_secs(60),
+        max: Duration::from_mins(1),
         share: 50,
     };
 

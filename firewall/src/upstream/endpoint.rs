@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
-use super::UpstreamSettings;
-use super::address::EndpointAddress;
+use super::address::{EndpointAddress, Scheme};
+use super::tls::UpstreamTls;
+use super::{EndpointSettings, UpstreamSettings};
 
 /// It gets no requests since requests to it failed.
 const EJECTED: u8 = 1;
@@ -29,6 +30,7 @@ pub(super) enum Target {
 pub struct Endpoint {
     label: Arc<str>,
     pub(super) target: Target,
+    pub(super) scheme: Scheme,
     /// The name that it was found by, where it was.
     pub(super) name: Option<Arc<str>>,
     pub(super) weight: u32,
@@ -49,7 +51,8 @@ pub enum EndpointState {
 }
 
 impl Endpoint {
-    fn new(address: &EndpointAddress, target: Target, weight: u32) -> Self {
+    fn new(configured: &EndpointSettings, target: Target) -> Self {
+        let EndpointSettings { address, scheme, weight } = configured;
         let name = address.name().cloned();
         let label = match (&name, &target) {
             (None, _) => address.to_string(),
@@ -59,8 +62,9 @@ impl Endpoint {
         Self {
             label: label.into(),
             target,
+            scheme: *scheme,
             name,
-            weight,
+            weight: *weight,
             state: AtomicU8::new(0),
             failures: AtomicU32::new(0),
         }
@@ -77,9 +81,9 @@ impl Endpoint {
         match (&self.target, &self.name) {
             (Target::Unix(_), _) => "localhost".to_owned(),
             (Target::Tcp(address), None) => address.to_string(),
-            (Target::Tcp(address), Some(name)) => match address.port() {
-                80 => name.to_string(),
-                port => format!("{name}:{port}"),
+            (Target::Tcp(address), Some(name)) => match (self.scheme, address.port()) {
+                (Scheme::Plain, 80) | (Scheme::Tls, 443) => name.to_string(),
+                (_, port) => format!("{name}:{port}"),
             },
         }
     }
@@ -132,8 +136,11 @@ impl Endpoint {
         self.failures.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
-    fn is_like(&self, address: &EndpointAddress, target: &Target, weight: u32) -> bool {
-        self.target == *target && self.weight == weight && self.name.as_ref() == address.name()
+    fn is_like(&self, configured: &EndpointSettings, target: &Target) -> bool {
+        self.target == *target
+            && self.scheme == configured.scheme
+            && self.weight == configured.weight
+            && self.name.as_ref() == configured.address.name()
     }
 }
 
@@ -146,6 +153,7 @@ pub struct Upstream(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) api: Arc<str>,
     pub(super) settings: UpstreamSettings,
+    pub(super) tls: Option<UpstreamTls>,
     endpoints: ArcSwap<Vec<Arc<Endpoint>>>,
     /// One more each time that the endpoints change, so that workers need to look no further.
     version: AtomicU64,
@@ -156,11 +164,17 @@ pub(super) struct Shared {
 }
 
 impl Upstream {
-    pub(super) fn new(api: &str, settings: UpstreamSettings, alarm: Arc<Notify>) -> Self {
+    pub(super) fn new(
+        api: &str,
+        settings: UpstreamSettings,
+        tls: Option<UpstreamTls>,
+        alarm: Arc<Notify>,
+    ) -> Self {
         let has_names = settings.names().next().is_some();
         let shared = Shared {
             api: api.into(),
             settings,
+            tls,
             endpoints: ArcSwap::default(),
             version: AtomicU64::new(0),
             alarm,
@@ -219,13 +233,9 @@ impl Shared {
                 if endpoints.iter().any(|known| known.target == target) {
                     continue;
                 }
-                let (address, weight) = (&configured.address, configured.weight);
-                let known = present.iter().find(|known| known.is_like(address, &target, weight));
-                endpoints.push(
-                    known
-                        .cloned()
-                        .unwrap_or_else(|| Arc::new(Endpoint::new(address, target, weight))),
-                );
+                let known = present.iter().find(|known| known.is_like(configured, &target));
+                let new = || Arc::new(Endpoint::new(configured, target.clone()));
+                endpoints.push(known.map_or_else(new, Arc::clone));
             }
         }
         let is_same = endpoints.len() == present.len()

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     const CLIENT: Duration = Duration::from_secs(10);
-    const UPSTREAM: Duration = Duration::from_secs(60);
+    const UPSTREAM: Duration = Duration::from_mins(1);
 
     /// What happens to a body: waits for the client so many seconds, then passes so many octets.
     type Course = Vec<(u64, usize)>;

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use super::ejection::{Change, Found, Record, tend};
 use super::endpoint::{Endpoint, EndpointState, Shared, Upstream};
+use super::tls::UpstreamTls;
 use super::{Resolve, UpstreamSettings, probe, resolve};
 use crate::clock::Monotonic;
 use crate::metrics::Metrics;
@@ -47,17 +48,17 @@ impl Upstreams {
 
     /// The upstream of this API, with what is known of its endpoints where a generation that still
     /// lives has configured it alike.
-    pub fn of(&self, api: &str, settings: UpstreamSettings) -> Upstream {
+    pub fn of(&self, api: &str, settings: UpstreamSettings, tls: Option<UpstreamTls>) -> Upstream {
         let mut known = self.known();
         known.retain(|known| known.strong_count() > 0);
         let alike = known
             .iter()
             .filter_map(Weak::upgrade)
-            .find(|known| *known.api == *api && known.settings == settings);
+            .find(|known| *known.api == *api && known.settings == settings && known.tls == tls);
         if let Some(alike) = alike {
             return Upstream(alike);
         }
-        let upstream = Upstream::new(api, settings, Arc::clone(&self.0.alarm));
+        let upstream = Upstream::new(api, settings, tls, Arc::clone(&self.0.alarm));
         known.push(Arc::downgrade(&upstream.0));
         drop(known);
         self.0.alarm.notify_one();
@@ -241,7 +242,7 @@ impl Kept {
                     is_first = false;
                 }
             };
-            let probing = probe::run(Arc::clone(endpoint), rules, changed);
+            let probing = probe::run(Arc::clone(endpoint), shared.tls.clone(), rules, changed);
             Task(spawn_local(probing).abort_handle())
         });
         let (endpoint, metrics) = (Arc::clone(endpoint), Arc::clone(&self.metrics));

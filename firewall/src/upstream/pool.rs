@@ -21,6 +21,7 @@ use self::member::Member;
 use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
+use super::connection::ConnectError;
 use super::{Upstream, UpstreamError, WithoutHealthy, connection, framing};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
@@ -52,13 +53,19 @@ pub struct Pool {
 struct Failure {
     error: UpstreamError,
     /// The request, where it may be sent again.
-    again: Option<Again>,
+    again: Option<Box<Again>>,
 }
 
 struct Again {
     request: Request<Body>,
     /// The endpoint may have got it.
     was_sent: bool,
+}
+
+impl Again {
+    fn new(request: Request<Body>, was_sent: bool) -> Box<Self> {
+        Box::new(Self { request, was_sent })
+    }
 }
 
 impl From<UpstreamError> for Failure {
@@ -180,7 +187,8 @@ impl Pool {
             }
         }
         holder.take();
-        let opening = timeout(limits.connect_timeout, connection::open(&member.endpoint)).await;
+        let opening = connection::open(&member.endpoint, self.upstream.0.tls.as_ref());
+        let opening = timeout(limits.connect_timeout, opening).await;
         let mut sender = match opening {
             Ok(Ok(sender)) => sender,
             failed => {
@@ -189,11 +197,16 @@ impl Pool {
                     Ok(Err(error)) => {
                         let endpoint = &**member.endpoint.label();
                         tracing::debug!(endpoint, error = %Causes(&error), "no connection");
-                        UpstreamError::Connect
+                        match error {
+                            ConnectError::Tls(_) | ConnectError::NoName => UpstreamError::Tls,
+                            ConnectError::Connect(_) | ConnectError::Handshake(_) => {
+                                UpstreamError::Connect
+                            }
+                        }
                     }
                     _ => UpstreamError::ConnectTimeout,
                 };
-                let again = Some(Again { request: unsent, was_sent: false });
+                let again = Some(Again::new(unsent, false));
                 return Err(Failure { error, again });
             }
         };
@@ -209,10 +222,8 @@ impl Pool {
                 }
                 let was_closed = was_closed(error.error());
                 let again = match error.take_message() {
-                    Some(request) => Some(Again { request, was_sent: false }),
-                    None => replica
-                        .filter(|_| was_closed)
-                        .map(|request| Again { request, was_sent: true }),
+                    Some(request) => Some(Again::new(request, false)),
+                    None => replica.filter(|_| was_closed).map(|request| Again::new(request, true)),
                 };
                 Err(Failure { error: UpstreamError::Protocol, again })
             }

@@ -14,12 +14,14 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::check::{CheckRules, Streak};
 use super::connection;
 use super::endpoint::Endpoint;
+use super::tls::UpstreamTls;
 use crate::causes::Causes;
 
 /// Asks at the interval, until dropped; `changed` is told whether the endpoint is well, when that is
 /// news, and why it is not.
 pub(super) async fn run(
     endpoint: Arc<Endpoint>,
+    tls: Option<UpstreamTls>,
     rules: CheckRules,
     mut changed: impl FnMut(bool, String),
 ) {
@@ -28,7 +30,7 @@ pub(super) async fn run(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let answer = timeout(rules.timeout, ask(&endpoint, &rules)).await;
+        let answer = timeout(rules.timeout, ask(&endpoint, tls.as_ref(), &rules)).await;
         let answer = answer.unwrap_or_else(|_elapsed| Err("no answer in time".into()));
         if let Some(is_well) = streak.note(&rules, answer.is_ok()) {
             changed(is_well, answer.err().unwrap_or_default());
@@ -36,8 +38,12 @@ pub(super) async fn run(
     }
 }
 
-async fn ask(endpoint: &Endpoint, rules: &CheckRules) -> Result<(), String> {
-    let opened = connection::open::<Nothing>(endpoint).await;
+async fn ask(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
+    rules: &CheckRules,
+) -> Result<(), String> {
+    let opened = connection::open::<Nothing>(endpoint, tls).await;
     let mut sender = opened.map_err(|error| Causes(&error).to_string())?;
     let mut request = Request::new(Nothing);
     *request.uri_mut() = Uri::from(rules.path.clone());

@@ -10,6 +10,7 @@ fn failures_have_the_status_that_they_mean() {
         (UpstreamError::Unhealthy, "unhealthy", 503),
         (UpstreamError::Unresolved, "unresolved", 502),
         (UpstreamError::Connect, "connect", 502),
+        (UpstreamError::Tls, "tls", 502),
         (UpstreamError::Protocol, "protocol", 502),
         (UpstreamError::ConnectTimeout, "connect-timeout", 504),
         (UpstreamError::ResponseTimeout, "response-timeout", 504),

@@ -95,7 +95,7 @@ fn chunked(line: &str) -> String {
 fn telling(marker: &'static [u8], told: Sender<Vec<u8>>) -> impl Fn(TcpStream) + Clone + Send {
     move |mut stream| {
         let mut all = Vec::new();
-        let mut buffer = [0; 64 << 10];
+        let mut buffer = vec![0; 64 << 10];
         while let Ok(length) = stream.read(&mut buffer) {
             // The test may be over.
             drop(told.send(buffer[..length].to_vec()));

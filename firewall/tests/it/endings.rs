@@ -56,7 +56,7 @@ fn no_request_fails_while_generations_come_and_go() {
     assert!(lost.is_empty(), "{} of {served}: {lost:?}", lost.len());
     assert!(served > 100, "{served} requests");
     let generation = gateway.status()["generation"].as_u64().unwrap();
-    assert!(generation > (RELOADS - refused) as u64, "{generation}");
+    assert!(generation > u64::try_from(RELOADS - refused).unwrap(), "{generation}");
     release.send(()).unwrap();
     assert_eq!(slow.answer().expect("an answer").status, 200);
     let log = eventually("a line for each exchange", || {

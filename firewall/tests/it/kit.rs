@@ -1,6 +1,7 @@
 //! What every test needs: the real daemon, a real upstream that records, raw clients.
 
 pub(crate) mod client;
+pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod load;
 pub(crate) mod tls;

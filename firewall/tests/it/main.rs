@@ -28,6 +28,8 @@ mod feeds;
 mod headers;
 /// An upstream that lies, breaks off, stalls or says too much.
 mod hostile;
+/// HTTP/2, frame by frame: heads, floods, limits, drain.
+mod http2;
 /// Interfaces that appear, are renamed, flap and vanish; modes; a second instance.
 mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.

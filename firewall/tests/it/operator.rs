@@ -255,7 +255,7 @@ fn a_start_that_cannot_be_sound_is_refused() {
     let spec = scratch.file("spec.yaml", "openapi: 2.9.0\npaths: {}\n");
     for (arguments, part) in [
         (vec!["--upstream", "http://127.0.0.1:9"], "spec.yaml"),
-        (vec!["--upstream", "https://127.0.0.1:9"], "https"),
+        (vec!["--upstream", "ftp://127.0.0.1:9"], "ftp"),
         (vec![], "--upstream"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_firewall"))

@@ -271,12 +271,10 @@ fn the_service_manager_follows() {
 
 /// Starts it as a service manager does that has opened `sockets`.
 fn activated(setup: &Setup, upstream: &Upstream, sockets: Vec<TcpListener>) -> Gateway {
-    let mut moves = String::new();
-    // A shell passes on what it has at a number; the first two are at 0 and 1.
-    for (at, number) in (0..sockets.len()).zip(3..) {
-        moves += &format!("{number}<&{at} ");
-    }
     let count = sockets.len();
+    // A shell passes on what it has at a number; the first two are at 0 and 1.
+    let moves: Vec<_> = (0..count).map(|at| format!("{}<&{at}", at + 3)).collect();
+    let moves = moves.join(" ");
     let script = format!(
         "exec {moves}; exec 0</dev/null 1>/dev/null; LISTEN_PID=$$ LISTEN_FDS={count} exec \"$@\""
     );

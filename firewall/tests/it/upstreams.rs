@@ -4,11 +4,17 @@
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::kit::client::{Client, bodiless, exchange};
 use crate::kit::gateway::{Gateway, Setup};
+use crate::kit::tls::{Authority, Issued, secret};
 use crate::kit::upstream::{Upstream, json as answer};
 use crate::kit::{PATIENCE, Scratch, eventually};
 
@@ -277,7 +283,7 @@ fn several_apis_by_host_and_base_path() {
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned()
             + &String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(!output.status.success(), "{text}");
         assert!(text.contains("\"test\" and \"second\" claim the same requests"), "{text}");
     }
     assert_eq!(asked(&gateway, "a.test", "/v2/a").0, 200);
@@ -302,4 +308,75 @@ fn what_is_nobodys_is_refused_in_every_mode() {
     assert_eq!(gateway.bans(), Vec::<Value>::new(), "a wrong name is no attack");
     assert_eq!(asked(&gateway, "a.test", "/a"), (200, "\"one\"".to_owned()));
     assert_eq!(one.received().len(), 1);
+}
+
+/// Serves by TLS, and asks for certificates of `clients` if there are any.
+fn encrypted(issued: &Issued, clients: Option<&Authority>) -> SocketAddr {
+    let provider = firewall::tls::provider();
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let server = match clients {
+        None => server.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            server.with_client_cert_verifier(verifier.unwrap())
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    let server = Arc::new(server.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let connection = ServerConnection::new(Arc::clone(&server)).unwrap();
+            std::thread::spawn(move || {
+                let mut stream = StreamOwned::new(connection, stream);
+                let mut request = [0; 4096];
+                while stream.read(&mut request).is_ok_and(|octets| octets > 0) {
+                    drop(stream.write_all(&answer("200 OK", "\"secret\"")));
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn endpoints_prove_who_they_are_and_so_does_the_firewall() {
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    let folder = Scratch::new();
+    let ca = folder.file("ca.pem", &authority.pem);
+    let other_ca = folder.file("other.pem", &other.pem);
+    let own = authority.issue(&[], Some("firewall"), 7);
+    let (chain, key) = (folder.file("own.pem", &own.chain), secret(&folder, "own.key", &own.key));
+    let issued = authority.issue(&["api.test", "127.0.0.1"], None, 1);
+    let open = encrypted(&issued, None);
+    let closed = encrypted(&issued, Some(&authority));
+    let identity = format!("certificate = {chain:?}, key = {key:?}");
+    for (address, tls, is_believed) in [
+        (open, format!("ca = {ca:?}"), true),
+        (open, format!("ca = {ca:?}, server_name = \"api.test\""), true),
+        (open, format!("ca = {ca:?}, server_name = \"other.test\""), false),
+        (open, format!("ca = {other_ca:?}"), false),
+        (closed, format!("ca = {ca:?}"), false),
+        (closed, format!("ca = {ca:?}, {identity}"), true),
+    ] {
+        let upstream = format!("tls = {{ {tls} }}");
+        let setup = Setup { upstream, ..one_worker() };
+        let gateway = Gateway::start_before(&setup, &[&format!("https://{address}")]);
+        let answer = exchange(gateway.address, bodiless("GET /a"));
+        if is_believed {
+            assert_eq!((answer.status, &*answer.text()), (200, "\"secret\""), "{tls}");
+        } else {
+            assert_eq!(answer.status, 502, "{tls}");
+            let kind = answer.json()["type"].as_str().unwrap().to_owned();
+            // TLS 1.3 lets a client speak before it is told that it is not believed.
+            assert!(kind.ends_with(":tls") || kind.ends_with(":protocol"), "{tls}: {kind}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use super::Http2;
 use crate::tls::server::{ClientCertificates, Preset, UnknownName};
 
 #[derive(Clone, Debug, serde::Deserialize)]
@@ -15,6 +16,8 @@ pub struct Listen {
     pub workers: Option<usize>,
     #[serde(default = "backlog")]
     pub backlog: u16,
+    #[serde(default)]
+    pub http2: Http2,
     #[serde(default)]
     pub proxy_protocol: Vec<IpNet>,
     /// Others than this host may connect without TLS.
@@ -57,7 +60,8 @@ impl Listen {
     /// There, and everything else at its default.
     pub(super) fn at(address: SocketAddr) -> Self {
         let (backlog, proxy_protocol) = (backlog(), Vec::new());
-        Self { address, workers: None, backlog, proxy_protocol, plaintext: false, tls: None }
+        let (http2, plaintext, tls) = (Http2::default(), false, None);
+        Self { address, workers: None, backlog, http2, proxy_protocol, plaintext, tls }
     }
 
     /// Puts every path of a file that is read in its place.

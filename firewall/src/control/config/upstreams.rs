@@ -1,6 +1,7 @@
 //! An API's upstream as written: an address alone, or `[api.upstream]`.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -21,6 +22,7 @@ pub struct Upstream {
     pub resolve_interval: Span,
     pub without_healthy: WithoutHealthy,
     pub check: Option<Check>,
+    pub tls: Option<UpstreamTls>,
     pub ejection: Ejection,
     pub retry: Retry,
 }
@@ -45,6 +47,7 @@ struct Table {
     resolve_interval: Span,
     without_healthy: WithoutHealthy,
     check: Option<Check>,
+    tls: Option<UpstreamTls>,
     ejection: Ejection,
     retry: Retry,
 }
@@ -62,6 +65,7 @@ impl Default for Table {
             resolve_interval: Span::seconds(30),
             without_healthy: WithoutHealthy::default(),
             check: None,
+            tls: None,
             ejection: Ejection::default(),
             retry: Retry::default(),
         }
@@ -81,6 +85,7 @@ impl From<Table> for Upstream {
             resolve_interval: table.resolve_interval,
             without_healthy: table.without_healthy,
             check: table.check,
+            tls: table.tls,
             ejection: table.ejection,
             retry: table.retry,
         }
@@ -228,6 +233,27 @@ fn is_status(status: u16) -> bool {
     (100..=599).contains(&status)
 }
 
+/// `[api.upstream.tls]`.
+#[derive(Clone, Debug, Default, PartialEq, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    pub ca: Option<PathBuf>,
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub server_name: Option<String>,
+}
+
+impl Upstream {
+    /// Puts every path of a file that is read in its place.
+    pub(in crate::control) fn locate(&mut self, place: impl Fn(&Path) -> PathBuf) {
+        let tls = self.tls.iter_mut();
+        let paths = tls.flat_map(|tls| [&mut tls.ca, &mut tls.certificate, &mut tls.key]);
+        for path in paths.flatten() {
+            *path = place(path);
+        }
+    }
+}
+
 /// `[api.upstream.ejection]`.
 #[derive(Clone, Debug, PartialEq, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -261,8 +287,6 @@ impl Default for Retry {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::super::{ConfigError, ConfigFile};
     use super::*;
 

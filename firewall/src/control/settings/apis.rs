@@ -124,7 +124,7 @@ mod tests {
         let apis = Settings::of(file).unwrap().apis;
         let found =
             apis.iter().map(|api| (api.body_octets, api.json_depth, api.limits.response_timeout));
-        let expected = [(7, 9, Duration::from_secs(9)), (8, 9, Duration::from_secs(60))];
+        let expected = [(7, 9, Duration::from_secs(9)), (8, 9, Duration::from_mins(1))];
         assert_eq!(found.collect::<Vec<_>>(), expected);
         let found = problems(&format!("{SOUND}[api.limits]\njson_depth = 1025\n"));
         assert!(found[0].contains("limits.json_depth"), "{found:?}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::control::config::{Api, Listen};
+use crate::control::config::{Api, Http2, Listen};
 use crate::listen::transport::Protocol;
 use crate::tls::server::{CertificateFiles, ClientCertificates, ServerOptions};
 
@@ -43,10 +43,8 @@ pub(super) fn server(
     }
     let Some(tls) = &listen.tls else {
         let is_own = listen.address.ip().to_canonical().is_loopback();
-        return match is_own || listen.plaintext {
-            true => Ok(None),
-            false => Err(TlsSettingsError::Plaintext(listen.address)),
-        };
+        let is_meant = is_own || listen.plaintext;
+        return if is_meant { Ok(None) } else { Err(TlsSettingsError::Plaintext(listen.address)) };
     };
     if listen.plaintext {
         return Err(TlsSettingsError::Both);
@@ -74,7 +72,7 @@ pub(super) fn server(
         client_ca: tls.client_ca.clone(),
         client_crls: tls.client_crls.clone(),
         resumption: tls.resumption,
-        alpn: Protocol::offered(),
+        alpn: Protocol::offered(listen.http2 != Http2::Off),
     }))
 }
 

@@ -6,8 +6,9 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 
 use super::SettingsError;
-use crate::control::config::{Check, Upstream};
-use crate::upstream::address::EndpointAddress;
+use crate::control::config::{Check, Upstream, UpstreamTls};
+use crate::upstream::address::{EndpointAddress, Scheme};
+use crate::upstream::tls::TlsSettings;
 use crate::upstream::{
     CheckRules, ENDPOINTS_MAX, EjectionRules, EndpointSettings, RetryRules, UpstreamLimits,
     UpstreamSettings,
@@ -25,11 +26,13 @@ pub(in crate::control) fn upstream(
     let mut endpoints: Vec<EndpointSettings> = Vec::new();
     for endpoint in &written.endpoints {
         match EndpointAddress::parse(&endpoint.url) {
-            Ok(address) if endpoints.iter().any(|known| known.address == address) => {
+            Ok((address, _)) if endpoints.iter().any(|known| known.address == address) => {
                 let (api, endpoint) = (api.to_owned(), address.to_string());
                 problems.push(SettingsError::EndpointTwice { api, endpoint });
             }
-            Ok(address) => endpoints.push(EndpointSettings { address, weight: endpoint.weight }),
+            Ok((address, scheme)) => {
+                endpoints.push(EndpointSettings { address, scheme, weight: endpoint.weight });
+            }
             Err(source) => {
                 problems.push(SettingsError::Upstream { api: api.to_owned(), source });
             }
@@ -42,10 +45,19 @@ pub(in crate::control) fn upstream(
             None
         }
     };
+    let is_encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Tls);
+    let tls = match tls(written.tls.as_ref(), is_encrypted) {
+        Ok(tls) => tls,
+        Err((key, expected)) => {
+            problems.push(SettingsError::ApiBound { api: api.to_owned(), key, expected });
+            None
+        }
+    };
     if !problems.is_empty() {
         return Err(problems);
     }
     Ok(UpstreamSettings {
+        tls,
         endpoints,
         limits: UpstreamLimits {
             connect_timeout: written.connect_timeout.0,
@@ -110,6 +122,23 @@ fn out_of_bounds(written: &Upstream) -> Vec<(&'static str, &'static str)> {
     .collect()
 }
 
+fn tls(
+    written: Option<&UpstreamTls>,
+    is_encrypted: bool,
+) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {
+    let Some(written) = written else { return Ok(is_encrypted.then(TlsSettings::default)) };
+    if !is_encrypted {
+        return Err(("upstream.tls", "an endpoint whose address begins with https"));
+    }
+    let identity = match (&written.certificate, &written.key) {
+        (Some(certificate), Some(key)) => Some((certificate.clone(), key.clone())),
+        (None, None) => None,
+        _ => return Err(("upstream.tls.certificate", "it and upstream.tls.key, or neither")),
+    };
+    let server_name = written.server_name.as_deref().map(Into::into);
+    Ok(Some(TlsSettings { ca: written.ca.clone(), identity, server_name }))
+}
+
 fn check(written: &Check) -> Result<CheckRules, (&'static str, &'static str)> {
     let path = PathAndQuery::try_from(written.path.as_str()).ok();
     let path = path.filter(|_| written.path.starts_with('/'));
@@ -159,6 +188,8 @@ mod tests {
             table("connections = 65536\npending = 0\nresolve_interval = \"1s\""),
             table("[api.upstream.ejection]\nfailures = 0\nshare = 100\ntime = \"100ms\""),
             table("[api.upstream.retry]\nattempts = 0\nshare = 0\nper_second = 0"),
+            table("[api.upstream.tls]\nserver_name = \"b\"\ncertificate = \"c\"\nkey = \"k\"")
+                .replace("http://127.0.0.1:1", "https://127.0.0.1:1"),
             check("interval = \"100ms\"\ntimeout = \"1ms\"\nhealthy = 1\nunhealthy = 100"),
         ] {
             assert_eq!(problems(&text), Vec::<String>::new(), "{text}");
@@ -184,6 +215,8 @@ mod tests {
             (check("healthy = 0"), "healthy"),
             (check("statuses = []"), "statuses"),
             (check("host = \"\""), "host"),
+            (table("[api.upstream.tls]"), "https"),
+            (endpoints("\"https://a\"") + "[api.upstream.tls]\nkey = \"k\"", "or neither"),
             (check("").replace("\"/\"", "\"up\""), "check.path"),
         ] {
             let found = problems(&text);

@@ -49,7 +49,7 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
 ///
 /// `010` is eight to some readers and ten to others, so it is refused although RFC 9110 section
 /// 8.6 allows it.
-pub(super) fn content_length(value: &[u8]) -> Option<u64> {
+pub(in crate::listen) fn content_length(value: &[u8]) -> Option<u64> {
     if value.len() > 1 && value.starts_with(b"0") || value.is_empty() || value.len() > 19 {
         return None;
     }
@@ -64,7 +64,7 @@ pub(super) fn content_length(value: &[u8]) -> Option<u64> {
 /// A host, and a port if one is given (RFC 9110 section 7.2). Of the registered names of RFC 3986
 /// only those that the DNS could hold: letters, digits, hyphen, underscore, tilde and full stop.
 /// Percent-encoding and sub-delimiters name nothing, and are read differently by different servers.
-pub(super) fn is_host(value: &[u8]) -> bool {
+pub(in crate::listen) fn is_host(value: &[u8]) -> bool {
     let (is_valid, after) = if let [b'[', rest @ ..] = value {
         let Some(end) = rest.iter().position(|octet| *octet == b']') else { return false };
         let (address, after) = rest.split_at(end);

@@ -7,7 +7,7 @@ use super::field::{Field, content_length, is_host, trim};
 use super::octets::{PATH, QUERY, TOKEN, printable, run};
 
 /// Octets of a method; the longest that is registered has seventeen.
-const METHOD_OCTETS: usize = 32;
+pub(in crate::listen) const METHOD_OCTETS: usize = 32;
 
 /// What follows the head.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,9 +4,9 @@
 pub(super) const TOKEN: u8 = 1;
 /// Octets of a path: those of RFC 3986 section 3.3, and of the ones that clients send although they
 /// should encode them, those that no server takes for a separator.
-pub(super) const PATH: u8 = 2;
+pub(in crate::listen) const PATH: u8 = 2;
 /// Octets of a query, with the question mark before it; as for the path, and the backslash.
-pub(super) const QUERY: u8 = 4;
+pub(in crate::listen) const QUERY: u8 = 4;
 
 /// The kinds of each octet.
 static KINDS: [u8; 256] = kinds();
@@ -30,7 +30,7 @@ const fn kinds() -> [u8; 256] {
 }
 
 /// How many octets from `at` on are of the kind.
-pub(super) fn run(kind: u8, octets: &[u8], at: usize) -> usize {
+pub(in crate::listen) fn run(kind: u8, octets: &[u8], at: usize) -> usize {
     let is_kind =
         |octet: &u8| KINDS.get(usize::from(*octet)).is_some_and(|kinds| kinds & kind != 0);
     let rest = octets.get(at..).unwrap_or_default();
@@ -39,7 +39,7 @@ pub(super) fn run(kind: u8, octets: &[u8], at: usize) -> usize {
 
 /// How many octets come before the first control character (horizontal tab is one), eight at a
 /// time: most of a head is values.
-pub(super) fn printable(octets: &[u8]) -> usize {
+pub(in crate::listen) fn printable(octets: &[u8]) -> usize {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = ONES << 7;
     let (words, rest) = octets.as_chunks::<8>();

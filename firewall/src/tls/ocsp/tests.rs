@@ -5,8 +5,8 @@ use super::*;
 const THIS_UPDATE: &[u8] = b"20260101000000Z";
 const NEXT_UPDATE: &[u8] = b"20260108000000Z";
 const NEXT_UPDATE_SECONDS: i64 = 1_767_830_400;
-const GOOD: &[u8] = &[0x80, 0];
-const REVOKED: &[u8] = &[
+const IS_GOOD: &[u8] = &[0x80, 0];
+const IS_REVOKED: &[u8] = &[
     0xa1, 17, 0x18, 15, b'2', b'0', b'2', b'6', b'0', b'1', b'0', b'1', b'0', b'0', b'0', b'0',
     b'0', b'0', b'Z',
 ];
@@ -65,15 +65,15 @@ const BIT_STRING: u8 = der::BIT_STRING;
 
 #[test]
 fn statuses() {
-    let good = single(0, &ISSUER, &[7], GOOD, Some(NEXT_UPDATE));
-    let for_ever = single(1, &ISSUER, &[7], GOOD, None);
-    let other = single(0, &ISSUER, &[8], GOOD, Some(NEXT_UPDATE));
-    let revoked = single(0, &ISSUER, &[7], REVOKED, None);
+    let good = single(0, &ISSUER, &[7], IS_GOOD, Some(NEXT_UPDATE));
+    let for_ever = single(1, &ISSUER, &[7], IS_GOOD, None);
+    let other = single(0, &ISSUER, &[8], IS_GOOD, Some(NEXT_UPDATE));
+    let revoked = single(0, &ISSUER, &[7], IS_REVOKED, None);
     let unknown = single(0, &ISSUER, &[7], &[0x82, 0], None);
     let stranger = certificate(&[1], b"issuer", b"issuer", b"another key");
-    let of_stranger = single(0, &stranger, &[7], GOOD, None);
+    let of_stranger = single(0, &stranger, &[7], IS_GOOD, None);
     let namesake = certificate(&[1], b"other", b"other", b"issuer's key");
-    let of_namesake = single(0, &namesake, &[7], GOOD, None);
+    let of_namesake = single(0, &namesake, &[7], IS_GOOD, None);
     let until = Ok(Some(NEXT_UPDATE_SECONDS));
     for (response, issuer, expected) in [
         (response(0, &[&good]), Some(&ISSUER), until),

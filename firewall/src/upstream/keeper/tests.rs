@@ -24,8 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(300);
 
 fn settings(urls: &[&str]) -> UpstreamSettings {
-    let endpoint =
-        |url: &&str| EndpointSettings { address: EndpointAddress::parse(url).unwrap(), weight: 1 };
+    let endpoint = |url: &&str| {
+        let (address, scheme) = EndpointAddress::parse(url).unwrap();
+        EndpointSettings { address, scheme, weight: 1 }
+    };
     UpstreamSettings {
         endpoints: urls.iter().map(endpoint).collect(),
         limits: UpstreamLimits {
@@ -39,6 +41,7 @@ fn settings(urls: &[&str]) -> UpstreamSettings {
         resolve_interval: Duration::from_millis(20),
         ejection: EjectionRules { failures: 3, base: SHORT, max: 4 * SHORT, share: 50 },
         check: None,
+        tls: None,
         retry: RetryRules { attempts: 2, share: 20, per_second: 10 },
         without_healthy: WithoutHealthy::Try,
     }
@@ -161,7 +164,7 @@ fn a_name_is_followed_and_its_last_addresses_are_kept() {
             zone.lock().unwrap().insert("api.test", addresses);
         };
         let (upstreams, metrics) = upstreams(resolve);
-        let upstream = upstreams.of("test", settings(&["http://api.test:80"]));
+        let upstream = upstreams.of("test", settings(&["http://api.test:80"]), None);
         let pool = pool(&upstream, &metrics);
         upstream.settled().await;
         assert_eq!(ask(&pool).await, Err(UpstreamError::Unresolved));
@@ -201,7 +204,8 @@ fn addresses_of_a_name_are_bounded_and_their_order_does_not_matter() {
             (1..=40).map(|n| SocketAddr::from(([127, 0, 0, n], 1))).collect();
         zone.lock().unwrap().insert("api.test", all.clone());
         let (upstreams, _) = upstreams(resolve);
-        let upstream = upstreams.of("test", settings(&["http://api.test", "http://127.0.0.1:1"]));
+        let upstream =
+            upstreams.of("test", settings(&["http://api.test", "http://127.0.0.1:1"]), None);
         upstreams.settled(std::iter::once(&upstream)).await;
         let before = upstream.endpoints();
         assert_eq!(before.len(), super::super::ADDRESSES_MAX, "one of them is there twice");
@@ -216,14 +220,14 @@ fn addresses_of_a_name_are_bounded_and_their_order_does_not_matter() {
 fn generations_that_configure_it_alike_share_an_upstream() {
     local(async {
         let (upstreams, _) = upstreams(without_names());
-        let of = |api, url| upstreams.of(api, settings(&[url]));
+        let of = |api, url| upstreams.of(api, settings(&[url]), None);
         let first = of("test", "http://127.0.0.1:1");
         assert!(of("test", "http://127.0.0.1:1").is(&first));
         assert!(!of("other", "http://127.0.0.1:1").is(&first));
         assert!(!of("test", "http://127.0.0.1:2").is(&first));
         drop(first);
         until("what nobody has is let go", || {
-            upstreams.of("probe", settings(&["http://127.0.0.1:3"]));
+            upstreams.of("probe", settings(&["http://127.0.0.1:3"]), None);
             upstreams.known().len() == 1
         })
         .await;
@@ -237,7 +241,7 @@ fn one_that_refuses_is_ejected_and_no_request_is_lost() {
         let refusing = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let (upstreams, metrics) = upstreams(without_names());
         let urls = [format!("http://{refusing}"), sound.url()];
-        let upstream = upstreams.of("test", settings(&[&urls[0], &urls[1]]));
+        let upstream = upstreams.of("test", settings(&[&urls[0], &urls[1]]), None);
         let pool = pool(&upstream, &metrics);
         while states(&upstream) != [EndpointState::Ejected, EndpointState::Up] {
             assert_eq!(ask(&pool).await, Ok(200));
@@ -267,7 +271,7 @@ fn where_all_are_down_answers_come_at_once_and_recovery_too() {
         let addresses = listeners.map(|listener| listener.local_addr().unwrap());
         let urls = addresses.map(|address| format!("http://{address}"));
         let (upstreams, metrics) = upstreams(without_names());
-        let upstream = upstreams.of("test", settings(&[&urls[0], &urls[1]]));
+        let upstream = upstreams.of("test", settings(&[&urls[0], &urls[1]]), None);
         let pool = pool(&upstream, &metrics);
         let started = Monotonic::now();
         for _ in 0..100 {
@@ -290,7 +294,7 @@ fn one_that_is_silent_gets_no_more_than_its_share() {
     local(async {
         let (sound, silent) = (Server::start(OK).await, Server::start(SILENCE).await);
         let (upstreams, metrics) = upstreams(without_names());
-        let upstream = upstreams.of("test", settings(&[&silent.url(), &sound.url()]));
+        let upstream = upstreams.of("test", settings(&[&silent.url(), &sound.url()]), None);
         let pool = pool(&upstream, &metrics);
         let mut failed = 0;
         let asking: Vec<_> = (0..3)
@@ -323,7 +327,7 @@ fn what_had_no_answer_is_sent_again_only_where_that_is_safe() {
         ] {
             let (closing, sound) = (Server::start(NONE).await, Server::start(OK).await);
             let (upstreams, metrics) = upstreams(without_names());
-            let upstream = upstreams.of("test", settings(&[&closing.url(), &sound.url()]));
+            let upstream = upstreams.of("test", settings(&[&closing.url(), &sound.url()]), None);
             let pool = pool(&upstream, &metrics);
             let body = Body::full(bytes::Bytes::from_static(body.as_bytes()));
             let request = Request::builder().method(&method).uri("/").header("host", "a");
@@ -344,7 +348,7 @@ fn retries_have_a_budget() {
         let mut settings = settings(&[&one.url(), &other.url()]);
         settings.retry = RetryRules { attempts: 8, share: 10, per_second: 0 };
         settings.ejection.failures = 0;
-        let pool = pool(&upstreams.of("test", settings), &metrics);
+        let pool = pool(&upstreams.of("test", settings, None), &metrics);
         for _ in 0..100 {
             assert_eq!(ask(&pool).await, Err(UpstreamError::Protocol));
         }
@@ -359,7 +363,7 @@ fn gateway_errors_eject_and_other_errors_do_not() {
         for (answer, is_ejected) in [(BUSY, true), (BROKEN, false)] {
             let (failing, sound) = (Server::start(answer).await, Server::start(OK).await);
             let (upstreams, metrics) = upstreams(without_names());
-            let upstream = upstreams.of("test", settings(&[&failing.url(), &sound.url()]));
+            let upstream = upstreams.of("test", settings(&[&failing.url(), &sound.url()]), None);
             let pool = pool(&upstream, &metrics);
             while failing.answered.get() < 3 {
                 ask(&pool).await.unwrap();
@@ -376,7 +380,7 @@ fn clients_that_leave_say_nothing_of_an_endpoint() {
     local(async {
         let (silent, sound) = (Server::start(SILENCE).await, Server::start(OK).await);
         let (upstreams, metrics) = upstreams(without_names());
-        let upstream = upstreams.of("test", settings(&[&silent.url(), &sound.url()]));
+        let upstream = upstreams.of("test", settings(&[&silent.url(), &sound.url()]), None);
         let pool = pool(&upstream, &metrics);
         for _ in 0..20 {
             drop(timeout(Duration::from_millis(10), ask(&pool)).await);
@@ -391,7 +395,7 @@ fn connections_and_those_that_wait_are_bounded() {
     local(async {
         let silent = Server::start(SILENCE).await;
         let (upstreams, metrics) = upstreams(without_names());
-        let upstream = upstreams.of("test", settings(&[&silent.url()]));
+        let upstream = upstreams.of("test", settings(&[&silent.url()]), None);
         let pool = pool(&upstream, &metrics);
         let asking: Vec<_> = (0..9)
             .map(|_| {
@@ -428,7 +432,7 @@ fn checks_take_endpoints_out_and_bring_them_back() {
             statuses: vec![200..=299],
         });
         settings.without_healthy = WithoutHealthy::Refuse;
-        let upstream = upstreams.of("test", settings);
+        let upstream = upstreams.of("test", settings, None);
         let pool = pool(&upstream, &metrics);
         let (up, down) = (EndpointState::Up, EndpointState::Down);
         until("the first check decides", || states(&upstream) == [down, up]).await;

@@ -47,8 +47,8 @@ fn no_banned_packet_passes_while_another_process_takes_over() {
     under_flood(site, |gateway, _, _| {
         // Gone when pins, tables and state file have been let go of: they are taken back.
         install(&gateway, DIES_LATE);
-        let (code, text) = gateway.cli(&["upgrade"]);
-        assert_eq!(code, Some(2), "{text}");
+        let (code, said) = gateway.cli(&["upgrade"]);
+        assert_eq!(code, Some(2), "{said}");
         let status = gateway.status();
         assert_eq!(
             (&status["mode"], &status["pid"]),
@@ -59,8 +59,8 @@ fn no_banned_packet_passes_while_another_process_takes_over() {
         let explained = gateway.admin(&Method::GET, "/v1/explain?address=192.0.2.99", None);
         assert_eq!(explained["kernel"]["target"], "192.0.2.99/32", "{explained}");
         restore(&gateway);
-        let (code, text) = gateway.cli(&["upgrade"]);
-        assert_eq!(code, Some(0), "{text}\n{}", gateway.errors());
+        let (code, said) = gateway.cli(&["upgrade"]);
+        assert_eq!(code, Some(0), "{said}\n{}", gateway.errors());
         let successor = Successor::of(&gateway);
         assert_eq!(gateway.bans().len(), 2);
         (gateway, Some(successor))

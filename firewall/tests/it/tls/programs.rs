@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use xtask::skip::lacking;
 
 use super::{Authority, NAME, Scratch, Served};
+use crate::kit::eventually;
 use crate::kit::tls::{install, program};
 
 /// Where it is; says so where the machine has none.
@@ -37,9 +38,18 @@ fn curl() {
         command.args(["--write-out", "%{http_code} %{http_version}"]).args(more);
         run(command.arg(format!("https://{NAME}:{port}/page")))
     };
-    for versions in [&["--tlsv1.2", "--tls-max", "1.2"][..], &["--tlsv1.3"], &["--no-alpn"]] {
-        assert_eq!(ask(versions), (true, "204 1.1".into()), "{versions:?}");
+    for (versions, http) in [
+        (&["--tlsv1.2", "--tls-max", "1.2"][..], "2"),
+        (&["--tlsv1.3"], "2"),
+        (&["--http1.1"], "1.1"),
+        (&["--no-alpn"], "1.1"),
+    ] {
+        assert_eq!(ask(versions), (true, format!("204 {http}")), "{versions:?}");
     }
+    eventually("the log names HTTP/2 over TLS", || {
+        let mut lines = served.gateway.access_log().into_iter();
+        lines.find(|line| line["protocol"] == "HTTP/2" && line["tls"] == "TLSv1.3")
+    });
     let (is_content, said) = ask(&["--tls-max", "1.1"]);
     assert!(!is_content, "{said}");
 }
