@@ -123,7 +123,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     start_tracing();
     let program = Program::of_this_process()?;
     let (mut predecessor, handed_over) = Predecessor::from_environment()?.unzip();
-    let result = start(options, program, &mut predecessor, |settings| {
+    let result = start(options, &program, &mut predecessor, |settings| {
         Sockets::open(settings, announced, handed_over)
     });
     if let (Err(error), Some(predecessor)) = (&result, predecessor) {
@@ -134,7 +134,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
 
 fn start(
     options: &RunOptions,
-    program: Program,
+    program: &Program,
     predecessor: &mut Option<Predecessor>,
     open: impl FnOnce(&Settings) -> anyhow::Result<Sockets>,
 ) -> anyhow::Result<()> {
@@ -187,7 +187,7 @@ pub(super) fn start_tracing() {
 
 async fn serve(
     options: &RunOptions,
-    program: Program,
+    program: &Program,
     loaded: Loaded,
     mut sockets: Sockets,
     metrics: Arc<Metrics>,
@@ -290,7 +290,7 @@ async fn serve(
     }
     notifier.tell(&State::Ready(&control.summary()));
     let incumbent = life::Incumbent { control: Rc::clone(&control), sockets, fronts, tasks };
-    let told = life::live(incumbent, &program, signals, upgrade_requests, stop, endings).await;
+    let told = life::live(incumbent, program, signals, upgrade_requests, &stop, endings).await;
     // A keeper that is gone already is found by the join below.
     keeper_stop.send(()).unwrap_or(());
     keeper.await.context("the ban keeper failed")?;

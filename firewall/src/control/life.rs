@@ -82,7 +82,7 @@ pub(super) async fn live(
     program: &Program,
     mut signals: Signals,
     mut upgrades: mpsc::Receiver<Upgrade>,
-    stop: watch::Sender<Stop>,
+    stop: &watch::Sender<Stop>,
     mut endings: mpsc::UnboundedReceiver<u16>,
 ) -> anyhow::Result<()> {
     let (told, has_successor) = loop {
@@ -115,7 +115,7 @@ pub(super) async fn live(
     // What waits in them is the successor's, or nobody's.
     sockets.clients.clear();
     stop.send_replace(if has_successor { Stop::GiveWay } else { Stop::Drain });
-    drained(&mut endings, &mut signals, &stop, has_successor).await;
+    drained(&mut endings, &mut signals, stop, has_successor).await;
     tasks.shutdown().await;
     // No more commands; those in progress have all places when they are through.
     fronts.shutdown().await;

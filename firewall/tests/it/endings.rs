@@ -25,12 +25,13 @@ fn no_request_fails_while_generations_come_and_go() {
     let held = Mutex::new(held);
     let upstream = Upstream::start(move |request| {
         if request.line().contains("/notes/1 ") {
-            held.lock().unwrap().recv_timeout(PATIENCE).expect("to be released");
+            held.lock().unwrap().recv().expect("to be released");
             return answer("200 OK", r#"{"text":"late"}"#);
         }
         answer("200 OK", "[]")
     });
-    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let limits = "response_timeout = \"10m\"".into();
+    let gateway = Gateway::start(&Setup { limits, ..Setup::of(NOTES) }, &upstream);
     let mut slow = Client::connect(gateway.address);
     slow.send(bodiless("GET /notes/1"));
     eventually("the request is at the upstream", || upstream.received().pop());
