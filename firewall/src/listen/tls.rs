@@ -149,7 +149,11 @@ pub(super) async fn accept(
     match settled {
         Err(_elapsed) => Err(Some(NoTls::Timeout)),
         Ok(Ok((stream, ja4))) => {
-            let session = Session::of(stream.get_ref().1, ja4);
+            let session = Session::of(stream.get_ref().1, ja4, &server);
+            if !session.is_accepted(&server) {
+                debug!(connection = id, "the certificate of a session is no longer accepted");
+                return Err(Some(NoTls::ClientCertificate));
+            }
             let kind = if session.is_resumed { "resumed" } else { "full" };
             encryption.metrics.tls_handshakes.with_label_values(&[session.version, kind]).inc();
             ticket.judgement().encrypted(session);
