@@ -64,7 +64,7 @@ impl fmt::Debug for Encryption {
 /// Why a connection is not encrypted, and so is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoTls {
-    /// The worker has as many handshakes in hand as it may.
+    /// The worker has as many handshakes in hand as it may, and this was the oldest.
     Busy,
     /// The source has as many handshakes in hand as it may.
     Source,
@@ -142,6 +142,7 @@ pub(super) async fn accept(
     let settled = tokio::select! {
         biased;
         () = ticket.ended() => return Err(None),
+        () = place.lost() => return Err(Some(NoTls::Busy)),
         settled = timeout(encryption.timeout, shake(stream, &server, &encryption.metrics)) => settled,
     };
     drop(place);

@@ -7,9 +7,9 @@ use http::uri::Authority;
 use crate::pipeline::exchange::Exchange;
 use crate::violation::{Rule, Violation};
 
-/// Refuses a request of a client whose handshake would be refused now, one for another name than its connection's, where names decide who may come, and one
-/// without a client's certificate, where the API demands one. In every mode: who may come is no question
-/// of the contract.
+/// Refuses a request of a client whose certificate is accepted no longer, one for another name than its
+/// connection's, where names decide who may come, and one without a client's certificate, where the API
+/// demands one. In every mode: who may come is no question of the contract.
 pub(super) fn encryption(exchange: &Exchange<'_>) -> Result<(), Violation> {
     let (server, session) = (exchange.ruleset.tls.as_ref(), exchange.session);
     if let (Some(server), Some(session)) = (server, session)

@@ -2,6 +2,7 @@
 //! spoken, whose certificates clients must show, and which earlier sessions may go on.
 
 mod certificates;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +28,7 @@ use super::provider;
 
 use certificates::Certificates;
 pub use certificates::Expiry;
+use sessions::{Remembered, Tickets};
 
 /// How many sessions of TLS 1.2 are remembered for clients that take no ticket; the oldest are forgotten.
 const SESSIONS_MAX: usize = 10_240;
@@ -184,8 +186,9 @@ impl Server {
         config.alpn_protocols.clone_from(&options.alpn);
         config.require_ems = options.preset == Preset::Fapi2;
         if options.resumption {
-            config.ticketer = Arc::clone(&resumption.tickets);
-            config.session_storage = Arc::clone(&resumption.sessions) as Arc<_>;
+            config.ticketer = Arc::new(Tickets(Arc::clone(&resumption.tickets)));
+            config.session_storage =
+                Arc::new(Remembered(Arc::clone(&resumption.sessions) as Arc<_>));
         } else {
             config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
             config.send_tls13_tickets = 0;

@@ -87,7 +87,7 @@ impl Session {
             shown,
             verdict: Cell::new(None),
         };
-        // An earlier session's certificate was verified in its own time, by the lists of then.
+        // An earlier session's certificate was verified in its own time, which may be long ago.
         if !session.is_resumed {
             session.judge(server, true, UnixTime::now().as_secs());
         }
@@ -100,13 +100,14 @@ impl Session {
         self.is_accepted_at(server, UnixTime::now())
     }
 
-    fn is_accepted_at(&self, server: &Server, now: UnixTime) -> bool {
+    pub(super) fn is_accepted_at(&self, server: &Server, now: UnixTime) -> bool {
         if !server.asks_clients() {
             return true;
         }
-        let held = self.verdict.get().filter(|verdict| {
-            now.as_secs() < verdict.until && verdict.policy == server.policy()
-        });
+        let held = self
+            .verdict
+            .get()
+            .filter(|verdict| now.as_secs() < verdict.until && verdict.policy == server.policy());
         if let Some(verdict) = held {
             return verdict.is_accepted;
         }
