@@ -333,7 +333,8 @@ impl Kernel {
         }
     }
 
-    fn options(&self) -> &Options {
+    /// What it was started with, and the modes of checks as they are.
+    pub fn options(&self) -> &Options {
         match &self.holder {
             Holder::Own(local) => local.options(),
             Holder::Loader(loader) => loader.options(),

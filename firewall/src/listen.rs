@@ -5,6 +5,7 @@ pub mod connections;
 pub mod framing;
 mod greeting;
 pub mod http2;
+pub mod inherit;
 pub mod judged;
 pub mod proxy_protocol;
 pub mod socket;

@@ -45,7 +45,8 @@ use crate::pipeline::ruleset::{Mode, Rulesets};
 use crate::pipeline::scheme::is_over_tls;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
-use crate::upstream::pool::Pool;
+use crate::upstream::flow::Stalled;
+use crate::upstream::pool::{Lease, Pool};
 use crate::violation::{Rule, Stage, Violation};
 
 /// Logged as the status of an exchange whose client left before its answer; what nginx writes too.
@@ -339,12 +340,7 @@ impl Pipeline {
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let sent = Monotonic::now();
-        let answered = pool.send(request, api.limits.response_timeout).await;
-        let (response, lease) = answered.map_err(|error| match origin.body_violation() {
-            // A body that breaks off on its way takes the upstream's connection with it.
-            Some(violation) => Denied::Violation(violation),
-            None => Denied::Upstream(error),
-        })?;
+        let (response, lease) = send(exchange, origin, pool, request).await?;
         let waited = Monotonic::now().since(sent);
         let (status, endpoint) = (response.status().as_u16(), Arc::clone(lease.endpoint()));
         trace.upstream = Some(UpstreamRecord { status, endpoint, waited });
@@ -442,6 +438,44 @@ fn route<'a>(exchange: &Exchange<'a>) -> Result<Matched<'a>, Violation> {
 /// What the request names as its host; the framing sees to it that it is one, and the only one.
 fn authority(request: &Head) -> Option<&str> {
     request.headers.get(HOST)?.to_str().ok()
+}
+
+/// Sends the request, with its body as that comes, and waits for the head of the answer. A body that
+/// breaks off on its way takes the upstream's connection with it.
+async fn send(
+    exchange: &mut Exchange<'_>,
+    origin: &Origin,
+    pool: &Rc<Pool>,
+    mut request: Request<Body>,
+) -> Result<(Response<Incoming>, Lease), Denied> {
+    let limits = &exchange.api.limits;
+    let (client, upstream) = (limits.body_timeout, limits.response_timeout);
+    let broken = |rule| origin.body_violation().unwrap_or_else(|| Violation::new(rule));
+    let flow = request.body_mut().flow();
+    let answered = match &flow {
+        None => pool.send(request, upstream).await,
+        Some(flow) => {
+            let answered =
+                flow.supervise(pool.send(request, Duration::MAX), client, upstream).await;
+            exchange.request_octets = flow.octets();
+            match answered {
+                Ok(Err(_)) if flow.is_too_large() => return Err(broken(Rule::BodyTooLarge).into()),
+                Ok(answered) => answered,
+                Err(Stalled::Client) => return Err(broken(Rule::BodyIncomplete).into()),
+                Err(Stalled::Upstream) => Err(UpstreamError::ResponseTimeout),
+            }
+        }
+    };
+    answered.map_err(|error| {
+        if let Some(violation) = origin.body_violation() {
+            return Denied::Violation(violation);
+        }
+        if flow.is_some() {
+            // What is left of the body has nowhere to go.
+            origin.close_after_response();
+        }
+        Denied::Upstream(error)
+    })
 }
 
 /// Checks the parameters, and that `Connection` named none of them; gives the query to forward.

@@ -9,6 +9,7 @@ mod check;
 mod connection;
 mod ejection;
 mod endpoint;
+pub mod flow;
 mod framing;
 pub mod keeper;
 pub mod pool;

@@ -158,6 +158,8 @@ pub struct Keeper<P> {
     epoch: Option<u64>,
     /// Targets whose entry in the kernel is not as the ledger wants it: a write failed.
     owed: BTreeSet<IpNet>,
+    /// Targets lifted before their end while there was no table: the next one may still hold them.
+    lifted: BTreeSet<IpNet>,
     links: Links,
     disk: Disk,
     accusations: mpsc::Receiver<Accusation>,
@@ -205,6 +207,7 @@ impl<P: Plane> Keeper<P> {
             plane,
             epoch,
             owed: BTreeSet::new(),
+            lifted: BTreeSet::new(),
             links: Links::default(),
             disk: Disk::new(store, Arc::clone(&stats)),
             accusations,
@@ -273,7 +276,14 @@ impl<P: Plane> Keeper<P> {
                     }
                 },
                 _ = tick.tick() => self.tick(Moment::now()),
-                Some(order) = self.orders.recv() => self.obey(order, Moment::now()),
+                Some(order) = self.orders.recv() => match order {
+                    Order::LetGo { reply } => {
+                        let (ledger, at) = (&self.ledger, Moment::now());
+                        self.disk.let_go(|| whole(ledger, &at)).await;
+                        tell(reply, Ok(()));
+                    }
+                    order => self.obey(order, Moment::now()),
+                },
                 Some(conduct) = self.lane.reports.recv() => self.note(conduct, Monotonic::now()),
                 Some(first) = self.accusations.recv() => {
                     let at = Moment::now();
@@ -361,6 +371,12 @@ impl<P: Plane> Keeper<P> {
                 tell(reply, Ok(report));
             }
             Order::Explain { address, reply } => tell(reply, Ok(self.explain(address, &at))),
+            // Takes time, which this does not.
+            Order::LetGo { .. } => {}
+            Order::TakeBack { reply } => {
+                self.disk.take_back(self.mode != BanMode::Off);
+                tell(reply, Ok(()));
+            }
         }
     }
 
@@ -434,6 +450,16 @@ impl<P: Plane> Keeper<P> {
 
     fn write_kernel(&mut self, change: BanChange) {
         let Some(plane) = &mut self.plane else { return };
+        match change.kind {
+            ChangeKind::Set { .. } | ChangeKind::Lift { cause: LiftCause::Expired } => {
+                self.lifted.remove(&change.target);
+            }
+            ChangeKind::Lift { .. } => {
+                if plane.epoch().is_none() && self.lifted.len() < OWED_MAX {
+                    self.lifted.insert(change.target);
+                }
+            }
+        }
         let written = match (change.kind, change.planes) {
             (ChangeKind::Set { until }, Planes::Both) => plane.ban(change.target, until),
             // Also for a ban of the proxy alone: its target may have had an entry before.

@@ -163,6 +163,11 @@ impl Store {
         Self { path: directory.join(FILE_NAME), database: None }
     }
 
+    /// Lets another process open the file; the next commit opens it again.
+    pub fn close(&mut self) {
+        self.database = None;
+    }
+
     /// Writes a batch. On return it is on disk.
     pub fn commit(&mut self, batch: &Batch) -> Result<Committed, StoreError> {
         let mut committed = Committed::Written;

@@ -89,6 +89,8 @@ pub struct Content {
     pub(crate) direction: Direction,
     /// Not to be looked into, and accepted so by the configuration.
     pub(crate) is_opaque: bool,
+    /// To be passed on as it comes.
+    pub(crate) streams: bool,
     /// Not declared, and let pass by the policy.
     pub(crate) is_undeclared: bool,
 }
@@ -103,6 +105,7 @@ impl Content {
             rules: JsonRules::strict(0),
             direction,
             is_opaque: true,
+            streams: false,
             is_undeclared: true,
         }
     }
@@ -110,6 +113,11 @@ impl Content {
     /// Whether the octets are not looked into, so that any coding of them will do.
     pub fn is_opaque(&self) -> bool {
         self.is_opaque
+    }
+
+    /// Whether it is passed on as it comes: `x-firewall-stream`.
+    pub fn streams(&self) -> bool {
+        self.streams
     }
 
     /// Whether no body is as good as one: it is not declared, but let pass.

@@ -203,7 +203,7 @@ impl HeaderRules {
         self.rules.iter().map(|(known, _)| known).chain(&self.allowed)
     }
 
-    fn is_declared(&self, name: &HeaderName) -> bool {
+    pub(crate) fn is_declared(&self, name: &HeaderName) -> bool {
         self.names().any(|known| known == name)
     }
 

@@ -270,6 +270,11 @@ impl Operation {
         self.headers.strips(name)
     }
 
+    /// Whether the contract names this field of requests.
+    pub fn declares(&self, name: &HeaderName) -> bool {
+        self.headers.is_declared(name)
+    }
+
     /// What the operation takes as its body; without one, any body is refused.
     pub fn body(&self) -> Option<&BodyRule> {
         self.body.as_ref()

@@ -1,6 +1,7 @@
 //! The admin socket: HTTP over a Unix socket that only the daemon's user and group can open.
 
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream as StdStream};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 
 use crate::ban::is_too_wide;
 use crate::ban::keeper::PAGE_MAX;
@@ -33,7 +34,7 @@ use crate::kernel::Reason;
 /// A command is a few hundred octets.
 const REQUEST_OCTETS: usize = 64 << 10;
 /// Commands in progress; what comes beyond waits to be accepted.
-const CONNECTIONS: usize = 32;
+pub const CONNECTIONS: u32 = 32;
 /// A caller that says nothing for this long is let go.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// A capture costs the kernel a little and is forgotten easily.
@@ -49,21 +50,22 @@ pub fn bind(what: &str, path: &Path) -> anyhow::Result<UnixListener> {
         std::fs::create_dir_all(directory).with_context(context)?;
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        if StdStream::connect(path).is_ok() {
             bail!("{what} {}: another firewall answers there", path.display());
         }
         std::fs::remove_file(path).with_context(context)?;
     }
     let listener = UnixListener::bind(path).with_context(context)?;
+    listener.set_nonblocking(true).with_context(context)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).with_context(context)?;
     Ok(listener)
 }
 
 /// Serves until the task is dropped.
-pub async fn serve(listener: UnixListener, control: Rc<Control>) {
-    let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS));
+pub async fn serve(listener: tokio::net::UnixListener, control: Rc<Control>) {
     loop {
-        let Ok(place) = std::sync::Arc::clone(&places).acquire_owned().await else { return };
+        let place = std::sync::Arc::clone(&control.commands).acquire_owned().await;
+        let Ok(place) = place else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let control = Rc::clone(&control);
@@ -252,6 +254,10 @@ async fn command(control: &Control, request: Request<Incoming>) -> Result<Value,
                 Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
             }
         }
+        ("POST", "/v1/upgrade") => match control.upgrade().await {
+            Ok(pid) => Ok(json!({ "pid": pid })),
+            Err(reason) => Err(Failure(StatusCode::CONFLICT, reason)),
+        },
         ("POST", "/v1/confirm") => confirmation::confirm(control).await.map_err(internal),
         ("POST", "/v1/panic-allow") => {
             let PanicAllow { for_seconds } = content(body).await?;

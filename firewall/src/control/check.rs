@@ -70,9 +70,9 @@ impl Findings {
         let file = match ConfigFile::read(path) {
             Ok(file) => file,
             Err(error) => {
-                let line = match &error {
-                    ConfigError::Invalid { line, .. } => *line,
-                    ConfigError::Unreadable { .. } => None,
+                let (path, line) = match &error {
+                    ConfigError::Invalid { path, line, .. } => (path, *line),
+                    ConfigError::Unreadable { path, .. } => (path, None),
                 };
                 return self.error(path, line, &error);
             }

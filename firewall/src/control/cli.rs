@@ -1,5 +1,7 @@
 //! The command line.
 
+mod target;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use clap::{Args, Parser, Subcommand};
 use http::Method;
-use ipnet::IpNet;
 use serde_json::{Value, json};
 
+use self::target::IpNetOrAddress;
 use crate::ban::keeper::BanMode;
 use crate::control::config::KernelLog;
 use crate::control::config::{self, Admin, ConfigFile};
@@ -52,6 +54,8 @@ enum Command {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Start the program that is installed now in the running one's place, without a lost connection
+    Upgrade(#[command(flatten)] Connection),
     /// Keep what was ordered with --confirm-within
     Confirm(#[command(flatten)] Connection),
     /// Let everything pass for a while, in the kernel and in the proxy: for who has locked himself out
@@ -247,21 +251,6 @@ enum FeedCommand {
     },
 }
 
-/// `192.0.2.1`, `2001:db8::/64`.
-#[derive(Clone, Copy, Debug)]
-struct IpNetOrAddress(IpNet);
-
-impl std::str::FromStr for IpNetOrAddress {
-    type Err = ipnet::AddrParseError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self(IpNet::from(address.to_canonical())));
-        }
-        text.parse::<IpNet>().map(|net| Self(net.trunc()))
-    }
-}
-
 #[derive(Clone, Debug, Args)]
 struct Connection {
     /// The running firewall's admin socket
@@ -412,6 +401,10 @@ impl Cli {
                     let until = if confirm_within.is_some() { ", until confirmed" } else { "" };
                     format!("generation {generation} is in force{until}")
                 })
+            }
+            Command::Upgrade(connection) => {
+                let upgraded = connection.call(&Method::POST, "/v1/upgrade", None)?;
+                connection.print(&upgraded, |it| format!("process {} serves", member(it, "pid")))
             }
             Command::Confirm(connection) => {
                 let confirmed = connection.call(&Method::POST, "/v1/confirm", None)?;

@@ -405,27 +405,6 @@ fn at(path: &Path, line: Option<usize>, message: &str) -> String {
 }
 
 impl ConfigFile {
-    /// Reads and parses the file; relative paths in it are taken from its directory.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let mut file = Self::parse(path, &text)?;
-        if let Some(directory) = path.parent() {
-            file.listen.resolve(directory);
-            for api in &mut file.api {
-                api.spec = directory.join(&api.spec);
-                api.upstream.beside(directory);
-                for reference in api.references.values_mut() {
-                    *reference = directory.join(&*reference);
-                }
-            }
-            for path in file.feed.iter_mut().filter_map(|feed| feed.path.as_mut()) {
-                *path = directory.join(&*path);
-            }
-        }
-        Ok(file)
-    }
-
     /// Parses the text of the file that is called `path`.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| ConfigError::Invalid {

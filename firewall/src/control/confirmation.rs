@@ -65,6 +65,13 @@ pub async fn ban(
     Ok(made)
 }
 
+/// Whether something is undone unless it is confirmed.
+pub fn is_awaited(control: &Control) -> bool {
+    let now = Monotonic::now();
+    control.generations.borrow().unconfirmed(now).is_some()
+        || control.unconfirmed.borrow().0.iter().any(|meant| meant.until > now)
+}
+
 /// `firewall confirm`: generation and bans stay. Gives what was confirmed.
 pub async fn confirm(control: &Control) -> Result<Value, KeeperError> {
     let generation = {
@@ -107,7 +114,13 @@ pub fn tend(control: &Control) {
         control.metrics.generation.set(i64::try_from(number).unwrap_or(i64::MAX));
         control.metrics.reloads.with_label_values(&["returned"]).inc();
         control.metrics.last_reload_successful.set(0);
-        control.feeds.configure(&generation.feeds);
+        let settings = &generation.settings;
+        control.feeds.configure(&settings.feeds);
+        let mut enforcement = control.enforcement.borrow_mut();
+        enforcement.limit(settings);
+        if let Err(error) = enforcement.configure_checks(&settings.kernel_checks) {
+            tracing::error!(error, "the checks of the generation before are not in force");
+        }
     }
 }
 

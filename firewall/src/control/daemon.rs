@@ -1,7 +1,7 @@
 //! Where all parts meet: start, reload, drain.
 
-use std::cell::RefCell;
-use std::net::{SocketAddr, TcpListener};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::ban::keeper::KeeperHandle;
@@ -25,12 +25,15 @@ use crate::control::panic_allow::{self, PanicAllow};
 use crate::control::policy::{self, LoadError, Loaded, Watched};
 use crate::control::pressure::{self, Gauge, Sources, WorkerLoad};
 use crate::control::settings::Settings;
+use crate::control::sockets::Sockets;
+use crate::control::upgrade::predecessor::Predecessor;
+use crate::control::upgrade::{Program, Upgrade};
 use crate::control::watchdog::{Pulses, Watchdog};
-use crate::control::worker::{self, WorkerParts};
-use crate::control::{admin, certificates, exposition, keeping};
+use crate::control::worker::{self, Stop, WorkerParts};
+use crate::control::{admin, certificates, exposition, keeping, life};
 use crate::feeds::FeedsHandle;
 use crate::kernel;
-use crate::listen::socket;
+use crate::listen::inherit;
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::ruleset::Ruleset;
@@ -42,6 +45,8 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 const DEADLINE_INTERVAL: Duration = Duration::from_millis(200);
 /// Reloads that may wait for their turn.
 const RELOADS_WAITING: usize = 8;
+/// The same of upgrades: the second one is the new process's.
+const UPGRADES_WAITING: usize = 1;
 
 /// What commands and metrics are answered from.
 pub struct Control {
@@ -61,8 +66,13 @@ pub struct Control {
     pub metrics: Arc<Metrics>,
     pub started: Monotonic,
     pub watchdog: Rc<Watchdog>,
-    notifier: Rc<Notifier>,
+    /// A place for each command in progress.
+    pub commands: Arc<Semaphore>,
+    /// Whether a new process is about to take this one's place.
+    pub is_upgrading: Cell<bool>,
+    pub(super) notifier: Rc<Notifier>,
     reloads: mpsc::Sender<Reload>,
+    upgrades: mpsc::Sender<Upgrade>,
 }
 
 /// An order to read everything anew.
@@ -73,12 +83,28 @@ struct Reload {
 }
 
 impl Control {
+    /// Tells of the first generation, and goes on with what an earlier process was told to.
+    fn begin(self: &Rc<Self>) {
+        let generation = self.rulesets.load().generation;
+        self.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.metrics.last_reload_successful.set(1);
+        panic_allow::resume(self);
+    }
+
     /// Reads configuration and document anew; gives the generation in force, or why it is still the
     /// old one. Unless it is confirmed within the time given, the old one comes back.
     pub async fn reload(&self, confirm_within: Option<Duration>) -> Result<u64, String> {
         let (answer, result) = oneshot::channel();
         let busy = || "too many reloads are waiting".to_owned();
         self.reloads.try_send(Reload { confirm_within, answer }).map_err(|_full| busy())?;
+        result.await.map_err(|_stopped| busy())?
+    }
+
+    /// Lets a new process take this one's place; gives its number, or why this one still serves.
+    pub async fn upgrade(&self) -> Result<u32, String> {
+        let (answer, result) = oneshot::channel();
+        let busy = || "an upgrade is under way".to_owned();
+        self.upgrades.try_send(Upgrade { answer }).map_err(|_full| busy())?;
         result.await.map_err(|_stopped| busy())?
     }
 
@@ -90,25 +116,43 @@ impl Control {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, or until another process does after SIGUSR2.
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+    // Before anything is opened.
+    let announced = inherit::from_manager()?;
     start_tracing();
+    let program = Program::of_this_process()?;
+    let (mut predecessor, handed_over) = Predecessor::from_environment()?.unzip();
+    let result = start(options, &program, &mut predecessor, |settings| {
+        Sockets::open(settings, announced, handed_over)
+    });
+    if let (Err(error), Some(predecessor)) = (&result, predecessor) {
+        predecessor.fail(error);
+    }
+    result
+}
+
+fn start(
+    options: &RunOptions,
+    program: &Program,
+    predecessor: &mut Option<Predecessor>,
+    open: impl FnOnce(&Settings) -> anyhow::Result<Sockets>,
+) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
-    let loaded = policy::load(options, 1, &metrics, &upstreams, None).map_err(reported)?;
+    let generation = predecessor.as_ref().map_or(0, |predecessor| predecessor.generation) + 1;
+    let loaded = policy::load(options, generation, &metrics, &upstreams, None).map_err(reported)?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
-    let settings = &loaded.settings;
-    let listeners = socket::bind(settings.listen, settings.workers, settings.backlog)
-        .with_context(|| format!("listening on {}", settings.listen))?;
-    let admin_socket = settings.admin_socket.clone();
+    let sockets = open(&loaded.settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if let Some(predecessor) = predecessor {
+        predecessor.take_over()?;
+    }
     let local = LocalSet::new();
-    let result = local.block_on(&runtime, serve(options, loaded, listeners, metrics, upstreams));
-    // The next start would take it for a running firewall's only until it is not answered.
-    drop(std::fs::remove_file(admin_socket));
-    result
+    let served = serve(options, program, loaded, sockets, metrics, upstreams, predecessor);
+    local.block_on(&runtime, served)
 }
 
 /// Prints every problem of a contract, not the first alone.
@@ -143,44 +187,49 @@ pub(super) fn start_tracing() {
 
 async fn serve(
     options: &RunOptions,
+    program: &Program,
     loaded: Loaded,
-    listeners: Vec<TcpListener>,
+    mut sockets: Sockets,
     metrics: Arc<Metrics>,
     upstreams: Upstreams,
+    predecessor: &mut Option<Predecessor>,
 ) -> anyhow::Result<()> {
-    let Loaded { settings, ruleset, files, .. } = loaded;
+    let Loaded { settings, ruleset, files, before, .. } = loaded;
     keeping::upstreams(&upstreams, &ruleset).await;
     let settings = Arc::new(settings);
-    let first = listeners.first().context("no worker is configured")?;
-    let listening = first.local_addr()?;
-    let admin_listener = admin::bind("admin socket", &settings.admin_socket)?;
-    let metrics_listener = exposition::bind(settings.metrics).await?;
+    let listening = sockets.address()?;
+    let metrics_listening =
+        sockets.metrics.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
     let Logs { log, audit, writers } = Logs::open(&settings)?;
     let mut loaded = Enforcement::load(&settings)?;
     loaded.serve(&[listening]);
     let enforcement = Rc::new(RefCell::new(loaded));
     let plane = KernelPlane::new(&enforcement);
     let (mut keeper, handle) = keeping::start(&settings, plane.clone())?;
-    let watched = Watched::new(files);
+    let watched = before.after(files);
     let generations = Generations::new(Generation::new(ruleset, &settings, &watched));
     let rulesets = Arc::clone(generations.published());
     let shared = Arc::<Shared>::default();
     let (feeds, feeds_handle) = keeping::feeds(&settings, plane, &shared, &metrics).await;
     // Bans and feeds are in the tables before the program that reads them is attached.
     enforcement.borrow_mut().attach(&metrics)?;
-    let (stop, stopping) = watch::channel(false);
-    let (ended, mut endings) = mpsc::unbounded_channel();
+    let signals = life::Signals::listen()?;
+    let (stop, stopping) = watch::channel(Stop::default());
+    let (ended, endings) = mpsc::unbounded_channel();
 
     let notifier = Rc::new(Notifier::from_environment());
     let mut pulses = Pulses::default();
     let (mut workers, mut loads) = (Vec::new(), Vec::new());
-    let views = keeper.workers(listeners.len());
-    for ((listener, (bans, link)), index) in listeners.into_iter().zip(views).zip(0..) {
+    let is_shared = sockets.are_shared(settings.workers.get());
+    let spread = inherit::spread(&sockets.clients, settings.workers).context("listening")?;
+    let views = keeper.workers(spread.len());
+    for ((sockets, (bans, link)), index) in spread.into_iter().zip(views).zip(0..) {
         let load = Arc::<WorkerLoad>::default();
         loads.push(Arc::clone(&load));
         workers.push(worker::spawn(WorkerParts {
             index,
-            listener,
+            sockets,
+            is_shared,
             rulesets: Arc::clone(&rulesets),
             keeper: handle.clone(),
             bans: bans.sharing(Arc::clone(&shared)),
@@ -196,10 +245,10 @@ async fn serve(
         })?);
     }
     drop((log, audit, ended));
+    sockets.keep_name(&settings);
 
     let (reloads, reload_requests) = mpsc::channel(RELOADS_WAITING);
-    let metrics_listening =
-        metrics_listener.as_ref().map(tokio::net::TcpListener::local_addr).transpose()?;
+    let (upgrades, upgrade_requests) = mpsc::channel(UPGRADES_WAITING);
     let panic_allow = PanicAllow::resume(settings.state_dir.as_deref(), &Moment::now());
     let watchdog = Rc::new(Watchdog::new(pulses, handle.clone()));
     let control = Rc::new(Control {
@@ -218,42 +267,35 @@ async fn serve(
         metrics: Arc::clone(&metrics),
         started: Monotonic::now(),
         watchdog,
+        commands: Arc::new(Semaphore::new(admin::CONNECTIONS as usize)),
+        is_upgrading: Cell::default(),
         notifier: Rc::clone(&notifier),
         reloads,
+        upgrades,
         settings,
     });
-    metrics.generation.set(1);
-    metrics.last_reload_successful.set(1);
-    panic_allow::resume(&control);
-
+    control.begin();
     let (keeper_stop, keeper_stopping) = oneshot::channel::<()>();
-    let keeper = tokio::task::spawn_local(keeper.run(async {
-        // Either way it is the daemon's end.
-        drop(keeper_stopping.await);
-    }));
-    let mut tasks = beside_workers(&control, admin_listener, metrics_listener, loads);
+    // Told or dropped, it is the daemon's end.
+    let keeper = tokio::task::spawn_local(keeper.run(async { drop(keeper_stopping.await) }));
+    let mut tasks = beside_workers(&control, loads);
     tasks.spawn_local(feeds.run());
     tasks.spawn_local(reloading(options.clone(), Rc::clone(&control), reload_requests, watched));
+    let fronts = fronts(&control, &sockets)?;
 
     let mode = enforcement.borrow().mode();
     tracing::info!(%listening, mode, workers = workers.len(), "ready");
+    if let Some(predecessor) = predecessor.take() {
+        predecessor.succeed();
+    }
     notifier.tell(&State::Ready(&control.summary()));
-    let told = until_told(&mut endings).await;
-
-    tracing::info!("draining");
-    notifier.tell(&State::Stopping);
-    stop.send_replace(true);
-    // Ends when the last worker has.
-    while endings.recv().await.is_some() {}
-    tasks.shutdown().await;
+    let incumbent = life::Incumbent { control: Rc::clone(&control), sockets, fronts, tasks };
+    let told = life::live(incumbent, program, signals, upgrade_requests, &stop, endings).await;
     // A keeper that is gone already is found by the join below.
     keeper_stop.send(()).unwrap_or(());
     keeper.await.context("the ban keeper failed")?;
     drop(control);
-    for worker in workers {
-        worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
-    }
-    join(writers)?;
+    join(workers, writers)?;
     told
 }
 
@@ -274,32 +316,28 @@ impl Logs {
     }
 }
 
-/// Waits for what the logs' writers still have to write.
-fn join(writers: [Option<std::thread::JoinHandle<()>>; 2]) -> anyhow::Result<()> {
+/// Waits for the workers, and for what the logs' writers still have to write.
+fn join(
+    workers: Vec<std::thread::JoinHandle<()>>,
+    writers: [Option<std::thread::JoinHandle<()>>; 2],
+) -> anyhow::Result<()> {
+    for worker in workers {
+        worker.join().map_err(|_panic| anyhow::anyhow!("a worker panicked"))?;
+    }
     for writer in writers.into_iter().flatten() {
         writer.join().map_err(|_panic| anyhow::anyhow!("a log's writer panicked"))?;
     }
     Ok(())
 }
 
-/// Starts what answers commands and scrapes, follows the kernel, and watches deadlines and loops.
-fn beside_workers(
-    control: &Rc<Control>,
-    admin_listener: tokio::net::UnixListener,
-    metrics_listener: Option<tokio::net::TcpListener>,
-    loads: Vec<Arc<WorkerLoad>>,
-) -> JoinSet<()> {
+/// Starts what watches deadlines, load and loops.
+fn beside_workers(control: &Rc<Control>, loads: Vec<Arc<WorkerLoad>>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(admin::serve(admin_listener, Rc::clone(control)));
-    if let Some(listener) = metrics_listener {
-        tasks.spawn_local(exposition::serve(listener, Rc::clone(control)));
-    }
     tasks.spawn_local(deadlines(Rc::clone(control)));
     tasks.spawn_local(certificates::follow(Rc::clone(control)));
     let seats_of_each = control.settings.limits.connections_per_worker;
     let sources = Sources { workers: loads, seats_of_each };
     tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
-    Enforcement::follow(&control.enforcement, &control.keeper, &control.metrics, &mut tasks);
     if let Some(interval) = notify::watchdog_interval() {
         let watchdog = Rc::clone(&control.watchdog);
         tasks.spawn_local(watchdog.run(Rc::clone(&control.notifier), interval));
@@ -307,15 +345,17 @@ fn beside_workers(
     tasks
 }
 
-/// Waits for the order to stop; a worker that ends before is a fault of ours.
-async fn until_told(endings: &mut mpsc::UnboundedReceiver<u16>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        worker = endings.recv() => anyhow::bail!("worker {} ended", worker.unwrap_or_default()),
+/// Starts what answers commands and scrapes, and follows the kernel: all that one process alone does.
+pub(super) fn fronts(control: &Rc<Control>, sockets: &Sockets) -> anyhow::Result<JoinSet<()>> {
+    let mut fronts = JoinSet::new();
+    let listener = tokio::net::UnixListener::from_std(sockets.admin.try_clone()?)?;
+    fronts.spawn_local(admin::serve(listener, Rc::clone(control)));
+    if let Some(listener) = &sockets.metrics {
+        let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+        fronts.spawn_local(exposition::serve(listener, Rc::clone(control)));
     }
+    Enforcement::follow(&control.enforcement, &control.keeper, &control.metrics, &mut fronts);
+    Ok(fronts)
 }
 
 /// Takes the orders to reload: SIGHUP, the admin socket, and files that changed.
@@ -339,7 +379,8 @@ async fn reloading(
                 None => return,
             },
             _ = poll.tick() => {
-                if !watched.have_changed() {
+                // The new process reads what there is.
+                if control.is_upgrading.get() || !watched.have_changed() {
                     continue;
                 }
                 None
@@ -375,19 +416,19 @@ async fn reload(
     watched: &mut Watched,
     confirm_within: Option<Duration>,
 ) -> Result<u64, String> {
+    if control.is_upgrading.get() {
+        return Err("an upgrade is under way".into());
+    }
     let generation = control.generations.borrow().next_number();
+    let before = watched.again();
     let loaded = load_aside(options.clone(), generation, control).await?;
     if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
         return Err(LoadError::Fixed { key }.to_string());
     }
-    control.enforcement.borrow_mut().configure_checks(&loaded.settings.kernel_checks)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
-    control.enforcement.borrow_mut().limit(&loaded.settings);
     control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
-    let read = Watched::new(loaded.files);
-    let new = Generation::new(loaded.ruleset, &loaded.settings, &read);
+    let read = before.after(loaded.files);
+    let settings = Arc::new(loaded.settings);
+    let new = Generation::new(loaded.ruleset, &settings, &read);
     {
         let mut generations = control.generations.borrow_mut();
         let fallback = generations.fallback(&new.contents);
@@ -398,13 +439,20 @@ async fn reload(
                 return Err("nothing has changed, so there is nothing to return to".into());
             }
         };
+        // From here on nothing fails.
+        let mut enforcement = control.enforcement.borrow_mut();
+        enforcement.configure_checks(&settings.kernel_checks)?;
+        enforcement.limit(&settings);
         let now = Monotonic::now();
         generations.install(new, now);
         if let Some((within, fallback)) = pending {
             generations.confirm_until(now.after(within), fallback);
         }
     }
-    control.feeds.configure(&loaded.settings.feeds);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    control.feeds.configure(&settings.feeds);
     *watched = read;
     control.metrics.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
     Ok(generation)

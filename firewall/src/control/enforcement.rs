@@ -1,6 +1,7 @@
 //! The kernel's half of the firewall, or the reason why there is none.
 
 mod checks;
+mod handover;
 mod interfaces;
 mod life;
 mod opening;
@@ -66,6 +67,12 @@ pub struct Enforcement {
     /// The ports that are told to the program.
     ports: Vec<u16>,
     passes_until: Option<Monotonic>,
+    /// The budgets that are configured now, if they were configured anew.
+    limits: Option<kernel::Limits>,
+    /// How the kernel's half was opened that another process has the keeping of.
+    kept: Option<kernel::Options>,
+    /// How often it was taken back.
+    returns: u64,
 }
 
 /// Packets of one reason.

@@ -26,10 +26,12 @@ const CONNECTIONS: usize = 16;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Opens the metrics listener, if there is to be one.
-pub async fn bind(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+pub fn bind(address: Option<SocketAddr>) -> anyhow::Result<Option<std::net::TcpListener>> {
     let Some(address) = address else { return Ok(None) };
-    let listener = TcpListener::bind(address).await;
-    listener.map(Some).with_context(|| format!("metrics listener {address}"))
+    let context = || format!("metrics listener {address}");
+    let listener = std::net::TcpListener::bind(address).with_context(context)?;
+    listener.set_nonblocking(true).with_context(context)?;
+    Ok(Some(listener))
 }
 
 /// Serves until the task is dropped.

@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use crate::clock::Monotonic;
 use crate::control::policy::Watched;
 use crate::control::settings::Settings;
-use crate::feeds::FeedSettings;
 use crate::pipeline::ruleset::{Mode, Ruleset};
 
 /// How long the generation before the present one is kept. A changed file is taken within a second;
@@ -23,17 +22,27 @@ pub type Contents = Vec<(PathBuf, Option<[u8; 32]>)>;
 #[derive(Clone)]
 pub struct Generation {
     pub ruleset: Arc<Ruleset>,
-    pub feeds: Arc<[FeedSettings]>,
+    /// Feeds, checks and budgets are put in force by them.
+    pub settings: Arc<Settings>,
     pub contents: Arc<Contents>,
 }
 
 impl Generation {
-    pub fn new(ruleset: Ruleset, settings: &Settings, read: &Watched) -> Self {
+    pub fn new(ruleset: Ruleset, settings: &Arc<Settings>, read: &Watched) -> Self {
         Self {
             ruleset: Arc::new(ruleset),
-            feeds: Arc::clone(&settings.feeds),
+            settings: Arc::clone(settings),
             contents: Arc::new(read.contents()),
         }
+    }
+
+    /// Takes certificates and revocation lists from a later generation that reads the same files: they
+    /// may have been renewed since this one did.
+    fn renewed_by(mut self, later: &Self) -> Self {
+        if self.settings.tls == later.settings.tls {
+            Arc::make_mut(&mut self.ruleset).tls.clone_from(&later.ruleset.tls);
+        }
+        self
     }
 }
 
@@ -125,7 +134,7 @@ impl Generations {
             self.previous = None;
         }
         let pending = self.pending.take_if(|pending| pending.until <= now)?;
-        self.current = pending.fallback;
+        self.current = pending.fallback.renewed_by(&self.current);
         self.previous = None;
         self.publish();
         Some(&self.current)

@@ -49,21 +49,26 @@ pub struct LoadOptions {
 pub fn run(options: &LoadOptions) -> anyhow::Result<()> {
     let options = &RunOptions::of_loader(options.config.clone(), options.loader.clone());
     daemon::start_tracing();
-    let settings = policy::settings(options)?;
+    let (settings, read) = policy::configured(options)?;
     let socket = settings.loader.clone();
     let socket = socket.context("neither kernel.loader nor --loader names a socket")?;
     anyhow::ensure!(!settings.interfaces.is_empty(), "no interface is configured");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(options, settings, &socket));
+    let result = runtime.block_on(serve(options, settings, read, &socket));
     // The next start would take it for a running loader's only until it is not answered.
     drop(std::fs::remove_file(socket));
     result
 }
 
-async fn serve(options: &RunOptions, settings: Settings, socket: &Path) -> anyhow::Result<()> {
+async fn serve(
+    options: &RunOptions,
+    settings: Settings,
+    read: Vec<PathBuf>,
+    socket: &Path,
+) -> anyhow::Result<()> {
     let kernel_options = kernel::Options { loader: None, ..self::options(&settings) };
     let loader = Arc::new(Loader::load(&kernel_options)?);
-    let listener = admin::bind("loader socket", socket)?;
+    let listener = UnixListener::from_std(admin::bind("loader socket", socket)?)?;
     tokio::spawn(accept(listener, Arc::clone(&loader)));
     let notifier = Arc::new(Notifier::from_environment());
     if let Some(messages) = loader.log_stream() {
@@ -84,6 +89,7 @@ async fn serve(options: &RunOptions, settings: Settings, socket: &Path) -> anyho
     tokio::spawn(follow_configuration(
         options.clone(),
         settings.kernel_checks,
+        Watched::new(read),
         Arc::clone(&loader),
     ));
     tokio::spawn(tend_program(Arc::clone(&loader), Arc::clone(&notifier)));
@@ -209,6 +215,7 @@ async fn follow_interfaces(loader: Arc<Loader>, notifier: Arc<Notifier>) {
 async fn follow_configuration(
     options: RunOptions,
     configured: Vec<CheckSetting>,
+    mut watched: Watched,
     loader: Arc<Loader>,
 ) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
@@ -217,7 +224,6 @@ async fn follow_configuration(
     };
     // None where a proxy may have told others.
     let mut configured = Some(configured);
-    let mut watched = Watched::new(options.config.iter().cloned().collect());
     let mut poll = interval(WATCH_INTERVAL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -227,8 +233,11 @@ async fn follow_configuration(
                 continue;
             },
         }
-        let settings = match policy::settings(&options) {
-            Ok(settings) => settings,
+        let settings = match policy::configured(&options) {
+            Ok((settings, read)) => {
+                watched = Watched::new(read);
+                settings
+            }
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "not reloaded");
                 continue;

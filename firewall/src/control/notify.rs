@@ -14,6 +14,8 @@ use crate::clock::Monotonic;
 const SOCKET: &str = "NOTIFY_SOCKET";
 const WATCHDOG_USEC: &str = "WATCHDOG_USEC";
 const WATCHDOG_PID: &str = "WATCHDOG_PID";
+/// Variables that a process which this one starts must not see.
+pub const OF_THIS_PROCESS: [&str; 1] = [WATCHDOG_PID];
 /// Octets of a status line; what is longer is cut.
 const STATUS_OCTETS: usize = 512;
 
@@ -32,6 +34,8 @@ pub enum State<'a> {
     Reloading(Monotonic),
     /// It drains.
     Stopping,
+    /// Another process has taken its place.
+    Succeeded(u32),
     /// Every loop is alive.
     Alive,
     /// A line for people, and nothing else.
@@ -46,6 +50,7 @@ impl fmt::Display for State<'_> {
                 write!(f, "RELOADING=1\nMONOTONIC_USEC={}", now.ns() / 1000)
             }
             Self::Stopping => f.write_str("STOPPING=1\nSTATUS=draining"),
+            Self::Succeeded(pid) => write!(f, "MAINPID={pid}"),
             Self::Alive => f.write_str("WATCHDOG=1"),
             Self::Status(status) => write!(f, "STATUS={}", line(status)),
         }
@@ -120,6 +125,7 @@ mod tests {
                 "RELOADING=1\nMONOTONIC_USEC=5000".to_owned(),
             ),
             (State::Stopping, "STOPPING=1\nSTATUS=draining".to_owned()),
+            (State::Succeeded(708), "MAINPID=708".to_owned()),
             (State::Alive, "WATCHDOG=1".to_owned()),
             (State::Status("one\nREADY=1"), "STATUS=one".to_owned()),
             (State::Status(""), "STATUS=".to_owned()),

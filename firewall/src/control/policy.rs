@@ -5,11 +5,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 
 use crate::contract::{self, Contract, ContractError};
 use crate::control::cli::RunOptions;
-use crate::control::config::{ConfigError, ConfigFile};
+use crate::control::config::ConfigError;
+use crate::control::dropins::{self, Configuration};
 use crate::control::generations::Contents;
 use crate::control::settings::{ApiSettings, Settings, SettingsErrors, tls};
 use crate::metrics::Metrics;
@@ -56,6 +58,8 @@ pub struct Loaded {
     pub ruleset: Ruleset,
     pub warnings: Vec<ContractError>,
     pub files: Vec<PathBuf>,
+    /// As it was before anything was read.
+    pub before: Before,
 }
 
 /// Reads everything anew, and takes from `upstreams` those that are as they were. All of it is whole,
@@ -67,7 +71,8 @@ pub fn load(
     upstreams: &Upstreams,
     earlier: Option<&Server>,
 ) -> Result<Loaded, LoadError> {
-    let settings = settings(options)?;
+    let before = Before::default();
+    let (settings, read) = configured(options)?;
     let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
     let (mut contracts, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut problems = Vec::new();
@@ -84,7 +89,7 @@ pub fn load(
     if !problems.is_empty() {
         return Err(LoadError::Contract(problems));
     }
-    files.extend(options.config.clone());
+    files.extend(read);
     files.extend(tls::files(settings.tls.as_ref()));
     let choice = choice(&settings.apis, &contracts)?;
     let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>()?;
@@ -114,7 +119,7 @@ pub fn load(
         trusted_proxies: settings.trusted_proxies.clone(),
         tls: tls.map(Arc::new),
     };
-    Ok(Loaded { settings, ruleset, warnings, files })
+    Ok(Loaded { settings, ruleset, warnings, files, before })
 }
 
 /// How an API's upstream is spoken to, where that is by TLS.
@@ -132,15 +137,16 @@ pub fn choice(apis: &[ApiSettings], contracts: &[Contract]) -> Result<Choice, Lo
     })
 }
 
-/// The configuration alone.
-pub fn settings(options: &RunOptions) -> Result<Settings, LoadError> {
-    let mut file = match &options.config {
-        Some(path) => ConfigFile::read(path)?,
-        None => options.of_one_api(),
+/// The configuration alone, and the files and directories that it was read from.
+pub fn configured(options: &RunOptions) -> Result<(Settings, Vec<PathBuf>), LoadError> {
+    let Configuration { mut file, read } = match &options.config {
+        Some(path) => dropins::read(path)?,
+        None => Configuration { file: options.of_one_api(), read: Vec::new() },
     };
     options.override_keys(&mut file);
     let path = options.config.clone().unwrap_or_else(|| "command line".into());
-    Settings::of(file).map_err(|source| LoadError::Settings { path, source })
+    let settings = Settings::of(file).map_err(|source| LoadError::Settings { path, source })?;
+    Ok((settings, read))
 }
 
 /// The files that the present generation was read from, as they were then.
@@ -162,6 +168,8 @@ struct Identity {
     device: u64,
     inode: u64,
     modified: (i64, i64),
+    /// The inode, its name among it.
+    changed: (i64, i64),
     octets: u64,
 }
 
@@ -172,19 +180,62 @@ impl Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             octets: metadata.size(),
         })
     }
 }
 
+/// How files were before they were read: what is written while they are, another load must read.
+#[derive(Debug)]
+pub struct Before {
+    /// By the clock of the file systems.
+    began: (i64, i64),
+    known: Watched,
+}
+
+impl Default for Before {
+    /// Of no file; of each then the time decides.
+    fn default() -> Self {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        Self { began: (now.tv_sec, now.tv_nsec), known: Watched(Vec::new()) }
+    }
+}
+
+impl Before {
+    /// What is to be watched of these files, which have been read since. One that was known is as it was
+    /// then; another one is as it is now, unless it has changed since.
+    pub fn after(self, files: Vec<PathBuf>) -> Watched {
+        let Self { began, mut known } = self;
+        let watched = |path: PathBuf| {
+            if let Some(place) = known.0.iter().position(|file| file.path == path) {
+                return known.0.swap_remove(place);
+            }
+            let file = WatchedFile::of(path);
+            if file.identity.is_some_and(|identity| identity.changed > began) {
+                return WatchedFile { identity: None, digest: None, ..file };
+            }
+            file
+        };
+        Watched(files.into_iter().map(watched).collect())
+    }
+}
+
+impl WatchedFile {
+    fn of(path: PathBuf) -> Self {
+        Self { identity: Identity::of(&path), digest: digest(&path), path }
+    }
+}
+
 impl Watched {
     pub fn new(files: Vec<PathBuf>) -> Self {
-        let watched = |path: PathBuf| WatchedFile {
-            identity: Identity::of(&path),
-            digest: digest(&path),
-            path,
-        };
-        Self(files.into_iter().map(watched).collect())
+        Self(files.into_iter().map(WatchedFile::of).collect())
+    }
+
+    /// The same files as they are now, before they are read again.
+    pub fn again(&self) -> Before {
+        let known = Self::new(self.0.iter().map(|file| file.path.clone()).collect());
+        Before { known, ..Before::default() }
     }
 
     /// Each file, and the digest of what it held when it was last looked at.
@@ -211,13 +262,48 @@ impl Watched {
     }
 }
 
+/// Of a file's octets, or of the names of the drop-ins in a directory.
 fn digest(path: &Path) -> Option<[u8; 32]> {
-    std::fs::read(path).ok().map(|octets| Sha256::digest(octets).into())
+    if !path.is_dir() {
+        return std::fs::read(path).ok().map(|octets| Sha256::digest(octets).into());
+    }
+    let mut digest = Sha256::new();
+    for name in dropins::names(path).ok()? {
+        digest.update(name.as_os_str().as_encoded_bytes());
+        digest.update([0]);
+    }
+    Some(digest.finalize().into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_while_it_is_read_is_read_again() {
+        let name = format!("firewall-watch-while-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let (known, new) = (directory.join("known"), directory.join("new"));
+        std::fs::write(&known, "one").unwrap();
+        std::fs::write(&new, "one").unwrap();
+        let files = || vec![known.clone(), new.clone()];
+        let watched = Watched::new(vec![known.clone()]);
+        // The file systems' clock stands still within a tick.
+        let tick = || std::thread::sleep(std::time::Duration::from_millis(20));
+        tick();
+        assert!(!watched.again().after(files()).have_changed(), "nothing was written");
+        for changed in [&known, &new] {
+            let before = watched.again();
+            tick();
+            std::fs::write(changed, "two").unwrap();
+            let mut after = before.after(files());
+            assert!(after.have_changed(), "{}", changed.display());
+            assert!(!after.have_changed(), "it is seen once");
+            tick();
+        }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn a_change_of_content_is_seen_once_and_a_touch_never() {
@@ -239,6 +325,19 @@ mod tests {
 
         std::fs::remove_file(&path).unwrap();
         assert!(watched.have_changed(), "the file is gone");
+
+        let dropins = directory.join("firewall.d");
+        let mut watched = Watched::new(vec![dropins.clone()]);
+        std::fs::create_dir(&dropins).unwrap();
+        assert!(watched.have_changed(), "there are drop-ins");
+        std::fs::write(dropins.join("a.toml"), "").unwrap();
+        assert!(watched.have_changed(), "there is one more");
+        std::fs::write(dropins.join("a.toml.swp"), "").unwrap();
+        assert!(!watched.have_changed(), "that is none");
+        std::fs::rename(dropins.join("a.toml"), dropins.join("b.toml")).unwrap();
+        assert!(watched.have_changed(), "its place in the order is another");
+        std::fs::remove_file(dropins.join("b.toml")).unwrap();
+        assert!(watched.have_changed(), "it is gone");
         std::fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -28,6 +28,7 @@ pub fn status(control: &Control) -> Value {
     let stats = control.keeper.stats();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
         "mode": enforcement.mode(),
         "degraded": enforcement.is_degraded(),
         "reasons": enforcement.reasons(),

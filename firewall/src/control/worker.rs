@@ -43,10 +43,15 @@ use crate::pipeline::{Parts, Pipeline};
 /// How long a banned client's connection may take to write the refusal that announces the ban.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How long a connection may be silent on which nothing is asked, once another process accepts.
+const IDLE_GRACE: Duration = Duration::from_secs(5);
+
 /// What a worker is made of.
 pub struct WorkerParts {
     pub index: u16,
-    pub listener: std::net::TcpListener,
+    pub sockets: Vec<std::net::TcpListener>,
+    /// Whether other workers accept from them too.
+    pub is_shared: bool,
     pub rulesets: Arc<ArcSwap<Ruleset>>,
     pub keeper: KeeperHandle,
     pub bans: BanView,
@@ -56,9 +61,23 @@ pub struct WorkerParts {
     pub log: Option<LogWriter>,
     pub audit: Option<LogWriter>,
     pub settings: Arc<Settings>,
-    pub stopping: watch::Receiver<bool>,
+    pub stopping: watch::Receiver<Stop>,
     pub ended: mpsc::UnboundedSender<u16>,
     pub pulse: Pulse,
+}
+
+/// Whether workers are to go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stop {
+    #[default]
+    Serve,
+    /// The same as [`Drain`](Self::Drain), where another process accepts: who has asked nothing just now
+    /// is answered once more, and then comes to that one.
+    GiveWay,
+    /// Finish what is in progress, within the time that is configured for it.
+    Drain,
+    /// End at once.
+    Now,
 }
 
 /// Says that the worker is no more, however it ended.
@@ -90,7 +109,7 @@ pub fn spawn(parts: WorkerParts) -> anyhow::Result<JoinHandle<()>> {
 }
 
 async fn work(parts: WorkerParts) -> anyhow::Result<()> {
-    let listener = Listener::new(parts.listener)?;
+    let listener = Listener::new(parts.sockets, parts.is_shared)?;
     let limits = &parts.settings.limits;
     let drain_timeout = limits.drain_timeout.0;
     let connection_limits = ConnectionLimits {
@@ -155,10 +174,20 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
 
     let mut stopping = parts.stopping;
     // An error is the daemon's end, which is an order to stop too.
-    drop(stopping.wait_for(|stop| *stop).await.map(|_| ()));
+    let told = stopping.wait_for(|stop| *stop >= Stop::GiveWay).await.map(|stop| *stop);
     accepting.abort();
     drop(accepting.await);
-    let dropped = connections.drain(drain_timeout).await;
+    let grace = if matches!(told, Ok(Stop::GiveWay)) { IDLE_GRACE } else { Duration::ZERO };
+    let hastened = async {
+        if stopping.wait_for(|stop| *stop == Stop::Now).await.is_err() {
+            // Nobody is there to say so.
+            std::future::pending::<()>().await;
+        }
+    };
+    let dropped = tokio::select! {
+        dropped = connections.drain(drain_timeout, grace) => dropped,
+        () = hastened => connections.drain(Duration::ZERO, Duration::ZERO).await,
+    };
     if dropped > 0 {
         tracing::warn!(dropped, "connections did not finish in time");
     }

@@ -194,12 +194,12 @@ impl Outer {
         }
         set_inner(self.map.fd().as_fd(), index, region.map.fd().as_fd())
             .map_err(|source| memory_error("be replaced", source))?;
-        if let Some((new, pin)) = &pins {
-            fs::rename(new, pin).map_err(|source| KernelError::Pin {
-                path: pin.clone(),
-                action: "renamed",
-                source,
-            })?;
+        if let Some((new, pin)) = &pins
+            && let Err(error) = fs::rename(new, pin)
+        {
+            // The program reads it already, and by the new name it is found as well.
+            let path = new.display();
+            tracing::warn!(%error, %path, "a pin of the tables of bans keeps its first name");
         }
         Ok(())
     }

@@ -40,10 +40,10 @@ fn events_without_room_are_counted_as_lost() {
 }
 
 /// A BPF file system, unmounted when dropped.
-struct BpfFs(PathBuf);
+pub(super) struct BpfFs(pub(super) PathBuf);
 
 impl BpfFs {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("firewall-{}-{name}", std::process::id()));
         std::fs::create_dir(&path).unwrap();
         mount("bpf", &path, "bpf", MountFlags::empty(), None).unwrap();

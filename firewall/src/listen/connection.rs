@@ -169,7 +169,8 @@ impl Course<'_> {
     fn must_end(&mut self) -> bool {
         let judgement = self.ticket.judgement();
         let is_wanted = judgement.is_closing() || judgement.is_draining();
-        let is_time = judgement.is_answering() || (judgement.is_idle() && judgement.requests() > 0);
+        let is_through = judgement.is_idle() && judgement.requests() > 0;
+        let is_time = judgement.is_answering() || (is_through && !judgement.is_awaited());
         let must_end = is_wanted && is_time && !self.is_ending;
         self.is_ending |= must_end;
         must_end

@@ -165,23 +165,30 @@ impl Connections {
     /// Whether this peer's source has as many seats as it may.
     fn has_many(&self, seats: &Seats, peer: PeerAddr, now: Monotonic) -> bool {
         let of_source = seats.by_source.get(&source(peer)).map_or(0, Vec::len);
-        let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
         let half = self.limits.per_source.div_ceil(2);
         let is_suspect = || self.limits.suspicion.holds(ClientAddr(peer.0), now);
         // Nearly every source has few: nobody is looked up before it has many.
         let has_many = of_source >= half && (of_source >= self.limits.per_source || is_suspect());
-        has_many && !is_exempt()
+        has_many && !self.is_exempt(peer)
+    }
+
+    /// Whether this peer speaks for many clients.
+    fn is_exempt(&self, peer: PeerAddr) -> bool {
+        self.limits.exempt.iter().any(|net| net.contains(&peer.0))
     }
 
     /// Whether this peer's source has as many requests under way as it may have connections: in HTTP/2
     /// each costs what a connection costs.
     fn asks_much(&self, peer: PeerAddr) -> bool {
+        // First: who is exempt may have thousands of connections to look through.
+        if self.is_exempt(peer) {
+            return false;
+        }
         let seats = self.seats.borrow();
         let indices = seats.by_source.get(&source(peer)).into_iter().flatten();
         let seated = indices.filter_map(|index| seats.places.get(*index)?.as_ref());
-        let requests: u64 = seated.map(|seat| u64::from(seat.judgement.answering())).sum();
-        let is_exempt = || self.limits.exempt.iter().any(|net| net.contains(&peer.0));
-        requests >= self.limits.per_source as u64 && !is_exempt()
+        let requests: usize = seated.map(|seat| seat.judgement.under_way()).sum();
+        requests >= self.limits.per_source
     }
 
     /// The number of connections that have a seat.
@@ -222,14 +229,24 @@ impl Connections {
 
     /// Lets every connection finish what its client has begun to ask, and admits no more. After
     /// `patience` those that are left are dropped; gives their number.
-    pub async fn drain(&self, patience: Duration) -> usize {
+    ///
+    /// Connections on which nothing is asked are closed after `grace`, and until then by the answer to
+    /// their next request: what a client sends while its connection is being closed is lost, which is
+    /// no matter only where nobody else would answer it either.
+    pub async fn drain(&self, patience: Duration, grace: Duration) -> usize {
         self.is_draining.set(true);
-        for seat in self.seats.borrow().places.iter().flatten() {
-            seat.judgement.drain();
-            seat.wake();
-        }
-        if timeout(patience, self.emptied()).await.is_ok() {
-            return 0;
+        let grace = grace.min(patience);
+        for (is_awaited, time) in [(true, grace), (false, patience.saturating_sub(grace))] {
+            if is_awaited && grace.is_zero() {
+                continue;
+            }
+            for seat in self.seats.borrow().places.iter().flatten() {
+                seat.judgement.drain(is_awaited);
+                seat.wake();
+            }
+            if timeout(time, self.emptied()).await.is_ok() {
+                return 0;
+            }
         }
         let mut dropped = 0;
         for seat in self.seats.borrow().places.iter().flatten() {

@@ -8,6 +8,7 @@
 mod allowance;
 mod frames;
 mod head;
+mod open;
 mod streams;
 mod watch;
 mod watched;
@@ -199,7 +200,7 @@ where
             let step = course.next(cx);
             tell();
             match (outcome, step) {
-                (_, Step::Refused) => {
+                (_, Step::Refused | Step::GiveUp) => {
                     shared.farewell.set(Farewell::Calm);
                     return Poll::Ready(Ended::Refused);
                 }
@@ -222,6 +223,8 @@ enum Step {
     End,
     /// Both sides have said what they had to say.
     Over,
+    /// The client does not take what it asked for.
+    GiveUp,
     Refused,
 }
 
@@ -255,8 +258,16 @@ impl<'a> Course<'a> {
         }
     }
 
-    /// When a silence will have lasted too long, and what then; none while the client owes nothing.
+    /// When the client will have let us wait for too long, and what then.
     fn due(&self) -> Option<(Monotonic, Step)> {
+        let answering = self.ticket.judgement().answering();
+        let untaken_since = self.shared.report.open().untaken_since(answering);
+        let untaken = untaken_since.map(|at| (at.after(self.patience.idle), Step::GiveUp));
+        self.silence_due().into_iter().chain(untaken).min_by_key(|(due, _)| *due)
+    }
+
+    /// When a silence will have lasted too long, and what then; none while the client owes nothing.
+    fn silence_due(&self) -> Option<(Monotonic, Step)> {
         let (judgement, patience) = (self.ticket.judgement(), &self.patience);
         if let Some(since) = self.shared.report.head_since() {
             return Some((since.after(patience.head), Step::Refused));
@@ -282,6 +293,7 @@ impl<'a> Course<'a> {
     fn next(&mut self, cx: &mut Context<'_>) -> Step {
         let (judgement, report) = (self.ticket.judgement(), &self.shared.report);
         judgement.set_in_head(report.head_since().is_some());
+        judgement.set_untaken(report.open().untaken(judgement.answering()));
         if report.is_refused() {
             return Step::Refused;
         }
@@ -295,9 +307,9 @@ impl<'a> Course<'a> {
             return Step::Wait;
         }
         match step {
-            Step::Refused => self.shared.report.refuse(Rule::HeadTimeout),
+            Step::Refused => report.refuse(Rule::HeadTimeout),
             Step::End => self.ending_since = Some(Monotonic::now()),
-            Step::Over | Step::Wait => {}
+            Step::GiveUp | Step::Over | Step::Wait => {}
         }
         step
     }

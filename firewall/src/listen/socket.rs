@@ -3,14 +3,17 @@
 #[cfg(test)]
 mod tests;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -59,9 +62,12 @@ fn bind_one(address: SocketAddr, backlog: u16) -> io::Result<std::net::TcpListen
     Ok(socket.into())
 }
 
-/// One worker's listening socket.
+/// One worker's listening sockets: one, unless some were [inherited](super::inherit::spread).
 pub struct Listener {
-    socket: TcpListener,
+    sockets: Vec<TcpListener>,
+    /// The one that is asked first; every connection moves it on, so that none is passed over.
+    first: usize,
+    is_shared: bool,
     rest: Rest,
 }
 
@@ -73,23 +79,26 @@ struct Rest {
 }
 
 impl Listener {
-    /// Takes a socket of [`bind`] into this thread's runtime.
+    /// Takes sockets of [`bind`] into this thread's runtime. From a socket that is shared other
+    /// workers, or another process's, accept as well.
     ///
     /// # Errors
-    /// If the runtime cannot watch the socket.
-    pub fn new(socket: std::net::TcpListener) -> io::Result<Self> {
-        Ok(Self { socket: TcpListener::from_std(socket)?, rest: Rest::default() })
-    }
-
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    /// If the runtime cannot watch a socket.
+    pub fn new(sockets: Vec<std::net::TcpListener>, is_shared: bool) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?;
+        Ok(Self { sockets, first: 0, is_shared, rest: Rest::default() })
     }
 
     /// The next connection. Errors are dealt with here: one connection's are passed over, and when
     /// the system lacks descriptors or memory accepting rests, longer each time.
     pub async fn accept(&mut self) -> (TcpStream, PeerAddr) {
+        if self.is_shared {
+            // What was accepted is begun with first, while who is idle takes the next one: otherwise
+            // the first to wake would take all that came at once.
+            yield_now().await;
+        }
         loop {
-            match self.socket.accept().await {
+            match poll_fn(|cx| self.poll_accept(cx)).await {
                 Ok((stream, address)) => {
                     self.rest = Rest::default();
                     return (stream, PeerAddr::new(address.ip()));
@@ -102,6 +111,18 @@ impl Listener {
                 }
             }
         }
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let count = self.sockets.len();
+        let (before, after) = self.sockets.split_at(self.first.min(count));
+        let accepted = after.iter().chain(before).find_map(|socket| match socket.poll_accept(cx) {
+            Poll::Ready(accepted) => Some(accepted),
+            Poll::Pending => None,
+        });
+        let Some(accepted) = accepted else { return Poll::Pending };
+        self.first = (self.first + 1) % count;
+        Poll::Ready(accepted)
     }
 }
 

@@ -36,6 +36,25 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] =
     [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
 
+/// With which each name begins in which a hop speaks of those before it, whatever else it says.
+const FORWARDED_PREFIX: &str = "x-forwarded-";
+
+/// In which hops of one maker or another name the client's address.
+const ADDRESSES: [&str; 12] = [
+    "cf-connecting-ip",
+    "cf-connecting-ipv6",
+    "client-ip",
+    "fastly-client-ip",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-envoy-external-address",
+    "x-original-forwarded-for",
+    "x-originating-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+];
+
 /// The way that a request came.
 #[derive(Clone, Copy, Debug)]
 pub struct Hops {
@@ -77,9 +96,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Vec<HeaderName> {
 /// Tells the upstream who the client is, and nothing that would have it read another request than the
 /// one that was judged.
 ///
-/// What an untrusted peer says of itself is removed: its address stands alone in `X-Forwarded-For`. So
-/// is, from any peer, what only some upstreams take for such a claim. A trusted proxy's list is kept,
-/// and the proxy's own address added to it. Where requests are enforced, which `enforced` is the
+/// What an untrusted peer says of itself is removed: its address stands alone in `X-Forwarded-For`, and
+/// no other field of that family stays that the contract does not declare. So is, from any peer, what
+/// only some upstreams take for such a claim. A trusted proxy's list is kept, and the proxy's own address
+/// added to it. Where requests are enforced, which `enforced` is the
 /// operation of, fields that some upstreams take for the target, the method or a checked field are
 /// removed, and cookies stand in one line; where answers are, no content coding is asked for, since
 /// one could not be looked into.
@@ -93,7 +113,10 @@ pub fn forward_headers(
     let address = HeaderValue::from_str(&peer.0.to_string());
     let is_direct = peer.0 == client.0;
     remove_in_order(headers, |name| {
-        let is_claim = is_direct && *name != X_FORWARDED_FOR && CLAIMS.contains(name);
+        let is_asked_for = || enforced.is_some_and(|operation| operation.declares(name));
+        let is_claim = is_direct
+            && *name != X_FORWARDED_FOR
+            && (CLAIMS.contains(name) || speaks_of_hops(name.as_str()) && !is_asked_for());
         let is_override = enforced.is_some_and(|operation| operation.strips(name));
         is_claim || is_override || is_disguised_claim(name)
     });
@@ -121,6 +144,12 @@ pub fn forward_headers(
     if response_mode == Mode::Enforce {
         remove_in_order(headers, |name| *name == ACCEPT_ENCODING);
     }
+}
+
+/// Whether some upstream may take a field of this name for what a hop says of those before it.
+fn speaks_of_hops(name: &str) -> bool {
+    let start = name.get(..FORWARDED_PREFIX.len()).unwrap_or_default();
+    reads_as(start, FORWARDED_PREFIX) || ADDRESSES.iter().any(|known| reads_as(name, known))
 }
 
 /// A claim in another spelling, by which CGI and its heirs know it all the same.
@@ -226,13 +255,43 @@ mod tests {
             ("x-real-ip", "10.9.9.9"),
             ("x_forwarded_for", "10.9.9.9"),
             ("x-forwarded_proto", "https"),
+            ("x-forwarded-user", "root"),
+            ("x-forwarded-client-cert", "By=spiffe"),
+            ("x_forwarded_prefix", "/evil"),
+            ("x-forwarde", "kept"),
+            ("true-client-ip", "10.9.9.9"),
+            ("cf_connecting_ip", "10.9.9.9"),
+            ("x-client-ipv", "kept"),
         ]);
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
         forward_headers(&mut map, direct(peer), None, Mode::Observe);
         assert_eq!(
             lines(&map),
-            [("host", "a"), ("x-forwarded-for", "192.0.2.1"), ("x-forwarded-proto", "http")]
+            [
+                ("host", "a"),
+                ("x-forwarded-for", "192.0.2.1"),
+                ("x-forwarde", "kept"),
+                ("x-client-ipv", "kept"),
+                ("x-forwarded-proto", "http"),
+            ]
         );
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_or_the_contract_asks_for_stays() {
+        let said = [("x-forwarded-user", "ann"), ("true-client-ip", "192.0.2.1")];
+        let peer = PeerAddr("10.0.0.1".parse().unwrap());
+        let client = ClientAddr("192.0.2.1".parse().unwrap());
+        let mut map = headers(&said);
+        let hops = Hops { peer, client, is_over_tls: false };
+        forward_headers(&mut map, hops, None, Mode::Off);
+        assert_eq!(lines(&map)[..2], said);
+        with_operation(|operation| {
+            let mut map = headers(&[("x-forwarded-tenant", "a"), ("x-forwarded-user", "ann")]);
+            forward_headers(&mut map, direct(peer), Some(operation), Mode::Off);
+            assert_eq!(lines(&map)[0], ("x-forwarded-tenant", "a"));
+            assert!(!map.contains_key("x-forwarded-user"));
+        });
     }
 
     #[test]
@@ -258,9 +317,9 @@ mod tests {
         }
     }
 
-    /// The operation of a document with one header parameter, `X-Tenant`.
+    /// The operation of a document with two header parameters, `X-Tenant` and `X-Forwarded-Tenant`.
     fn with_operation<T>(read: impl FnOnce(&Operation) -> T) -> T {
-        let document = "{\"openapi\":\"3.0.3\",\"info\":{\"title\":\"t\",\"version\":\"1\"},\"paths\":{\"/\":{\"get\":{\"parameters\":[{\"name\":\"X-Tenant\",\"in\":\"header\",\"schema\":{}}],\"responses\":{\"200\":{\"description\":\"ok\"}}}}}}";
+        let document = "{\"openapi\":\"3.0.3\",\"info\":{\"title\":\"t\",\"version\":\"1\"},\"paths\":{\"/\":{\"get\":{\"parameters\":[{\"name\":\"X-Tenant\",\"in\":\"header\",\"schema\":{}},{\"name\":\"X-Forwarded-Tenant\",\"in\":\"header\",\"schema\":{}}],\"responses\":{\"200\":{\"description\":\"ok\"}}}}}}";
         let name = format!("firewall-headers-{:?}.json", std::thread::current().id());
         let path = std::env::temp_dir().join(format!("{}-{name}", std::process::id()));
         std::fs::write(&path, document).unwrap();

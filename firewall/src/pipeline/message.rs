@@ -53,6 +53,10 @@ pub(super) async fn request_body(
         None => return Ok(passed_on(body)),
         Some(Expected::Nothing) => return Ok(Body::empty()),
         Some(Expected::NothingToRead(rule)) => (0, rule, None),
+        Some(Expected::Content { content, .. }) if content.streams() => {
+            let body = passed_on(body);
+            return Ok(if mode == Mode::Enforce { body.within(content.limit()) } else { body });
+        }
         Some(Expected::Content { content, is_required }) => {
             (content.limit(), Rule::BodyTooLarge, Some((content, is_required)))
         }
@@ -172,6 +176,19 @@ pub(super) async fn response(
         Ok(None) => return Ok(Response::from_parts(head, streamed(body, lease))),
         Err(violation) => return Err(refused_unread(exchange, head, body, violation).await),
     };
+    if content.streams() {
+        let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if announced > content.limit() {
+            let too_large = Err(Violation::new(Rule::ResponseTooLarge));
+            if let Err(violation) = exchange.settle::<()>(mode, too_large) {
+                return Err(refused_unread(exchange, head, body, violation).await);
+            }
+            return Ok(Response::from_parts(head, streamed(body, lease)));
+        }
+        let body = streamed(body, lease);
+        let body = if mode == Mode::Enforce { body.within(content.limit()) } else { body };
+        return Ok(Response::from_parts(head, body));
+    }
     let reading =
         timeout(exchange.api.limits.response_body_timeout, collect(body, content.limit()));
     let octets = match reading.await {

@@ -34,11 +34,15 @@ pub struct Judgement {
     requests: Cell<u64>,
     /// One at most in HTTP/1.
     answering: Cell<u32>,
+    /// Answers of HTTP/2 that were handed over, and wait for the client's window.
+    untaken: Cell<usize>,
     is_in_head: Cell<bool>,
     is_blocked: Cell<bool>,
     is_closing: Cell<bool>,
     refusing: Cell<u32>,
     is_draining: Cell<bool>,
+    /// While it drains, the client may come to its next request first.
+    is_awaited: Cell<bool>,
     quiet_since: Cell<Monotonic>,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
@@ -76,9 +80,19 @@ impl Judgement {
         self.answering.get() > 0
     }
 
-    /// How many requests are under way.
+    /// How many requests have reached the service whose answers are not yet handed over.
     pub fn answering(&self) -> u32 {
         self.answering.get()
+    }
+
+    /// Says how many answers were handed over that the client does not yet take.
+    pub fn set_untaken(&self, untaken: usize) {
+        self.untaken.set(untaken);
+    }
+
+    /// How many requests are under way: being answered, or their answers not yet taken.
+    pub fn under_way(&self) -> usize {
+        self.untaken.get() + self.answering.get() as usize
     }
 
     /// The number of requests that have reached the service.
@@ -145,9 +159,16 @@ impl Judgement {
         is_refused || self.is_closing.get() || self.is_draining.get()
     }
 
-    /// The process wants to stop.
-    pub fn drain(&self) {
+    /// The process wants to stop: the next answer is the connection's last. Whether that is waited
+    /// for where nothing is being asked now.
+    pub fn drain(&self, is_awaited: bool) {
         self.is_draining.set(true);
+        self.is_awaited.set(is_awaited);
+    }
+
+    /// Whether the last request before the connection ends is waited for.
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited.get()
     }
 
     pub fn is_draining(&self) -> bool {

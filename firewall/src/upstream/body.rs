@@ -2,6 +2,7 @@
 
 use std::future::Future as _;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +11,8 @@ use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep};
 
 use crate::access_log::Settlement;
+use crate::clock::Monotonic;
+use crate::upstream::flow::Flow;
 use crate::upstream::pool::Lease;
 
 /// A message's body in either direction.
@@ -22,6 +25,10 @@ pub struct Body {
     /// What is still to come.
     rest: Option<Incoming>,
     settlement: Option<Box<Settlement>>,
+    /// Octets that may still come.
+    left: u64,
+    /// Where those look who wait for the answer to this request.
+    flow: Option<Rc<Flow>>,
     /// The upstream connection that `rest` comes from; goes back to its pool when all is read.
     lease: Option<Lease>,
     /// When the upstream has sent nothing for too long; made when it is first waited for.
@@ -36,6 +43,8 @@ pub enum BodyError {
     Broken(#[from] hyper::Error),
     #[error("the upstream sent nothing for too long")]
     Stalled,
+    #[error("it has more octets than it may")]
+    TooLarge,
 }
 
 impl Body {
@@ -45,7 +54,8 @@ impl Body {
 
     fn of(ready: Option<Bytes>, rest: Option<Incoming>) -> Self {
         let ready = ready.filter(|octets| !octets.is_empty());
-        Self { ready, rest, settlement: None, lease: None, stall: None, is_waiting: false }
+        let (settlement, flow, lease, stall) = (None, None, None, None);
+        Self { ready, rest, settlement, left: u64::MAX, flow, lease, stall, is_waiting: false }
     }
 
     pub fn full(octets: Bytes) -> Self {
@@ -59,6 +69,20 @@ impl Body {
     /// What was read before it was given up to check the whole, then what was not.
     pub fn resumed(read: Bytes, rest: Incoming) -> Self {
         Self::of(Some(read), Some(rest))
+    }
+
+    /// Breaks off when it turns out to have more octets than this.
+    #[must_use]
+    pub fn within(mut self, limit: usize) -> Self {
+        self.left = limit as u64;
+        self
+    }
+
+    /// How a request's body flows that is not all here; none where it is.
+    pub fn flow(&mut self) -> Option<Rc<Flow>> {
+        self.rest.as_ref()?;
+        let new = || Rc::new(Flow::new(Monotonic::now()));
+        Some(Rc::clone(self.flow.get_or_insert_with(new)))
     }
 
     /// Settles the exchange when this body has been sent or given up.
@@ -95,6 +119,16 @@ impl Body {
 }
 
 impl Body {
+    /// Counts what goes on; nothing when it is the end.
+    fn passed(&mut self, octets: usize) {
+        if let Some(settlement) = &mut self.settlement {
+            settlement.sent(octets);
+        }
+        if let Some(flow) = &self.flow {
+            flow.passed(octets, Monotonic::now());
+        }
+    }
+
     /// Ready when the upstream has kept us waiting for too long. A client that is slow to take what
     /// is there is not waited for here.
     fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
@@ -129,14 +163,15 @@ impl http_body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(octets) = self.ready.take() {
-            if let Some(settlement) = &mut self.settlement {
-                settlement.sent(octets.len());
-            }
+            self.passed(octets.len());
             return Poll::Ready(Some(Ok(Frame::data(octets))));
         }
-        let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
         loop {
-            let Poll::Ready(frame) = Pin::new(&mut *rest).poll_frame(context) else {
+            let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
+            let Poll::Ready(frame) = Pin::new(rest).poll_frame(context) else {
+                if let Some(flow) = &self.flow {
+                    flow.awaits_client(Monotonic::now());
+                }
                 return self.poll_stall(context).map(|()| Some(Err(BodyError::Stalled)));
             };
             match frame {
@@ -145,12 +180,20 @@ impl http_body::Body for Body {
                 Some(Ok(frame)) => {
                     let length = frame.data_ref().map_or(0, Bytes::len);
                     self.is_waiting = false;
-                    if let Some(settlement) = &mut self.settlement {
-                        settlement.sent(length);
-                    }
+                    let Some(left) = self.left.checked_sub(length as u64) else {
+                        if let Some(flow) = &self.flow {
+                            flow.exceeded();
+                        }
+                        return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                    };
+                    self.left = left;
+                    self.passed(length);
                     return Poll::Ready(Some(Ok(frame)));
                 }
-                other => return Poll::Ready(other.map(|frame| frame.map_err(BodyError::from))),
+                other => {
+                    self.passed(0);
+                    return Poll::Ready(other.map(|frame| frame.map_err(BodyError::from)));
+                }
             }
         }
     }

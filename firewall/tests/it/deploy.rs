@@ -5,6 +5,7 @@ use std::process::Command;
 
 use clap::Parser as _;
 use firewall::control::cli::Cli;
+use firewall::control::config;
 use firewall::kernel;
 use serde_json::{Value, json};
 use xtask::skip::skipped;
@@ -16,6 +17,7 @@ const PROGRAM: &str = "/usr/bin/firewall";
 const EXPOSURE_MAX: f64 = 2.0;
 const UNITS: [&str; 3] =
     ["firewall.service", "split/firewall-loader.service", "split/firewall-proxy.service"];
+const SOCKET: &str = "firewall.socket";
 
 fn deploy(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy").join(path)
@@ -52,6 +54,15 @@ fn units_start_what_there_is() {
         assert_eq!(values(&unit, "PrivateUsers"), [""; 0], "{name}");
         assert_eq!(values(&unit, "ExecStopPost"), [""; 0], "{name}");
     }
+}
+
+#[test]
+fn the_socket_is_where_the_example_listens() {
+    let socket = read("systemd/firewall.socket");
+    let example: toml::Table = toml::from_str(config::EXAMPLE).unwrap();
+    assert_eq!(values(&socket, "ListenStream"), [example["listen"]["address"].as_str().unwrap()]);
+    let backlog = example["listen"]["backlog"].as_integer().unwrap();
+    assert_eq!(values(&socket, "Backlog"), [backlog.to_string()]);
 }
 
 #[test]
@@ -129,11 +140,11 @@ fn file_name(unit: &str) -> &str {
 fn units_are_sound() {
     let scratch = Scratch::new();
     // Side by side, since they name each other; with the program where it is.
-    for name in UNITS {
+    for name in UNITS.into_iter().chain([SOCKET]) {
         let unit = read(&format!("systemd/{name}"));
         scratch.file(file_name(name), &unit.replace(PROGRAM, env!("CARGO_BIN_EXE_firewall")));
     }
-    for name in UNITS {
+    for name in UNITS.into_iter().chain([SOCKET]) {
         let unit = scratch.path().join(file_name(name));
         let Some((is_sound, text)) = analyze("deploy::units_are_sound", &["verify"], &unit) else {
             return;

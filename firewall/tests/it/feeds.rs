@@ -49,6 +49,8 @@ fn who_is_listed_is_refused_by_name_of_the_feed() {
     let setup = Setup { clients, ..setup(&feeds_of, &files) };
     let gateway = Gateway::start(&setup, &upstream);
     eventually("the feed is in force", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    let other = r#"firewall_feed_entries{feed="watched"} 2"#;
+    eventually("so is the other one", || gateway.metrics().contains(other).then_some(()));
     assert_eq!(status(&gateway, "127.0.0.1"), Some(200));
 
     // The proxy is on the list, and on the allowlist; whom it speaks for is judged by himself.

@@ -10,6 +10,8 @@ mod kit;
 
 /// Refused answers: what the client gets instead, and what the operator.
 mod answers;
+/// Bodies in flight.
+mod bodies;
 /// Who the client is, behind balancers and proxies.
 mod clients;
 /// The contract as seen from the two sockets: what passes, what is refused, what is forwarded.
@@ -18,6 +20,8 @@ mod contract;
 mod credentials;
 /// Units and manifests: what they start exists, and their hardening holds.
 mod deploy;
+/// What is in progress while the policy changes under it, or the process ends.
+mod endings;
 /// Lists that others keep.
 mod feeds;
 /// What answers get and lose on their way out.
@@ -54,6 +58,8 @@ mod split;
 mod suite;
 /// TLS at the listener: names, versions, sessions, certificates of clients, reload, bounds.
 mod tls;
+/// Another process takes the running one's place.
+mod upgrade;
 /// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
 mod upstreams;
 /// The packet table through the kernel, attaching, pinning, adopting.

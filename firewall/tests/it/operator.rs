@@ -140,6 +140,45 @@ fn what_cannot_change_while_running_is_refused_by_name() {
 }
 
 #[test]
+fn drop_ins_come_and_go() {
+    let upstream = notes();
+    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let ask = || exchange(gateway.address, bodiless("GET /nothing")).status;
+    assert_eq!(ask(), 404);
+    let directory = gateway.scratch.path().join("firewall.d");
+    std::fs::create_dir(&directory).unwrap();
+    let dropin = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
+    // The entry of this name is amended; the upstream has an answer for whatever it is asked.
+    dropin(
+        "50-observe.toml",
+        "[[api]]\nname = \"test\"\nrequests = \"observe\"\nresponses = \"off\"\n",
+    );
+    eventually("a drop-in that comes is noticed", || (ask() == 200).then_some(()));
+    dropin("60-enforce.toml", "[[api]]\nname = \"test\"\nrequests = \"enforce\"\n");
+    eventually("the last one counts", || (ask() == 404).then_some(()));
+
+    dropin("70-wrong.toml", "# nothing\n[limits]\nbody_octet = 7\n");
+    let (code, text) = gateway.cli(&["reload"]);
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("firewall.d/70-wrong.toml:3: unknown field `body_octet`"), "{text}");
+    let (code, text) = check(&[&gateway.config], true);
+    assert_eq!(code, Some(1), "{text}");
+    let found: Value = serde_json::from_str(&text).unwrap();
+    let error = &found["errors"][0];
+    assert!(error["file"].as_str().unwrap().ends_with("70-wrong.toml"), "{error}");
+    assert_eq!(error["line"], 3);
+    dropin("70-wrong.toml", "[limits]\nbody_octets = 7\n");
+    eventually("one that changes is noticed", || {
+        let note = with_body("POST /notes", "application/json", r#"{"text":"a"}"#);
+        (exchange(gateway.address, note).status == 413).then_some(())
+    });
+    std::fs::remove_file(directory.join("60-enforce.toml")).unwrap();
+    eventually("one that goes is noticed", || (ask() == 200).then_some(()));
+    std::fs::remove_dir_all(directory).unwrap();
+    eventually("and so is all of them going", || (ask() == 404).then_some(()));
+}
+
+#[test]
 fn there_are_as_many_workers_as_configured() {
     let upstream = notes();
     for workers in [1, 3] {

@@ -67,6 +67,8 @@ pub(super) struct Disk {
     /// Whether the next batch must be the whole table.
     rewrite: bool,
     flush_at: Option<Instant>,
+    /// Whether another process has the file.
+    is_away: bool,
     stats: Arc<KeeperStats>,
 }
 
@@ -86,6 +88,7 @@ impl Disk {
             waiting: Vec::new(),
             rewrite: false,
             flush_at: None,
+            is_away: false,
             stats,
         }
     }
@@ -138,7 +141,7 @@ impl Disk {
             return Ready::Landed((&mut flight.task).await);
         }
         match (self.flush_at, &self.store) {
-            (Some(at), Some(_)) => sleep_until(at).await,
+            (Some(at), Some(_)) if !self.is_away => sleep_until(at).await,
             _ => pending().await,
         }
         Ready::Due
@@ -210,8 +213,29 @@ impl Disk {
         }
     }
 
-    /// Writes all that is pending, before the process ends.
+    /// Writes all that is pending, and closes the file for the process that is to have it. What
+    /// changes from now on is not written, unless it is taken back.
+    pub(super) async fn let_go(&mut self, whole: impl FnOnce() -> Batch) {
+        self.finish(whole).await;
+        if let Some(store) = &mut self.store {
+            store.close();
+        }
+        self.is_away = true;
+    }
+
+    /// Opens the file again with the next commit, which writes all of it where `anew` says so.
+    pub(super) fn take_back(&mut self, anew: bool) {
+        self.is_away = false;
+        if anew {
+            self.rewrite();
+        }
+    }
+
+    /// Writes all that is pending, before the process ends; nothing where another has the file.
     pub(super) async fn finish(&mut self, whole: impl FnOnce() -> Batch) {
+        if self.is_away {
+            return;
+        }
         self.land().await;
         if self.rewrite || !self.pending.is_empty() || !self.waiting.is_empty() {
             self.begin(whole);

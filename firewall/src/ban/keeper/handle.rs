@@ -58,6 +58,8 @@ pub(super) enum Order {
     List { after: Option<IpNet>, limit: usize, reply: Reply<BanPage> },
     Find { target: IpNet, reply: Reply<Option<BanReport>> },
     Explain { address: IpAddr, reply: Reply<Explanation> },
+    LetGo { reply: Reply<()> },
+    TakeBack { reply: Reply<()> },
 }
 
 /// Why an order was not carried out, or not wholly.
@@ -203,6 +205,17 @@ impl KeeperHandle {
         self.order(|reply| Order::Explain { address, reply }).await
     }
 
+    /// Writes what is pending and closes the state file, which one process alone may have open. The
+    /// keeper goes on in memory until [`take_back`](Self::take_back).
+    pub async fn let_go(&self) -> Result<(), KeeperError> {
+        self.order_anyway(|reply| Order::LetGo { reply }).await
+    }
+
+    /// Opens the state file again, to write all of it.
+    pub async fn take_back(&self) -> Result<(), KeeperError> {
+        self.order_anyway(|reply| Order::TakeBack { reply }).await
+    }
+
     pub fn mode(&self) -> BanMode {
         self.mode
     }
@@ -215,6 +228,14 @@ impl KeeperHandle {
         if self.mode == BanMode::Off {
             return Err(KeeperError::Off);
         }
+        self.order_anyway(order).await
+    }
+
+    /// The same where bans are switched off.
+    async fn order_anyway<T>(
+        &self,
+        order: impl FnOnce(Reply<T>) -> Order,
+    ) -> Result<T, KeeperError> {
         let (reply, answer) = oneshot::channel();
         let answered = timeout(ORDER_PATIENCE, async {
             let Ok(()) = self.orders.send(order(reply)).await else {

@@ -78,10 +78,14 @@ impl<P: Plane> Keeper<P> {
         if epoch.is_none() || self.mode == BanMode::Off {
             return;
         }
+        let lifted = std::mem::take(&mut self.lifted);
         for held in self.held() {
-            if self.ledger.get(held.target).is_none()
-                && let Some((ban, back)) = self.adopted(held, at)
-            {
+            if self.ledger.get(held.target).is_some() {
+                continue;
+            }
+            if lifted.contains(&held.target) {
+                self.discard(held.target, true);
+            } else if let Some((ban, back)) = self.adopted(held, at) {
                 self.take_back_one(ban, back, at);
             }
         }
@@ -112,7 +116,8 @@ impl<P: Plane> Keeper<P> {
         }
     }
 
-    /// The ban of a row; none if it is over, or was never announced.
+    /// The ban of a row, or of the kernel where that of the row is over and the kernel's is not; none
+    /// if both are, or it was never announced.
     fn returning(
         &mut self,
         target: IpNet,
@@ -120,11 +125,17 @@ impl<P: Plane> Keeper<P> {
         kernel: Option<Held>,
         at: &Moment,
     ) -> Option<(Ban, Return)> {
-        let stored = row.ban(target, self.ledger.threshold(), at);
         // What was only observed was never announced to anyone: enforcement does not begin with it.
-        let stored = stored.filter(|ban| !ban.observed || self.mode == BanMode::Observe);
-        let Some(stored) = stored else {
+        if row.is_observed() && self.mode != BanMode::Observe {
             self.discard(target, kernel.is_some());
+            return None;
+        }
+        let Some(stored) = row.ban(target, self.ledger.threshold(), at) else {
+            // The kernel's may have been made anew after the last commit.
+            if let Some(kernel) = kernel {
+                return self.adopted(kernel, at);
+            }
+            self.discard(target, false);
             return None;
         };
         let (end, drops) = (stored.until, stored.drops.total());

@@ -3,6 +3,7 @@
 mod conduct;
 mod evidence;
 mod orders;
+mod restored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

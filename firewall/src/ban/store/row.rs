@@ -76,6 +76,11 @@ impl BanRow {
         }
     }
 
+    /// Whether nobody was refused for it.
+    pub fn is_observed(&self) -> bool {
+        self.observed
+    }
+
     /// The ban as it stands now, with the time that it had left by the wall clock; none if it has
     /// ended.
     ///

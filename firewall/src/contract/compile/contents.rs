@@ -13,6 +13,9 @@ use super::parameters::Seat;
 use super::reader::At;
 use super::{Compiler, Version};
 
+/// How many octets a body may have that is passed on as it comes.
+const STREAM: &str = "x-firewall-stream";
+
 impl<'d> Compiler<'d> {
     /// What an operation takes as its body.
     pub(super) fn operation_body(&mut self, at: &At<'d>, method: &Method) -> Option<BodyRule> {
@@ -80,9 +83,13 @@ impl<'d> Compiler<'d> {
             return None;
         };
         let is_opaque = !range.is_json_or_wildcard();
+        let stream = self.stream(&media, is_opaque);
         let mut schema = None;
         if is_opaque {
-            self.not_enforced(at, &format!("media-type:{name}"));
+            // Who says how it is to be passed on knows that it is not looked into.
+            if stream.is_none() {
+                self.not_enforced(at, &format!("media-type:{name}"));
+            }
         } else {
             schema = media.get("schema").and_then(|at| self.schemas.compile(&at, direction));
             let items = media.get("itemSchema").filter(|_| self.version >= Version::V3_2);
@@ -97,9 +104,26 @@ impl<'d> Compiler<'d> {
                 }
             }
         }
-        let (limit, rules) = (self.limit(direction), self.options.json_rules());
-        let is_undeclared = false;
-        Some(Content { range, schema, limit, rules, direction, is_opaque, is_undeclared })
+        let (streams, is_undeclared) = (stream.is_some(), false);
+        let limit = stream.unwrap_or_else(|| self.limit(direction));
+        let rules = self.options.json_rules();
+        Some(Content { range, schema, limit, rules, direction, is_opaque, streams, is_undeclared })
+    }
+
+    /// The most octets of a body that is passed on as it comes; none if this one is read whole.
+    fn stream(&mut self, media: &At<'d>, is_opaque: bool) -> Option<usize> {
+        let field = media.get(STREAM)?;
+        if !is_opaque {
+            let message = format!("`{STREAM}` of a body that is checked whole");
+            self.problem(&field, Problem::Ineffective(message.into()));
+            return None;
+        }
+        let octets = field.value.as_u64().and_then(|octets| usize::try_from(octets).ok());
+        let octets = octets.filter(|octets| *octets > 0);
+        if octets.is_none() {
+            self.unexpected(&field, "a number of octets, at least 1");
+        }
+        octets
     }
 
     /// A Media Type Object, which may stand elsewhere from 3.2 on.

@@ -280,3 +280,27 @@ fn what_parsers_read_differently_passes_where_the_policy_says_so() {
         assert_eq!(posted(&loaded_under(&document, policy), JSON_TYPE, body), "ok", "{body}");
     }
 }
+
+#[test]
+fn streams_by_extension() {
+    let content = |media_type: &str, stream: Value| {
+        let body = json!({"content": {media_type: {"x-firewall-stream": stream}}});
+        posting("3.0.4", &body)
+    };
+    let stream = Some("application/octet-stream");
+    // That it is not looked into needs no other word of acceptance; its limit is its own.
+    let contract = loaded(&content("application/octet-stream", json!(1 << 30)));
+    assert_eq!(posted(&contract, stream, "octets"), "ok");
+    let contract = loaded(&content("application/octet-stream", json!(6)));
+    assert_eq!(posted(&contract, stream, "octets"), "ok");
+    assert_eq!(posted(&contract, stream, "octets!"), "body.too-large");
+    assert_eq!(posted(&contract, JSON_TYPE, "{}"), "body.media-type");
+    for stream in [json!(0), json!(-1), json!(1.5), json!("1 GiB"), json!(true)] {
+        let found = problems(&content("video/mp4", stream.clone()));
+        let expected = "/x-firewall-stream expected a number of octets, at least 1";
+        assert!(found.iter().any(|found| found.contains(expected)), "{stream}: {found:?}");
+    }
+    let found = problems(&content("application/json", json!(100)));
+    let expected = "`x-firewall-stream` of a body that is checked whole";
+    assert!(found.iter().any(|found| found.contains(expected)), "{found:?}");
+}

@@ -64,8 +64,8 @@ impl Listen {
         Self { address, workers: None, backlog, http2, proxy_protocol, plaintext, tls }
     }
 
-    /// Takes relative paths from this directory.
-    pub(super) fn resolve(&mut self, directory: &Path) {
+    /// Puts every path of a file that is read in its place.
+    pub(in crate::control) fn locate(&mut self, place: impl Fn(&Path) -> PathBuf) {
         let Some(tls) = &mut self.tls else { return };
         let of_each = tls.certificate.iter_mut().flat_map(|files| {
             [Some(&mut files.chain), Some(&mut files.key), files.ocsp.as_mut()]
@@ -73,7 +73,7 @@ impl Listen {
                 .flatten()
         });
         for path in of_each.chain(&mut tls.client_ca).chain(&mut tls.client_crls) {
-            *path = directory.join(&*path);
+            *path = place(path);
         }
     }
 }

@@ -244,12 +244,12 @@ pub struct UpstreamTls {
 }
 
 impl Upstream {
-    /// Takes relative paths from this directory.
-    pub fn beside(&mut self, directory: &Path) {
+    /// Puts every path of a file that is read in its place.
+    pub(in crate::control) fn locate(&mut self, place: impl Fn(&Path) -> PathBuf) {
         let tls = self.tls.iter_mut();
         let paths = tls.flat_map(|tls| [&mut tls.ca, &mut tls.certificate, &mut tls.key]);
         for path in paths.flatten() {
-            *path = directory.join(&*path);
+            *path = place(path);
         }
     }
 }

@@ -88,16 +88,10 @@ impl Enforcement {
 
     /// Opens what the loader has pinned by now, and tells it all that it would have been told.
     pub(super) fn reopen(&mut self) {
-        let Some(opening) = self.opening.as_mut().filter(|_| self.kernel.is_none()) else { return };
-        let opened = Kernel::load(&opening.options).and_then(|mut kernel| {
-            kernel.serve(&self.ports, false)?;
-            if let Some(until) = self.passes_until {
-                kernel.pass_until(until)?;
-            }
-            kernel.capture(&self.captures.wanted())?;
-            kernel.attach()?;
-            Ok(kernel)
-        });
+        let Some(opening) = self.opening.as_ref().filter(|_| self.kernel.is_none()) else { return };
+        let options = opening.options.clone();
+        let opened = self.open(&options);
+        let Some(opening) = self.opening.as_mut() else { return };
         match opened {
             Ok(kernel) => {
                 opening.problem = None;
@@ -130,7 +124,7 @@ impl Enforcement {
 
     /// Which tables are open: changes when it is other ones.
     pub fn epoch(&self) -> u64 {
-        self.opening.as_ref().map_or(0, |opening| opening.epoch)
+        self.opening.as_ref().map_or(0, |opening| opening.epoch) + self.returns
     }
 
     /// Whether there are tables, or may be later.
@@ -140,6 +134,7 @@ impl Enforcement {
 
     /// Keeps the budgets for tables that are opened later.
     pub fn note_limits(&mut self, limits: &kernel::Limits) {
+        self.limits = Some(limits.clone());
         if let Some(opening) = &mut self.opening {
             opening.options.limits.clone_from(limits);
         }

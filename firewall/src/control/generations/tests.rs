@@ -1,10 +1,11 @@
 //! Generations that stay, and that give way.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::contract::{LoadOptions, load};
-use crate::control::config::{Headers, Upstream as UpstreamConfig};
+use crate::control::config::{ConfigFile, Headers, Upstream as UpstreamConfig};
 use crate::control::settings::{headers, upstreams};
 use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
@@ -54,9 +55,16 @@ fn generation(number: u64, content: u8) -> Generation {
     };
     Generation {
         ruleset: Arc::new(ruleset),
-        feeds: Arc::new([]),
+        settings: settings(),
         contents: Arc::new(vec![("spec.yaml".into(), Some([content; 32]))]),
     }
+}
+
+fn settings() -> Arc<Settings> {
+    let text = "[listen]\naddress = \"127.0.0.1:1\"\n[[api]]\nname = \"test\"\n\
+                spec = \"spec.yaml\"\nupstream = \"http://127.0.0.1:1\"\n";
+    let file = ConfigFile::parse(Path::new("firewall.toml"), text).unwrap();
+    Arc::new(Settings::of(file).unwrap())
 }
 
 fn at(seconds: u64) -> Monotonic {

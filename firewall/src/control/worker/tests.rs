@@ -115,11 +115,12 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
     let mut listeners = socket::bind(settings.listen, settings.workers, settings.backlog).unwrap();
     let listener = listeners.pop().unwrap();
     let address = listener.local_addr().unwrap();
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = watch::channel(Stop::Serve);
     let (ended, _endings) = mpsc::unbounded_channel();
     let worker = spawn(WorkerParts {
         index: 0,
-        listener,
+        sockets: vec![listener],
+        is_shared: false,
         rulesets: Arc::new(ArcSwap::from_pointee(loaded.ruleset)),
         keeper: handle,
         bans,
@@ -151,7 +152,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
     assert!(last.starts_with("HTTP/1.1 404 "), "{last}");
     assert_eq!(client.read(&mut [0]).unwrap(), 0, "the refusal is the last word");
 
-    stop.send(true).unwrap();
+    stop.send(Stop::Drain).unwrap();
     worker.unwrap().join().unwrap();
     stop_keeper.send(()).unwrap();
     keeping.join().unwrap();

@@ -1,22 +1,22 @@
 //! The tables of bans as one: what is banned, and where it is written.
 
 mod earlier;
+mod spill;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::net::IpAddr;
 
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Map, MapData, PerCpuArray};
-use firewall_common::lines::Found;
-use firewall_common::maps::{BANS, LIST_DROPS, SPILL4, SPILL6, bans as inner};
+use firewall_common::maps::{BANS, LIST_DROPS, bans as inner};
 use firewall_common::{Ban, table};
 use ipnet::IpNet;
 
 use super::{Source, failed, write_error};
 use crate::kernel::KernelError;
 use crate::kernel::table::{Bans4, Bans6, Crowded, Home, Outer, Records, Region, Seed, interval};
+use spill::Spill;
 
 /// The number of a list of prefixes: 1 to 255.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,9 +61,7 @@ pub(super) struct BanTables {
     v6: Bans6,
     v6_lines: Region,
     /// Bans that are in no table but in the tries.
-    spilled: BTreeSet<IpNet>,
-    spill4: LpmTrie<MapData, [u8; 4], u64>,
-    spill6: LpmTrie<MapData, [u8; 16], u64>,
+    spill: Spill,
     list_drops: PerCpuArray<MapData, u64>,
     /// Whether the tables are still those of an earlier process, with its hash.
     is_as_found: bool,
@@ -112,25 +110,35 @@ impl BanTables {
             outer.put(inner::RECORDS, &lines)?;
             lines
         };
-        let mut spill4 = source.open(SPILL4)?;
-        let mut spill6 = source.open(SPILL6)?;
-        let mut spilled = BTreeSet::new();
-        for (&target, &owner) in &bans {
+        let mut spill = Spill::open(source, &bans)?;
+        let (spilled, others): (Vec<_>, Vec<_>) =
+            bans.iter().partition(|(target, _)| spill.holds(**target));
+        // Those of the tables first: their lengths stay in use, should the tables stay as found.
+        for (&target, &owner) in others {
             if note(&mut v4, &mut v6, target, owner).is_err() {
-                spill(&mut spill4, &mut spill6, target, Some(owner))?;
-                spilled.insert(target);
+                spill.insert(target, owner)?;
             }
         }
+        let fits =
+            |(target, owner): &(&IpNet, &u32)| note(&mut v4, &mut v6, **target, **owner).is_ok();
+        let returning: Vec<IpNet> =
+            spilled.into_iter().filter(fits).map(|(target, _)| *target).collect();
         let built =
             build4(&mut v4, &outer).and_then(|v4_lines| Ok((v4_lines, build6(&mut v6, &outer)?)));
         let (v4_lines, v6_lines, is_as_found) = match (built, old4, old6) {
             (Ok((v4_lines, v6_lines)), _, _) => {
                 outer.put(inner::V4, &v4_lines)?;
                 outer.put(inner::V6, &v6_lines)?;
+                for target in returning {
+                    spill.remove(target)?;
+                }
                 (v4_lines, v6_lines, false)
             }
             // The loader is away; what there is does until it comes.
             (Err(KernelError::NoLoader { .. }), Some(v4_lines), Some(v6_lines)) => {
+                for target in returning {
+                    forget(&mut v4, &mut v6, target);
+                }
                 v4.count_entries(v4_lines.memory());
                 v6.count_entries(v6_lines.memory());
                 (v4_lines, v6_lines, true)
@@ -147,9 +155,7 @@ impl BanTables {
             v4_lines,
             v6,
             v6_lines,
-            spilled,
-            spill4,
-            spill6,
+            spill,
             list_drops,
             is_as_found,
         };
@@ -183,12 +189,11 @@ impl BanTables {
 
     /// The bits of [`table`] for what holds something.
     pub(super) fn bits(&self) -> u32 {
-        let spilled = |is_v4| self.spilled.iter().any(|target| target.addr().is_ipv4() == is_v4);
         [
             (!self.v4.is_empty(), table::BAN4),
             (!self.v6.is_empty(), table::BAN6),
-            (spilled(true), table::SPILL4),
-            (spilled(false), table::SPILL6),
+            (self.spill.holds_any(true), table::SPILL4),
+            (self.spill.holds_any(false), table::SPILL6),
         ]
         .into_iter()
         .fold(0, |bits, (holds, bit)| if holds { bits | bit } else { bits })
@@ -219,7 +224,7 @@ impl BanTables {
             Ok(()) => Ok(()),
             Err(NotWritten::Crowded) => {
                 self.erase(target);
-                self.spill(target, line)
+                self.spill.insert(target, line)
             }
             Err(NotWritten::Kernel(error)) => Err(error),
         };
@@ -258,7 +263,7 @@ impl BanTables {
             let Some(line) = self.record(target, until_ns)? else { continue };
             new.push(target);
             if note(&mut self.v4, &mut self.v6, target, line).is_err() {
-                self.spill(target, line)?;
+                self.spill.insert(target, line)?;
             }
         }
         Ok(())
@@ -267,7 +272,7 @@ impl BanTables {
     /// Moves the end of a ban that there is, or gives the number of a new one, which is in no table.
     fn record(&mut self, target: IpNet, until_ns: u64) -> Result<Option<u32>, KernelError> {
         if let Some(&line) = self.bans.get(&target) {
-            Records::extend(self.record_lines.memory(), line, until_ns);
+            Records::extend(self.record_lines.memory(), line, target, until_ns);
             return Ok(None);
         }
         let added = self.records.add(self.record_lines.memory(), target, until_ns);
@@ -282,21 +287,13 @@ impl BanTables {
         Ok(Some(line))
     }
 
-    /// Bans by a trie what no table takes.
-    fn spill(&mut self, target: IpNet, line: u32) -> Result<(), KernelError> {
-        spill(&mut self.spill4, &mut self.spill6, target, Some(line))?;
-        self.spilled.insert(target);
-        Ok(())
-    }
-
     /// Takes back what was begun of a ban. What a trie does not give up stays banned.
     fn withdraw(&mut self, target: IpNet) {
         let Some(&line) = self.bans.get(&target) else { return };
-        if self.spilled.contains(&target) {
-            if spill(&mut self.spill4, &mut self.spill6, target, None).is_err() {
+        if self.spill.holds(target) {
+            if self.spill.remove(target).is_err() {
                 return;
             }
-            self.spilled.remove(&target);
         } else {
             self.erase(target);
         }
@@ -305,18 +302,20 @@ impl BanTables {
         self.records.free(line);
     }
 
-    /// Whether there was a ban of exactly `target`.
+    /// Whether there was a ban of exactly `target`. Where it fails it is there as before, to be tried
+    /// again.
     pub(super) fn remove(&mut self, target: IpNet) -> Result<bool, KernelError> {
-        let Some(line) = self.bans.remove(&target) else {
+        let Some(&line) = self.bans.get(&target) else {
             return Ok(false);
         };
         // First of all, so that a daemon that comes after this one does not take it up again.
         Records::end(self.record_lines.memory(), line);
-        if self.spilled.remove(&target) {
-            spill(&mut self.spill4, &mut self.spill6, target, None)?;
+        if self.spill.holds(target) {
+            self.spill.remove(target)?;
         } else {
             self.erase(target);
         }
+        self.bans.remove(&target);
         self.records.free(line);
         Ok(true)
     }
@@ -385,14 +384,14 @@ impl BanTables {
                 let memory = self.v4_lines.memory();
                 let written = self.v4.write(memory, address.to_bits(), length);
                 if written.is_err() || self.v4.is_crowded(memory.lines()) {
-                    self.rebuild4()?;
+                    grown(self.rebuild4(), written.is_ok())?;
                 }
             }
             IpAddr::V6(address) => {
                 let memory = self.v6_lines.memory();
                 let written = self.v6.write(memory, address.to_bits(), length);
                 if written.is_err() || self.v6.is_crowded(memory.lines()) {
-                    self.rebuild6()?;
+                    grown(self.rebuild6(), written.is_ok())?;
                 }
             }
         }
@@ -421,14 +420,13 @@ impl BanTables {
     }
 
     fn erase(&mut self, target: IpNet) {
+        forget(&mut self.v4, &mut self.v6, target);
         let length = target.prefix_len();
         match target.addr() {
             IpAddr::V4(address) => {
-                self.v4.forget(address.to_bits(), length);
                 self.v4.erase(self.v4_lines.memory(), address.to_bits(), length);
             }
             IpAddr::V6(address) => {
-                self.v6.forget(address.to_bits(), length);
                 self.v6.erase(self.v6_lines.memory(), address.to_bits(), length);
             }
         }
@@ -474,6 +472,15 @@ impl From<KernelError> for NotWritten {
     }
 }
 
+/// What a larger table has come to. A ban that is written in the one that there is needs none: that it
+/// cannot be had now makes look-ups slower, and no more.
+fn grown(rebuilt: Result<(), KernelError>, is_written: bool) -> Result<(), NotWritten> {
+    match rebuilt.map_err(NotWritten::from) {
+        Err(NotWritten::Crowded) if is_written => Ok(()),
+        rebuilt => rebuilt,
+    }
+}
+
 fn note(v4: &mut Bans4, v6: &mut Bans6, target: IpNet, owner: u32) -> Result<(), Crowded> {
     let length = target.prefix_len();
     match target.addr() {
@@ -482,6 +489,14 @@ fn note(v4: &mut Bans4, v6: &mut Bans6, target: IpNet, owner: u32) -> Result<(),
             Ok(())
         }
         IpAddr::V6(address) => v6.note(address.to_bits(), length, owner),
+    }
+}
+
+fn forget(v4: &mut Bans4, v6: &mut Bans6, target: IpNet) {
+    let length = target.prefix_len();
+    match target.addr() {
+        IpAddr::V4(address) => v4.forget(address.to_bits(), length),
+        IpAddr::V6(address) => v6.forget(address.to_bits(), length),
     }
 }
 
@@ -515,37 +530,6 @@ fn seed() -> Result<Seed, KernelError> {
     random.read_exact(octets.as_flattened_mut()).map_err(failed)?;
     let [one, two] = octets.map(u64::from_ne_bytes);
     Ok(Seed(one, two))
-}
-
-/// Enters a ban into the trie of its family, or takes it out.
-fn spill(
-    spill4: &mut LpmTrie<MapData, [u8; 4], u64>,
-    spill6: &mut LpmTrie<MapData, [u8; 16], u64>,
-    target: IpNet,
-    owner: Option<u32>,
-) -> Result<(), KernelError> {
-    let length = target.prefix_len();
-    let is_range = !matches!((target, length), (IpNet::V4(_), 32) | (IpNet::V6(_), 64 | 128));
-    let found = owner.map(|owner| u64::from(Found::new(owner, is_range).bits()));
-    let (declared, written) = match target.addr() {
-        IpAddr::V4(address) => {
-            let key = Key::new(length.into(), address.octets());
-            let written = match found {
-                Some(found) => spill4.insert(&key, found, 0),
-                None => spill4.remove(&key),
-            };
-            (SPILL4, written)
-        }
-        IpAddr::V6(address) => {
-            let key = Key::new(length.into(), address.octets());
-            let written = match found {
-                Some(found) => spill6.insert(&key, found, 0),
-                None => spill6.remove(&key),
-            };
-            (SPILL6, written)
-        }
-    };
-    written.map_err(|source| write_error(declared, target, source))
 }
 
 fn full(entries: u32, target: IpNet) -> KernelError {

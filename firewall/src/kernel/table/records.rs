@@ -88,8 +88,11 @@ impl Records {
         self.free.push(owner);
     }
 
-    pub(crate) fn extend(memory: Memory<'_>, owner: u32, until_ns: u64) {
-        memory.store(line(memory, owner), record::UNTIL_MONO_NS, until_ns);
+    /// Moves the end of a ban, also of one that was said to be no more and is not free yet.
+    pub(crate) fn extend(memory: Memory<'_>, owner: u32, target: IpNet, until_ns: u64) {
+        let (line, (_, _, meta)) = (line(memory, owner), named(target));
+        memory.store(line, record::UNTIL_MONO_NS, until_ns);
+        memory.store(line, record::META, VALID | meta);
     }
 
     /// Counts on from what an earlier table has counted.

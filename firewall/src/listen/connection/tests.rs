@@ -103,9 +103,10 @@ impl Worker {
     fn start(limits: ConnectionLimits, settings: ConnectionSettings) -> Self {
         let one = NonZeroUsize::new(1).unwrap();
         let socket = bind((Ipv4Addr::LOCALHOST, 0).into(), one, 64).unwrap().remove(0);
-        let listener = Listener::new(socket).unwrap();
+        let address = socket.local_addr().unwrap();
+        let listener = Listener::new(vec![socket], false).unwrap();
         let worker = Self {
-            address: listener.local_addr().unwrap(),
+            address,
             connections: Connections::new(limits, 1),
             service: Rc::default(),
             turned: Rc::default(),
@@ -498,7 +499,7 @@ async fn draining_finishes_what_has_begun() {
         }
 
         let connections = Rc::clone(&worker.connections);
-        let drained = spawn_local(async move { connections.drain(DEADLINE).await });
+        let drained = spawn_local(async move { connections.drain(DEADLINE, Duration::ZERO).await });
         assert_eq!(rest(&mut idle).await, "", "an idle connection ends at once");
         assert!(!drained.is_finished());
         for (client, octets) in [(&mut asking, late), (&mut fresh, GET)] {
@@ -524,7 +525,7 @@ async fn draining_has_an_end() {
         let mut busy = worker.connect().await;
         busy.write_all(WAIT.as_bytes()).await.unwrap();
         timeout(DEADLINE, worker.service.begun.notified()).await.unwrap();
-        let drained = worker.connections.drain(Duration::from_millis(50));
+        let drained = worker.connections.drain(Duration::from_millis(50), Duration::ZERO);
         assert_eq!(timeout(DEADLINE, drained).await.unwrap(), 1);
         timeout(DEADLINE, worker.service.given_up.notified()).await.expect("given up");
         assert_eq!(worker.connections.open(), 0);

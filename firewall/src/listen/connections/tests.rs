@@ -135,7 +135,7 @@ fn the_search_for_an_idle_connection_goes_round() {
 #[tokio::test]
 async fn nobody_is_admitted_while_draining() {
     let connections = connections(10, 10);
-    assert_eq!(connections.drain(Duration::ZERO).await, 0);
+    assert_eq!(connections.drain(Duration::ZERO, Duration::ZERO).await, 0);
     let admitted = connections.admit(peer("192.0.2.1"), Monotonic::now());
     assert_eq!(admitted.err(), Some(NoSeat::Draining));
 }

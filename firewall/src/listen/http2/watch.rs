@@ -3,7 +3,7 @@
 //! h2 keeps to itself what it refuses. Its own frames tell: a stream that it resets for an error, or a
 //! connection that it ends with one, is a violation of the client's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 
 use crate::clock::Monotonic;
 use crate::violation::Rule;
@@ -11,6 +11,7 @@ use crate::violation::Rule;
 use super::Http2Limits;
 use super::allowance::Allowance;
 use super::frames::{END_HEADERS, END_STREAM, Found, Frames, Header, kind};
+use super::open::OpenStreams;
 
 /// Octets with which a client begins (RFC 9113 section 3.4).
 pub(super) const PREFACE_OCTETS: usize = 24;
@@ -26,7 +27,9 @@ const UNTOLD: usize = 64;
 mod code {
     pub(super) const NO_ERROR: u32 = 0;
     pub(super) const PROTOCOL_ERROR: u32 = 1;
+    pub(super) const INTERNAL_ERROR: u32 = 2;
     pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
+    pub(super) const STREAM_CLOSED: u32 = 5;
     pub(super) const FRAME_SIZE_ERROR: u32 = 6;
     pub(super) const CANCEL: u32 = 8;
     pub(super) const COMPRESSION_ERROR: u32 = 9;
@@ -37,10 +40,11 @@ mod code {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     violations: RefCell<Vec<Rule>>,
-    /// The client has gone too far: nothing more is read.
+    /// The client has gone too far, or is given up: nothing more is read.
     is_refused: Cell<bool>,
     has_greeted: Cell<bool>,
     head_since: Cell<Option<Monotonic>>,
+    open: RefCell<OpenStreams>,
 }
 
 impl Report {
@@ -49,6 +53,11 @@ impl Report {
         if violations.len() < UNTOLD {
             violations.push(rule);
         }
+    }
+
+    /// Ends the connection, for nothing that the client has to answer for.
+    pub(super) fn give_up(&self) {
+        self.is_refused.set(true);
     }
 
     /// Ends the connection for this reason.
@@ -76,6 +85,11 @@ impl Report {
     pub(super) fn head_since(&self) -> Option<Monotonic> {
         self.head_since.get()
     }
+
+    /// The streams that are open.
+    pub(super) fn open(&self) -> Ref<'_, OpenStreams> {
+        self.open.borrow()
+    }
 }
 
 /// Both directions of one connection.
@@ -92,6 +106,8 @@ struct Counters {
     control: Allowance,
     resets: Allowance,
     errors: Allowance,
+    /// Frames of streams that are long forgotten.
+    late: Allowance,
     continuations_max: u32,
     continuations: u32,
     newest_stream: u32,
@@ -103,6 +119,7 @@ impl Watch {
             control: Allowance::new(limits.control),
             resets: Allowance::new(limits.resets),
             errors: Allowance::new(limits.errors),
+            late: Allowance::new(limits.errors),
             continuations_max: limits.continuations,
             continuations: 0,
             newest_stream: 0,
@@ -131,6 +148,9 @@ impl Watch {
             Found::Ended(header, _) => {
                 if is_of_head(header) && header.has(END_HEADERS) {
                     report.head_since.set(None);
+                    report.open.borrow_mut().head(header.stream, now);
+                } else if header.kind == kind::RST_STREAM {
+                    report.open.borrow_mut().ended(header.stream);
                 }
             }
         });
@@ -141,11 +161,15 @@ impl Watch {
         let counters = &mut self.counters;
         self.outbound.read(octets, |found| {
             let Found::Ended(header, payload) = found else { return };
+            report.open.borrow_mut().sent(header, now);
             match header.kind {
                 kind::DATA if header.length > 0 => counters.control.give(FRAMES_PER_ANSWER),
                 kind::HEADERS => counters.control.give(FRAMES_PER_ANSWER),
                 kind::RST_STREAM => counters.reset(payload, now, report),
                 kind::GOAWAY => {
+                    if let Some(last) = first_number(payload) {
+                        report.open.borrow_mut().gone_away(last);
+                    }
                     if let Some(rule) = gone_away(payload) {
                         report.violated(rule);
                     }
@@ -209,9 +233,16 @@ impl Counters {
 
     /// Counts a stream that we have reset.
     fn reset(&mut self, payload: &[u8], now: Monotonic, report: &Report) {
-        match error_code(payload) {
-            // We need no more of it, or have given it up ourselves.
-            Some(code::NO_ERROR | code::CANCEL) | None => return,
+        match first_number(payload) {
+            // We need no more of it, have given it up ourselves, or were failed by the upstream.
+            Some(code::NO_ERROR | code::CANCEL | code::INTERNAL_ERROR) | None => return,
+            // What was on its way while the stream was ended comes late; h2 forgets the stream soon.
+            Some(code::STREAM_CLOSED) => {
+                if !self.late.take(now) {
+                    report.give_up();
+                }
+                return;
+            }
             // What these say cannot be an accident, nor be too late.
             Some(
                 code::PROTOCOL_ERROR
@@ -227,21 +258,25 @@ impl Counters {
     }
 }
 
-fn error_code(octets: &[u8]) -> Option<u32> {
-    octets.first_chunk::<4>().map(|code| u32::from_be_bytes(*code))
+/// The code of a `RST_STREAM`, or the last stream of a GOAWAY.
+fn first_number(octets: &[u8]) -> Option<u32> {
+    octets.first_chunk::<4>().map(|number| u32::from_be_bytes(*number))
 }
 
 /// What the client did, if it is for that that we end the connection. h2 says why it wants calm.
 fn gone_away(payload: &[u8]) -> Option<Rule> {
     let (_newest_stream, rest) = payload.split_at_checked(4)?;
-    match error_code(rest)? {
-        code::ENHANCE_YOUR_CALM => Some(match rest.get(4..).unwrap_or_default() {
-            b"too_many_continuations" => Rule::Http2Continuations,
-            b"header_list_way_too_large" => Rule::HeadTooLarge,
-            b"too_many_resets" => Rule::Http2Resets,
-            b"too_many_internal_resets" => Rule::Http2Errors,
-            _ => Rule::Http2Frames,
-        }),
+    match first_number(rest)? {
+        code::ENHANCE_YOUR_CALM => match rest.get(4..).unwrap_or_default() {
+            b"too_many_continuations" => Some(Rule::Http2Continuations),
+            b"header_list_way_too_large" => Some(Rule::HeadTooLarge),
+            b"too_many_resets" => Some(Rule::Http2Resets),
+            b"too_many_internal_resets" => Some(Rule::Http2Errors),
+            // h2 counts the empty ones over the connection's whole life, in which an honest client
+            // may come to a hundred. What is a flood, the allowance of control frames says.
+            b"too_many_data_frames" => None,
+            _ => Some(Rule::Http2Frames),
+        },
         code::PROTOCOL_ERROR
         | code::FLOW_CONTROL_ERROR
         | code::FRAME_SIZE_ERROR

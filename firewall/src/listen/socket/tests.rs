@@ -9,8 +9,10 @@ fn workers(count: usize) -> NonZeroUsize {
 }
 
 async fn accept(listeners: Vec<std::net::TcpListener>) -> (TcpStream, PeerAddr) {
-    let mut listeners =
-        listeners.into_iter().map(Listener::new).collect::<io::Result<Vec<_>>>().unwrap();
+    let mut listeners = listeners
+        .into_iter()
+        .map(|one| Listener::new(vec![one], false).unwrap())
+        .collect::<Vec<_>>();
     let mut tasks = tokio::task::JoinSet::new();
     for mut listener in listeners.drain(..) {
         tasks.spawn(async move { listener.accept().await });
@@ -67,4 +69,60 @@ fn a_lost_connection_is_passed_over_unless_it_is_every_one() {
         assert_eq!(rest.after(&lost), None);
     }
     assert_eq!(rest.after(&lost), Some(PAUSE_MIN));
+}
+
+/// Connections that wait in one socket are not all taken by who wakes first.
+#[tokio::test]
+async fn workers_that_share_a_socket_take_turns() {
+    const CONNECTIONS: usize = 60;
+    let socket = bind((Ipv4Addr::LOCALHOST, 0).into(), workers(1), 128).unwrap().remove(0);
+    let address = socket.local_addr().unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+    for (is_shared, least) in [(true, CONNECTIONS / 2 - 2), (false, 0)] {
+        let (told, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+        let mut tasks = tokio::task::JoinSet::new();
+        for worker in 0..2 {
+            let mut listener = Listener::new(vec![socket.try_clone().unwrap()], is_shared).unwrap();
+            let told = told.clone();
+            tasks.spawn(async move {
+                loop {
+                    let (stream, _) = listener.accept().await;
+                    told.send((worker, stream)).unwrap();
+                }
+            });
+        }
+        let mut counts = [0; 2];
+        for _ in 0..CONNECTIONS {
+            let (worker, _stream) = accepted.recv().await.unwrap();
+            counts[worker] += 1;
+        }
+        assert!(counts.iter().all(|count| *count >= least), "{is_shared}: {counts:?}");
+        tasks.shutdown().await;
+        clients.clear();
+        for _ in 0..CONNECTIONS {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_worker_accepts_from_all_of_its_sockets() {
+    let sockets: Vec<_> = (0..3)
+        .map(|_| bind((Ipv4Addr::LOCALHOST, 0).into(), workers(1), 16).unwrap().remove(0))
+        .collect();
+    let addresses: Vec<_> = sockets.iter().map(|one| one.local_addr().unwrap()).collect();
+    let mut listener = Listener::new(sockets, false).unwrap();
+    let mut clients = Vec::new();
+    for address in addresses.iter().chain(&addresses) {
+        clients.push(TcpStream::connect(address).await.unwrap());
+    }
+    let mut found = Vec::new();
+    for _ in &clients {
+        found.push(listener.accept().await.0.local_addr().unwrap());
+    }
+    // One after the other, though each has another one waiting.
+    assert_eq!(found, [addresses.clone(), addresses].concat());
 }

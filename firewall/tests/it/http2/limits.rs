@@ -77,6 +77,23 @@ fn frames_that_bring_nothing() {
     is_sent_away(&mut client, &gateway, "framing.http2-frames", "empty frames of a body");
 }
 
+/// h2 allows a hundred empty frames in a connection's life, however long it is: no flood by that.
+#[test]
+fn empty_frames_over_a_connection_s_life() {
+    let upstream = notes();
+    let gateway = Gateway::start(&plain(), &upstream);
+    let mut client = settled(&gateway);
+    let id = client.head(0, &block(&post()));
+    client.send(frame(DATA, 0, id, b"").repeat(101));
+    assert_eq!(client.closed(), Some(ENHANCE_YOUR_CALM));
+    assert!(Http2::connect(gateway.address).is_served());
+    let log = eventually("the next request is logged", || {
+        let log = gateway.access_log();
+        log.iter().any(|line| line["status"] == 200).then_some(log)
+    });
+    assert!(log.iter().all(|line| line["rule"] != "framing.http2-frames"), "{log:?}");
+}
+
 /// A client that downloads opens windows, and measures the way: no flood.
 #[test]
 fn frames_that_answers_bring_about_are_none_too_many() {
@@ -126,15 +143,12 @@ fn streams_that_fail() {
     let fail = |client: &mut Http2| {
         client.head(END_STREAM, &malformed);
     };
-    let kinds: [(&str, &dyn Fn(&mut Http2)); 1] = [("malformed", &fail)];
-    for (what, fail) in kinds {
-        let mut client = settled(&gateway);
-        (0..3).for_each(|_| fail(&mut client));
-        assert!(client.is_served(), "three {what}");
-        let mut client = settled(&gateway);
-        (0..4).for_each(|_| fail(&mut client));
-        is_sent_away(&mut client, &gateway, "framing.http2-errors", what);
-    }
+    let mut client = settled(&gateway);
+    (0..3).for_each(|_| fail(&mut client));
+    assert!(client.is_served(), "three");
+    let mut client = settled(&gateway);
+    (0..4).for_each(|_| fail(&mut client));
+    is_sent_away(&mut client, &gateway, "framing.http2-errors", "malformed heads");
     let mut client = settled(&gateway);
     (0..4).for_each(|_| nothing(&mut client));
     assert!(client.closed().is_some(), "windows of nothing");
@@ -216,9 +230,10 @@ fn a_bomb_of_indexed_fields() {
         let mut octets = block(&request("GET", "/notes", &[]));
         // Literal with incremental indexing, a new name (RFC 7541 section 6.2.1).
         octets.extend([0x40, 1, b'x', 127]);
-        octets.extend([(4000 - 127) as u8 % 128 + 128, ((4000 - 127) / 128) as u8]);
+        // 4,000 - 127 is 30 * 128 + 33 (section 5.1).
+        octets.extend([128 + 33, 30]);
         octets.extend([b'a'; 4000]);
-        octets.extend([0x80 | 62; 12_000]);
+        octets.extend([0xbe; 12_000]);
         client.head(END_STREAM, &octets);
         assert_eq!(client.closed(), Some(ENHANCE_YOUR_CALM));
     }
@@ -374,6 +389,63 @@ fn answers_that_nobody_takes() {
     assert!(client.is_served());
     // And nothing of what was given up is left at the upstream.
     eventually("all is settled", || (gateway.access_log().len() >= 5).then_some(()));
+}
+
+/// Small answers wait within h2 for a window, where no task is left to watch them: the connection is
+/// given up, be it at work or not.
+#[test]
+fn ends_of_answers_that_nobody_takes() {
+    let upstream = notes();
+    let gateway = Gateway::start(&limited("idle_timeout = \"500ms\"", ""), &upstream);
+    let mut client = narrow(&gateway);
+    client.ask(&request("GET", "/notes", &[]));
+    let started = Instant::now();
+    let mut served = 0;
+    while taken(&mut client) == Some(200) {
+        served += 1;
+        assert!(started.elapsed() < Duration::from_secs(20), "{served} served");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(served > 0);
+    // What is closed while more comes may lose its last word.
+    assert!(matches!(client.closed(), None | Some(ENHANCE_YOUR_CALM)));
+    // Who takes what he asked for is not in a hurry to go on.
+    let mut client = narrow(&gateway);
+    for _ in 0..4 {
+        assert_eq!(taken(&mut client), Some(200));
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(gateway.bans(), [] as [serde_json::Value; 0]);
+}
+
+/// Answers that are not taken count as requests that are under way.
+#[test]
+fn answers_that_wait_are_under_way() {
+    let upstream = notes();
+    let mut setup = limited("connections_per_source = 3", "");
+    setup.listen.push_str("\nworkers = 1");
+    let gateway = Gateway::start(&setup, &upstream);
+    let mut client = narrow(&gateway);
+    assert_eq!(taken(&mut client), Some(200));
+    let waiting: Vec<_> = (0..3).map(|_| client.ask(&request("GET", "/notes", &[]))).collect();
+    eventually("three answers wait", || (taken(&mut client) == Some(429)).then_some(()));
+    for id in waiting {
+        client.send(frame(WINDOW_UPDATE, 0, id, &1_000_u32.to_be_bytes()));
+    }
+    eventually("none waits", || (taken(&mut client) == Some(200)).then_some(()));
+}
+
+/// A connection on which one octet of each answer can be sent.
+fn narrow(gateway: &Gateway) -> Http2 {
+    let settings = [setting(1, 0), setting(4, 1)].concat();
+    Http2::begin(LOCALHOST, gateway.address, &settings)
+}
+
+/// The status of an answer that is taken whole.
+fn taken(client: &mut Http2) -> Option<u16> {
+    let id = client.ask(&request("GET", "/notes", &[]));
+    client.send(frame(WINDOW_UPDATE, 0, id, &1_000_u32.to_be_bytes()));
+    client.outcome(id).status
 }
 
 /// Floods from several connections at once, and one client that means well.

@@ -1,7 +1,8 @@
-//! The daemon is killed while a flood arrives, and started again: nobody banned passes meanwhile.
+//! The daemon is killed while a flood arrives, or another process takes its place: nobody banned
+//! passes meanwhile.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use xtask::lab::Topology;
 use super::{Site, on};
 use crate::contract::NOTES;
 use crate::kit::eventually;
-use crate::kit::gateway::Setup;
+use crate::kit::gateway::{Gateway, Setup};
+use crate::upgrade::{DIES_LATE, Successor, install, restore};
 use crate::xdp::flood::{Arrived, BANNED, BANNED_LENGTH, Flood, Over, count, sources};
 
 /// How long the flood goes on before the daemon is killed, and while nobody runs.
@@ -22,6 +24,58 @@ const PAUSE: Duration = Duration::from_millis(500);
 fn no_banned_packet_passes_while_the_daemon_is_killed() {
     let test = "kernel_loop::killed::no_banned_packet_passes_while_the_daemon_is_killed";
     let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+    under_flood(site, |gateway, topology, arrived| {
+        let mut meanwhile = 0;
+        let gateway = gateway.kill_and_restart_after(
+            |command| on(topology, command),
+            || {
+                let before = read(&arrived.clean);
+                thread::sleep(PAUSE);
+                meanwhile = read(&arrived.clean) - before;
+            },
+        );
+        assert!(meanwhile > 0, "the others pass while nobody runs");
+        (gateway, None)
+    });
+}
+
+#[test]
+fn no_banned_packet_passes_while_another_process_takes_over() {
+    let test = "kernel_loop::killed::no_banned_packet_passes_while_another_process_takes_over";
+    let setup = Setup { wrapper: vec!["env".into()], ..Setup::of(NOTES) };
+    let Some(site) = Site::start(test, &setup) else { return };
+    under_flood(site, |gateway, _, _| {
+        // Gone when pins, tables and state file have been let go of: they are taken back.
+        install(&gateway, DIES_LATE);
+        let (code, said) = gateway.cli(&["upgrade"]);
+        assert_eq!(code, Some(2), "{said}");
+        let status = gateway.status();
+        assert_eq!(
+            (&status["mode"], &status["pid"]),
+            (&"xdp-native".into(), &gateway.pid().into())
+        );
+        let another = json!({ "target": "192.0.2.99/32", "for_seconds": 60, "reason": "b" });
+        gateway.admin(&Method::POST, "/v1/bans", Some(&another));
+        let explained = gateway.admin(&Method::GET, "/v1/explain?address=192.0.2.99", None);
+        assert_eq!(explained["kernel"]["target"], "192.0.2.99/32", "{explained}");
+        restore(&gateway);
+        let (code, said) = gateway.cli(&["upgrade"]);
+        assert_eq!(code, Some(0), "{said}\n{}", gateway.errors());
+        let successor = Successor::of(&gateway);
+        assert_eq!(gateway.bans().len(), 2);
+        (gateway, Some(successor))
+    });
+}
+
+fn read(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// Bans a network that floods, and sees to it that nothing of it arrives whatever `happens`.
+fn under_flood(
+    site: Site,
+    happens: impl FnOnce(Gateway, &Topology, &Arrived) -> (Gateway, Option<Successor>),
+) {
     let Site { gateway, topology } = site;
     let bind = || UdpSocket::bind((Topology::GATEWAY_V4, 0)).unwrap();
     let receiver = topology.gateway.run(bind).unwrap();
@@ -38,23 +92,13 @@ fn no_banned_packet_passes_while_the_daemon_is_killed() {
     gateway.admin(&Method::POST, "/v1/bans", Some(&ban));
     let (arrived, is_over, has_ended) =
         (Arrived::default(), AtomicBool::new(false), AtomicBool::new(false));
-    let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
     thread::scope(|scope| {
         let _ended = Over(&has_ended);
         let flooding = scope.spawn(|| flood.run(&is_over));
         scope.spawn(|| count(&receiver, &arrived, &has_ended));
         let over = Over(&is_over);
         thread::sleep(PAUSE);
-        let mut meanwhile = 0;
-        let gateway = gateway.kill_and_restart_after(
-            |command| on(&topology, command),
-            || {
-                let before = read(&arrived.clean);
-                thread::sleep(PAUSE);
-                meanwhile = read(&arrived.clean) - before;
-            },
-        );
-        assert!(meanwhile > 0, "the others pass while nobody runs");
+        let (gateway, _successor) = happens(gateway, &topology, &arrived);
         let status = gateway.status();
         assert_eq!(status["interfaces"][0]["adopted"], true, "{status}");
         thread::sleep(PAUSE);
@@ -67,6 +111,6 @@ fn no_banned_packet_passes_while_the_daemon_is_killed() {
         });
         drop(over);
         let sent = flooding.join().unwrap();
-        eprintln!("killed and started again at {:.2} Mpps", sent.per_second() / 1e6);
+        eprintln!("another process at {:.2} Mpps", sent.per_second() / 1e6);
     });
 }

@@ -95,3 +95,17 @@ fn a_reload_sets_what_is_dropped_both_ways() {
     assert_eq!(code, Some(0), "{said}");
     eventually("the datagrams are dropped by default", || (!datagrams.passes()).then_some(()));
 }
+
+#[test]
+fn checks_of_a_reload_that_nobody_confirms_are_undone() {
+    let test = "kernel_loop::reload::checks_of_a_reload_that_nobody_confirms_are_undone";
+    let kernel = "\n[kernel.checks]\nU6 = \"off\"\n".into();
+    let Some(site) = Site::start(test, &Setup { kernel, ..Setup::of(NOTES) }) else { return };
+    let mut datagrams = Datagrams::new(&site);
+    assert!(datagrams.passes(), "the check is off");
+    rewrite(&site.gateway, "U6 = \"off\"", "U6 = \"drop\"");
+    let (code, said) = site.gateway.cli(&["reload", "--confirm-within", "2s"]);
+    assert_eq!(code, Some(0), "{said}");
+    eventually("the datagrams are dropped", || (!datagrams.passes()).then_some(()));
+    eventually("what was before is in force again", || datagrams.passes().then_some(()));
+}

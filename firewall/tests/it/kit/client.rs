@@ -75,6 +75,12 @@ impl Client {
         self
     }
 
+    /// Has the connection end with a reset.
+    pub(crate) fn reset(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     /// Reads one answer to a request that is not HEAD; none if the connection ended first.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
         let head_end = loop {

@@ -227,8 +227,7 @@ impl Http2 {
         let mut outcome = Outcome::default();
         let mut kept = std::mem::take(&mut self.kept).into_iter();
         let mut later = Vec::new();
-        loop {
-            let Some(frame) = kept.next().or_else(|| self.frame()) else { break };
+        while let Some(frame) = kept.next().or_else(|| self.frame()) {
             if frame.stream != stream {
                 later.push(frame);
                 continue;

@@ -1,6 +1,8 @@
 //! Programs of the kernel look up while the daemon writes: what is banned before and after is never
 //! missed. And the proof that this would be seen: a writer that does it wrong.
 
+mod restart;
+
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -29,8 +31,11 @@ fn net(text: &str) -> IpNet {
 }
 
 fn start(test: &str) -> Option<Kernel> {
-    let options = Options { pin_dir: "/proc/nowhere".into(), ..Options::default() };
-    match Kernel::load(&options) {
+    start_with(test, &Options { pin_dir: "/proc/nowhere".into(), ..Options::default() })
+}
+
+fn start_with(test: &str, options: &Options) -> Option<Kernel> {
+    match Kernel::load(options) {
         Err(error) if error.is_not_permitted() => {
             skipped(test, &error.to_string());
             None
@@ -175,7 +180,7 @@ fn many_bans_at_once_are_as_one_by_one() {
     let all: Vec<IpNet> = hosts.chain(lengths).chain([earlier]).collect();
     let bans: Vec<_> = all.iter().map(|target| (*target, Monotonic::NEVER)).collect();
     kernel.ban_all(&bans).unwrap();
-    assert!(!kernel.tables.bans.spilled.is_empty());
+    assert!(kernel.tables.bans.spill.holds_any(false));
     assert_eq!(kernel.bans().unwrap().len(), all.len());
     let is_dropped = |kernel: &mut Kernel, target: IpNet| {
         kernel.probe(&frame(target.addr()), 1).unwrap().is_dropped

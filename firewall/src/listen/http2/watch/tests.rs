@@ -130,19 +130,19 @@ fn what_our_own_frames_tell() {
     for (octets, expected) in [
         (reset(code::NO_ERROR), None),
         (reset(code::CANCEL), None),
-        (reset(2), None),
-        (reset(5), None),
+        (reset(code::INTERNAL_ERROR), None),
+        (reset(code::STREAM_CLOSED), None),
         (reset(7), None),
         (reset(code::PROTOCOL_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::FLOW_CONTROL_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::FRAME_SIZE_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::COMPRESSION_ERROR), Some(Rule::Http2Malformed)),
         (goaway(code::NO_ERROR, ""), None),
-        (goaway(2, ""), None),
+        (goaway(code::INTERNAL_ERROR, ""), None),
         (goaway(code::PROTOCOL_ERROR, ""), Some(Rule::Http2Malformed)),
         (goaway(code::COMPRESSION_ERROR, ""), Some(Rule::Http2Malformed)),
         (goaway(code::ENHANCE_YOUR_CALM, ""), Some(Rule::Http2Frames)),
-        (goaway(code::ENHANCE_YOUR_CALM, "too_many_data_frames"), Some(Rule::Http2Frames)),
+        (goaway(code::ENHANCE_YOUR_CALM, "too_many_data_frames"), None),
         (goaway(code::ENHANCE_YOUR_CALM, "too_many_resets"), Some(Rule::Http2Resets)),
         (goaway(code::ENHANCE_YOUR_CALM, "too_many_internal_resets"), Some(Rule::Http2Errors)),
         (goaway(code::ENHANCE_YOUR_CALM, "header_list_way_too_large"), Some(Rule::HeadTooLarge)),
@@ -163,6 +163,18 @@ fn what_our_own_frames_tell() {
     assert_eq!(connection.1.take_violations(), [Rule::Http2Errors]);
     connection.send(&reset(code::PROTOCOL_ERROR)[..5]);
     assert!(!connection.0.is_between_frames());
+
+    // What the upstream failed in, or the client could not know of, is no fault of the client's.
+    let mut connection = Connection::begun();
+    for _ in 0..9 {
+        connection.send(&reset(code::INTERNAL_ERROR));
+        assert!(!connection.1.is_refused());
+    }
+    for is_refused in [false, false, true] {
+        connection.send(&reset(code::STREAM_CLOSED));
+        assert_eq!(connection.1.is_refused(), is_refused);
+    }
+    assert_eq!(connection.1.take_violations(), []);
 }
 
 #[test]
