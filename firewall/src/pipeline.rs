@@ -365,7 +365,9 @@ impl Pipeline {
         let is_alone = !origin.is_multiplexed;
         let is_unreadable = exchange.is_unread || violation.rule.stage() == Stage::Framing;
         let mut after = After::KeepAlive;
-        if (is_alone && is_unreadable) || (violation.rule.stage() == Stage::Ban && is_direct) {
+        let is_over = violation.rule == Rule::ClientCertificateOver;
+        let is_ban = violation.rule.stage() == Stage::Ban && is_direct;
+        if (is_alone && is_unreadable) || is_ban || is_over {
             after = After::Close;
         }
         let offence = violation.rule.offence();

@@ -157,6 +157,8 @@ rules! {
     /// Browsers use a connection for every name of its certificate, until they are told so.
     ServerName = "client.server-name", Client, 421, None, "The connection was made for another host";
     ClientCertificate = "client.certificate", Client, 403, None, "A client certificate is required";
+    /// It was when the connection was made: revoked since, or over, or now demanded. The connection ends.
+    ClientCertificateOver = "client.certificate-over", Client, 421, None, "The connection's client certificate is no longer accepted";
     Banned = "ban.source", Ban, 403, None, "The source is banned";
     /// A feed lists the source, which is somebody else's word and no offence against us.
     Listed = "ban.feed", Ban, 403, None, "The source is on a block list";

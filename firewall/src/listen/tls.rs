@@ -64,7 +64,7 @@ impl fmt::Debug for Encryption {
 /// Why a connection is not encrypted, and so is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NoTls {
-    /// The worker has as many handshakes in hand as it may.
+    /// The worker has as many handshakes in hand as it may, and this was the oldest.
     Busy,
     /// The source has as many handshakes in hand as it may.
     Source,
@@ -142,6 +142,7 @@ pub(super) async fn accept(
     let settled = tokio::select! {
         biased;
         () = ticket.ended() => return Err(None),
+        () = place.lost() => return Err(Some(NoTls::Busy)),
         settled = timeout(encryption.timeout, shake(stream, &server, &encryption.metrics)) => settled,
     };
     drop(place);
@@ -149,7 +150,11 @@ pub(super) async fn accept(
     match settled {
         Err(_elapsed) => Err(Some(NoTls::Timeout)),
         Ok(Ok((stream, ja4))) => {
-            let session = Session::of(stream.get_ref().1, ja4);
+            let session = Session::of(stream.get_ref().1, ja4, &server);
+            if !session.is_accepted(&server) {
+                debug!(connection = id, "the certificate of a session is no longer accepted");
+                return Err(Some(NoTls::ClientCertificate));
+            }
             let kind = if session.is_resumed { "resumed" } else { "full" };
             encryption.metrics.tls_handshakes.with_label_values(&[session.version, kind]).inc();
             ticket.judgement().encrypted(session);

@@ -7,13 +7,17 @@ use http::uri::Authority;
 use crate::pipeline::exchange::Exchange;
 use crate::violation::{Rule, Violation};
 
-/// Refuses a request for another name than its connection's, where names decide who may come, and one
-/// without a client's certificate, where the API demands one. In every mode: who may come is no question
-/// of the contract.
+/// Refuses a request of a client whose certificate is accepted no longer, one for another name than its
+/// connection's, where names decide who may come, and one without a client's certificate, where the API
+/// demands one. In every mode: who may come is no question of the contract.
 pub(super) fn encryption(exchange: &Exchange<'_>) -> Result<(), Violation> {
-    let ruleset = exchange.ruleset;
-    let binds_names = || ruleset.tls.as_ref().is_some_and(|server| server.binds_names());
-    let session = exchange.session;
+    let (server, session) = (exchange.ruleset.tls.as_ref(), exchange.session);
+    if let (Some(server), Some(session)) = (server, session)
+        && !session.is_accepted(server)
+    {
+        return Err(Violation::new(Rule::ClientCertificateOver));
+    }
+    let binds_names = || server.is_some_and(|server| server.binds_names());
     if let Some(name) = session.and_then(|session| session.server_name.as_deref())
         && binds_names()
         && !is_host(exchange, name)

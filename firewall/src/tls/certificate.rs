@@ -139,15 +139,28 @@ fn write_pair(text: &mut String, pair: Value<'_>) {
 }
 
 fn write_escaped(text: &mut String, c: char) {
-    if c.is_control() {
+    if c.is_control() || is_unseen(c) {
         let mut octets = [0; 4];
-        write_hex(text, "\\", c.encode_utf8(&mut octets).as_bytes());
+        for octet in c.encode_utf8(&mut octets).as_bytes() {
+            write_hex(text, "\\", &[*octet]);
+        }
         return;
     }
     if matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\' | '=') {
         text.push('\\');
     }
     text.push(c);
+}
+
+/// Whether a character shows nothing, ends a line, or turns the order of others round (Unicode's
+/// `Default_Ignorable_Code_Point`, `Bidi_Control`, line and paragraph separators, annotations, tags).
+const fn is_unseen(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
+        | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 fn write_hex(text: &mut String, before: &str, octets: &[u8]) {

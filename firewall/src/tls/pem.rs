@@ -39,14 +39,23 @@ pub enum PemError {
 
 /// Every certificate of a file, in its order; at least one.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, PemError> {
-    all(path, "certificate")
+    certificates_in(path, &content(path)?)
 }
 
-/// Every revocation list of a file; at least one.
-pub fn revocation_lists(
+/// Every certificate of what a file held, in its order; at least one.
+pub(super) fn certificates_in(
     path: &Path,
+    content: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, PemError> {
+    all(path, content, "certificate")
+}
+
+/// Every revocation list of what a file held; at least one.
+pub(super) fn revocation_lists_in(
+    path: &Path,
+    content: &[u8],
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, PemError> {
-    all(path, "certificate revocation list")
+    all(path, content, "certificate revocation list")
 }
 
 /// The one private key of a file: PKCS#8, PKCS#1 or SEC1. Others than the file's owner and group must
@@ -76,9 +85,12 @@ fn has_encrypted_key(octets: &[u8]) -> bool {
     octets.windows(MARK.len()).any(|window| window == MARK)
 }
 
-fn all<T: PemObject>(path: &Path, wanted: &'static str) -> Result<Vec<T>, PemError> {
-    let (octets, _) = read(path)?;
-    let found: Result<Vec<T>, _> = T::pem_slice_iter(&octets).collect();
+fn all<T: PemObject>(
+    path: &Path,
+    content: &[u8],
+    wanted: &'static str,
+) -> Result<Vec<T>, PemError> {
+    let found: Result<Vec<T>, _> = T::pem_slice_iter(content).collect();
     let found = found.map_err(|source| PemError::Malformed { path: path.to_owned(), source })?;
     if found.is_empty() {
         return Err(PemError::Empty { path: path.to_owned(), wanted });

@@ -2,6 +2,7 @@
 //! spoken, whose certificates clients must show, and which earlier sessions may go on.
 
 mod certificates;
+mod sessions;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use rustls::server::{
 use rustls::{
     RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion, version,
 };
+use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest as _, Sha256};
 
 use super::certificate::next_update;
@@ -26,6 +28,7 @@ use super::provider;
 
 use certificates::Certificates;
 pub use certificates::Expiry;
+use sessions::{Remembered, Tickets};
 
 /// How many sessions of TLS 1.2 are remembered for clients that take no ticket; the oldest are forgotten.
 const SESSIONS_MAX: usize = 10_240;
@@ -142,6 +145,7 @@ pub struct Server {
     certificates: Arc<Certificates>,
     unknown_name: UnknownName,
     client_certificates: ClientCertificates,
+    clients: Arc<dyn ClientCertVerifier>,
     resumption: Resumption,
     /// When revocation lists end.
     lists: Vec<Expiry>,
@@ -160,9 +164,8 @@ struct Resumption {
 impl Server {
     /// Reads every file. Sessions of `earlier` go on if their clients would be let in the same way.
     pub fn load(options: &ServerOptions, earlier: Option<&Self>) -> Result<Self, TlsError> {
-        let (verifier, lists) = verifier(options)?;
+        let (clients, lists, policy) = clients(options)?;
         let certificates = Arc::new(Certificates::load(&options.certificates)?);
-        let policy = policy(options)?;
         let resumption = match earlier.filter(|earlier| earlier.resumption.policy == policy) {
             Some(earlier) => earlier.resumption.clone(),
             None => Resumption {
@@ -178,13 +181,14 @@ impl Server {
             .with_protocol_versions(versions(options.preset))
             .map_err(|source| TlsError::Library { source })?;
         let mut config = builder
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::clone(&clients))
             .with_cert_resolver(Arc::clone(&certificates) as Arc<_>);
         config.alpn_protocols.clone_from(&options.alpn);
         config.require_ems = options.preset == Preset::Fapi2;
         if options.resumption {
-            config.ticketer = Arc::clone(&resumption.tickets);
-            config.session_storage = Arc::clone(&resumption.sessions) as Arc<_>;
+            config.ticketer = Arc::new(Tickets(Arc::clone(&resumption.tickets)));
+            config.session_storage =
+                Arc::new(Remembered(Arc::clone(&resumption.sessions) as Arc<_>));
         } else {
             config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
@@ -194,6 +198,7 @@ impl Server {
             certificates,
             unknown_name: options.unknown_name,
             client_certificates: options.client_certificates,
+            clients,
             resumption,
             lists,
         })
@@ -215,6 +220,35 @@ impl Server {
     pub fn binds_names(&self) -> bool {
         self.unknown_name == UnknownName::Refuse
             || self.client_certificates != ClientCertificates::Off
+    }
+
+    /// Whether clients are asked for certificates at all.
+    pub(super) fn asks_clients(&self) -> bool {
+        self.client_certificates != ClientCertificates::Off
+    }
+
+    /// Of all that decides who may have a session.
+    pub(super) fn policy(&self) -> [u8; 32] {
+        self.resumption.policy
+    }
+
+    /// Verifies what a client has shown, the leaf first, as a whole handshake at this time would. Where
+    /// clients are not asked, whatever they have shown to an earlier server is as good as nothing.
+    ///
+    /// # Errors
+    /// Why the handshake would be refused.
+    pub(super) fn verify_client(
+        &self,
+        shown: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), rustls::Error> {
+        match (self.client_certificates, shown.split_first()) {
+            (ClientCertificates::Off, _) | (ClientCertificates::Optional, None) => Ok(()),
+            (ClientCertificates::Required, None) => Err(rustls::Error::NoCertificatesPresented),
+            (_, Some((leaf, others))) => {
+                self.clients.verify_client_cert(leaf, others, now).map(|_verified| ())
+            }
+        }
     }
 
     /// When what was read ends to be valid: certificates, their statuses, revocation lists.
@@ -257,24 +291,31 @@ fn suites(preset: Preset) -> Vec<SupportedCipherSuite> {
     suites
 }
 
-/// Who verifies clients' certificates, and when its lists end.
-fn verifier(
+/// Who verifies clients' certificates, when its lists end, and a digest of all that decides who may have a
+/// session: of the very octets that the verifier is made of, which may be others a moment later.
+fn clients(
     options: &ServerOptions,
-) -> Result<(Arc<dyn ClientCertVerifier>, Vec<Expiry>), TlsError> {
+) -> Result<(Arc<dyn ClientCertVerifier>, Vec<Expiry>, [u8; 32]), TlsError> {
+    let settings = (options.preset, options.client_certificates, options.resumption);
+    let mut policy = Sha256::new_with_prefix(format!("{settings:?}"));
     let (true, Some(ca)) =
         (options.client_certificates != ClientCertificates::Off, &options.client_ca)
     else {
-        return Ok((Arc::new(NoClientAuth), Vec::new()));
+        return Ok((Arc::new(NoClientAuth), Vec::new(), policy.finalize().into()));
     };
     let mut roots = RootCertStore::empty();
-    for certificate in pem::certificates(ca)? {
+    let content = pem::content(ca)?;
+    policy.update(Sha256::digest(&content));
+    for certificate in pem::certificates_in(ca, &content)? {
         let unusable = |source| TlsError::Authority { path: ca.clone(), source };
         roots.add(certificate).map_err(unusable)?;
     }
     let mut builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider());
     let mut expiries = Vec::new();
     for path in &options.client_crls {
-        let lists = pem::revocation_lists(path)?;
+        let content = pem::content(path)?;
+        policy.update(Sha256::digest(&content));
+        let lists = pem::revocation_lists_in(path, &content)?;
         let ends = lists.iter().filter_map(|list| next_update(list)).min();
         expiries.extend(ends.map(|not_after| Expiry::of_revocation_list(path, not_after)));
         builder = builder.with_crls(lists);
@@ -287,17 +328,5 @@ fn verifier(
         builder = builder.allow_unauthenticated();
     }
     let verifier = builder.build().map_err(|source| TlsError::Clients { source })?;
-    Ok((verifier, expiries))
-}
-
-/// A digest of all that decides who may have a session: who resumes one is not verified again.
-fn policy(options: &ServerOptions) -> Result<[u8; 32], TlsError> {
-    let mut digest = Sha256::new();
-    let settings = (options.preset, options.client_certificates, options.resumption);
-    digest.update(format!("{settings:?}"));
-    let of_clients = options.client_ca.iter().chain(&options.client_crls);
-    for path in of_clients {
-        digest.update(Sha256::digest(pem::content(path)?));
-    }
-    Ok(digest.finalize().into())
+    Ok((verifier, expiries, policy.finalize().into()))
 }

@@ -3,6 +3,8 @@
 mod bounds;
 mod programs;
 
+use std::time::Duration;
+
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 
@@ -99,10 +101,12 @@ fn what_a_connection_settled_is_told() {
     }
     let received = served.upstream.received();
     assert!(received.iter().all(|request| request.header("x-forwarded-proto") == Some("https")));
-    let log = eventually("two lines", || {
+    let mut log = eventually("two lines", || {
         let log = served.gateway.access_log();
         (log.len() == 2).then_some(log)
     });
+    // Each worker writes its lines by itself.
+    log.sort_by_key(|line| std::cmp::Reverse(line["tls"].to_string()));
     for (line, (version, offered)) in log.iter().zip([("TLSv1.3", "t13d"), ("TLSv1.2", "t12d")]) {
         assert_eq!(line["tls"], version);
         let ja4 = line["ja4"].as_str().unwrap();
@@ -244,6 +248,52 @@ fn who_is_revoked_cannot_go_on() {
     eventually("the new list", || client.get(address, NAME).is_err().then_some(()));
     for _ in 0..3 {
         assert!(client.get(address, NAME).is_err(), "neither by a ticket");
+    }
+}
+
+#[test]
+fn who_is_revoked_cannot_go_on_in_an_open_connection_either() {
+    let served = Served::with("", "", "", |ca, folder| clients("required", ca, folder));
+    let opened = |serial| {
+        let own = served.ca.issue(&[], Some("billing"), serial);
+        let client = TlsClient::new(&served.ca, &[&TLS13], Some(&own));
+        let mut stream = client.connect(served.gateway.address, NAME);
+        assert_eq!(status(&ask(&mut stream, NAME, "/page").unwrap()), 204);
+        stream
+    };
+    let (mut revoked, mut good) = (opened(7), opened(8));
+    served.folder.file("clients.crl", &served.ca.revoke(&[7, 66]));
+    let answer = eventually("the new list", || {
+        let answer = ask(&mut revoked, NAME, "/page").unwrap();
+        (status(&answer) != 204).then_some(answer)
+    });
+    assert_eq!(status(&answer), 421, "{answer}");
+    assert!(answer.contains("client.certificate-over"), "{answer}");
+    assert!(answer.to_ascii_lowercase().contains("connection: close"), "{answer}");
+    assert!(ask(&mut revoked, NAME, "/page").is_err(), "the connection is over");
+    assert_eq!(status(&ask(&mut good, NAME, "/page").unwrap()), 204, "the others go on");
+}
+
+#[test]
+fn a_certificate_ends_in_sessions_and_open_connections_too() {
+    for (version, name) in [(&TLS13, "TLSv1.3"), (&TLS12, "TLSv1.2")] {
+        let served = Served::with("", "", "", |ca, folder| clients("optional", ca, folder));
+        let own = served.ca.issue_for("billing", Duration::from_secs(6), 7);
+        let client = TlsClient::new(&served.ca, &[version], Some(&own));
+        let address = served.gateway.address;
+        assert_eq!(client.get(address, NAME).unwrap().1, HandshakeKind::Full, "{name}");
+        assert_eq!(client.get(address, NAME).unwrap().1, HandshakeKind::Resumed, "{name}");
+        let mut open = client.connect(address, NAME);
+        assert_eq!(status(&ask(&mut open, NAME, "/page").unwrap()), 204, "{name}");
+        let answer = eventually("the end", || {
+            let answer = ask(&mut open, NAME, "/page").unwrap();
+            (status(&answer) != 204).then_some(answer)
+        });
+        assert_eq!(status(&answer), 421, "{name}: {answer}");
+        for _ in 0..3 {
+            assert!(client.get(address, NAME).is_err(), "{name}: neither by a ticket");
+        }
+        assert_eq!(served.get(&served.client(), NAME), 204, "{name}: who shows none");
     }
 }
 

@@ -1,10 +1,11 @@
 //! The handshakes that a worker has in hand: each costs a signature, and an attacker nothing.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use ipnet::IpNet;
+use tokio::sync::Notify;
 
 use super::NoTls;
 use crate::address::{ClientAddr, PeerAddr};
@@ -26,11 +27,15 @@ impl Default for HandshakeLimits {
     }
 }
 
-/// The handshakes in hand, bounded by [`HandshakeLimits::total`].
+/// The handshakes in hand, bounded by [`HandshakeLimits::total`]. One more ends the oldest: an honest one
+/// is over after a round trip, so that who holds his open for long, from however many sources, loses them,
+/// and keeps nobody out.
 #[derive(Debug, Default)]
 pub struct Handshakes {
     limits: HandshakeLimits,
-    in_hand: Cell<usize>,
+    begun: Cell<u64>,
+    /// The oldest first.
+    in_hand: RefCell<BTreeMap<u64, Rc<Notify>>>,
     by_source: RefCell<HashMap<IpNet, usize>>,
 }
 
@@ -39,6 +44,8 @@ pub struct Handshakes {
 pub(super) struct Place {
     handshakes: Rc<Handshakes>,
     source: IpNet,
+    number: u64,
+    lost: Rc<Notify>,
 }
 
 impl Handshakes {
@@ -46,10 +53,11 @@ impl Handshakes {
         Rc::new(Self { limits, ..Self::default() })
     }
 
+    /// A place for one more, which may be another's: that one is told to end.
+    ///
+    /// # Errors
+    /// [`NoTls::Source`] where the peer's source has as many as it may.
     pub(super) fn begin(self: &Rc<Self>, peer: PeerAddr) -> Result<Place, NoTls> {
-        if self.in_hand.get() >= self.limits.total {
-            return Err(NoTls::Busy);
-        }
         let source = ClientAddr(peer.0).ban_target();
         let mut by_source = self.by_source.borrow_mut();
         let of_source = by_source.get(&source).copied().unwrap_or(0);
@@ -58,15 +66,30 @@ impl Handshakes {
             return Err(NoTls::Source);
         }
         by_source.insert(source, of_source + 1);
-        self.in_hand.set(self.in_hand.get() + 1);
-        Ok(Place { handshakes: Rc::clone(self), source })
+        let mut in_hand = self.in_hand.borrow_mut();
+        if in_hand.len() >= self.limits.total
+            && let Some((_, oldest)) = in_hand.pop_first()
+        {
+            oldest.notify_one();
+        }
+        let (number, lost) = (self.begun.get(), Rc::new(Notify::new()));
+        self.begun.set(number.wrapping_add(1));
+        in_hand.insert(number, Rc::clone(&lost));
+        Ok(Place { handshakes: Rc::clone(self), source, number, lost })
+    }
+}
+
+impl Place {
+    /// Comes when the place is another's.
+    pub(super) async fn lost(&self) {
+        self.lost.notified().await;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let handshakes = &self.handshakes;
-        handshakes.in_hand.set(handshakes.in_hand.get().saturating_sub(1));
+        handshakes.in_hand.borrow_mut().remove(&self.number);
         let mut by_source = handshakes.by_source.borrow_mut();
         if let Some(of_source) = by_source.get_mut(&self.source) {
             *of_source -= 1;
@@ -79,7 +102,15 @@ impl Drop for Place {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future as _;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
+
+    fn is_lost(place: &Place) -> bool {
+        pin!(place.lost()).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
 
     fn peer(address: &str) -> PeerAddr {
         PeerAddr(address.parse().unwrap())
@@ -96,11 +127,33 @@ mod tests {
         let _again = handshakes.begin(peer("192.0.2.1")).unwrap();
         // A /64 is one source.
         let _third = handshakes.begin(peer("2001:db8::1")).unwrap();
-        let fourth = handshakes.begin(peer("2001:db8::2")).unwrap();
-        assert_eq!(handshakes.begin(peer("198.51.100.1")).unwrap_err(), NoTls::Busy);
-        drop(fourth);
-        drop(handshakes.begin(peer("198.51.100.1")).unwrap());
+        let _fourth = handshakes.begin(peer("2001:db8::2")).unwrap();
+        assert_eq!(handshakes.begin(peer("2001:db8::3")).unwrap_err(), NoTls::Source);
+        assert_eq!(handshakes.in_hand.borrow().len(), 4);
         assert_eq!(handshakes.by_source.borrow().len(), 2);
+    }
+
+    #[test]
+    fn one_more_than_all_ends_the_oldest() {
+        let limits = HandshakeLimits { total: 3, per_source: 2, exempt: Vec::new() };
+        let handshakes = Handshakes::new(limits);
+        let first = handshakes.begin(peer("192.0.2.1")).unwrap();
+        let second = handshakes.begin(peer("192.0.2.2")).unwrap();
+        let third = handshakes.begin(peer("192.0.2.3")).unwrap();
+        assert!(!is_lost(&first), "no more than all");
+        let fourth = handshakes.begin(peer("192.0.2.4")).unwrap();
+        assert!(is_lost(&first) && !is_lost(&second));
+        // It frees its own place alone, which is another's already.
+        drop(first);
+        assert_eq!(handshakes.in_hand.borrow().len(), 3);
+        drop(third);
+        let fifth = handshakes.begin(peer("192.0.2.4")).unwrap();
+        assert!(!is_lost(&second), "there was room");
+        // Who has as many as he may ends nobody else's.
+        assert_eq!(handshakes.begin(peer("192.0.2.4")).unwrap_err(), NoTls::Source);
+        assert!([&second, &fourth, &fifth].iter().all(|place| !is_lost(place)));
+        drop((second, fourth, fifth));
+        assert!(handshakes.in_hand.borrow().is_empty() && handshakes.by_source.borrow().is_empty());
     }
 
     #[test]
@@ -108,8 +161,10 @@ mod tests {
         let exempt = vec!["10.0.0.0/8".parse().unwrap()];
         let handshakes = Handshakes::new(HandshakeLimits { total: 3, per_source: 1, exempt });
         let places: Vec<_> = (0..3).map(|_| handshakes.begin(peer("10.0.0.1")).unwrap()).collect();
-        assert_eq!(handshakes.begin(peer("10.0.0.1")).unwrap_err(), NoTls::Busy);
-        drop(places);
+        let more = handshakes.begin(peer("10.0.0.1")).unwrap();
+        let lost: Vec<_> = places.iter().map(is_lost).collect();
+        assert_eq!(lost, [true, false, false]);
+        drop((places, more));
         assert!(handshakes.by_source.borrow().is_empty());
     }
 }

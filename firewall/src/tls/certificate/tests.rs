@@ -42,6 +42,23 @@ fn what_a_certificate_says() {
 }
 
 #[test]
+fn what_could_deceive_a_reader_is_escaped() {
+    for (name, expected) in [
+        ("a\u{202e}b", r"CN=a\e2\80\aeb"),
+        ("a\u{2066}b\u{2069}", r"CN=a\e2\81\a6b\e2\81\a9"),
+        ("\u{200b}admin\u{feff}", r"CN=\e2\80\8badmin\ef\bb\bf"),
+        ("a\u{2028}b\u{85}c\u{7f}", r"CN=a\e2\80\a8b\c2\85c\7f"),
+        ("\u{e0041}", r"CN=\f3\a0\81\81"),
+        // The neighbours, and letters that are written from right to left.
+        ("\u{200a}\u{2010}\u{2027}\u{202f}", "CN=\u{200a}\u{2010}\u{2027}\u{202f}"),
+        ("\u{5d0}\u{5d1}", "CN=\u{5d0}\u{5d1}"),
+    ] {
+        let der = made(|params| params.distinguished_name.push(DnType::CommonName, name));
+        assert_eq!(Certificate::parse(&der).unwrap().subject_text(), expected, "{name:?}");
+    }
+}
+
+#[test]
 fn subjects_are_cut() {
     let der = made(|params| {
         params.distinguished_name.push(DnType::CommonName, "ü".repeat(400));

@@ -1,14 +1,19 @@
 //! Files that make a server, and files that do not; names, versions and sessions by handshakes in memory.
 
 use std::fs::Permissions;
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption as ClientResumption;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, ServerConnection};
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
 
 use super::*;
+use crate::tls::session::Session;
 
 /// A directory that is removed with what is in it.
 struct Folder(PathBuf);
@@ -146,21 +151,40 @@ struct Client {
 
 impl Client {
     fn new(ca: &Authority, versions: &[&'static SupportedProtocolVersion]) -> Self {
+        Self::showing(ca, versions, None)
+    }
+
+    /// One with a certificate and key of its own.
+    fn showing(
+        ca: &Authority,
+        versions: &[&'static SupportedProtocolVersion],
+        own: Option<(String, String)>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
-        let der = rustls_pki_types::pem::PemObject::from_pem_slice(ca.pem.as_bytes()).unwrap();
+        let der = CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap();
         roots.add(der).unwrap();
         let builder = ClientConfig::builder_with_provider(provider());
-        let mut config = builder
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let builder =
+            builder.with_protocol_versions(versions).unwrap().with_root_certificates(roots);
+        let mut config = match own {
+            None => builder.with_no_client_auth(),
+            Some((leaf, key)) => {
+                let leaf = CertificateDer::from_pem_slice(leaf.as_bytes()).unwrap();
+                let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+                builder.with_client_auth_cert(vec![leaf], key).unwrap()
+            }
+        };
         config.resumption = ClientResumption::in_memory_sessions(4);
         Self { config: config.into() }
     }
 
     /// A handshake in memory, and one record each way; gives its kind as the server sees it.
     fn meets(&self, server: &Server, name: &str) -> Result<HandshakeKind, rustls::Error> {
+        let connection = self.connects(server, name)?;
+        Ok(connection.handshake_kind().expect("a whole handshake"))
+    }
+
+    fn connects(&self, server: &Server, name: &str) -> Result<ServerConnection, rustls::Error> {
         let name = name.to_owned().try_into().unwrap();
         let mut client = ClientConnection::new(Arc::clone(&self.config), name)?;
         let mut server = ServerConnection::new(Arc::clone(server.config()))?;
@@ -184,7 +208,7 @@ impl Client {
                 client.process_new_packets()?;
             }
         }
-        Ok(server.handshake_kind().expect("a whole handshake"))
+        Ok(server)
     }
 }
 
@@ -267,6 +291,81 @@ fn sessions_outlive_a_reload_and_no_change_of_who_may_come() {
             assert_eq!(client.meets(&fourth, "api.example"), Ok(HandshakeKind::Full));
         }
     }
+}
+
+#[test]
+fn what_was_shown_is_verified_again() {
+    let (folder, ca, other) = (Folder::new(), Authority::new("one"), Authority::new("two"));
+    let files = issued(&folder, &ca, "a", &["api.example"]);
+    let [ca_file, other_file] = [("ca.pem", &ca), ("other.pem", &other)]
+        .map(|(name, ca)| folder.file(name, &ca.pem, 0o644));
+    let with = |client_certificates, authority: Option<&PathBuf>| {
+        let client_ca = authority.cloned();
+        let options =
+            ServerOptions { client_certificates, client_ca, ..options(vec![files.clone()]) };
+        Server::load(&options, None).unwrap()
+    };
+    use ClientCertificates::{Off, Optional, Required};
+    let (off, optional) = (with(Off, None), with(Optional, Some(&ca_file)));
+    let (required, elsewhere) = (with(Required, Some(&ca_file)), with(Optional, Some(&other_file)));
+    let begun = UnixTime::now();
+    let after = |seconds| {
+        let since = begun.as_secs() + seconds;
+        UnixTime::since_unix_epoch(std::time::Duration::from_secs(since))
+    };
+    let (soon, late) = (after(1), after(100_000_000_000));
+    for version in [&version::TLS13, &version::TLS12] {
+        let mute = Client::new(&ca, &[version]);
+        let of = |client: &Client, server: &Server| {
+            Session::of(&client.connects(server, "api.example").unwrap(), None, server)
+        };
+        let (plain, asked) = (of(&mute, &off), of(&mute, &optional));
+        for (server, expected) in [(&off, true), (&optional, true), (&required, false)] {
+            for session in [&plain, &asked] {
+                assert_eq!(session.is_accepted_at(server, soon), expected, "{server:?}");
+            }
+        }
+
+        let shows = Client::showing(&ca, &[version], Some(ca.issue(&["client.example"])));
+        let [full, resumed] = [(); 2].map(|()| of(&shows, &required));
+        assert!(!full.is_resumed && resumed.is_resumed);
+        for session in [full, resumed] {
+            for (server, time, expected) in [
+                (&required, soon, true),
+                (&elsewhere, soon, false),
+                (&elsewhere, soon, false),
+                (&required, soon, true),
+                (&required, late, false),
+                (&off, late, true),
+                (&optional, soon, true),
+            ] {
+                assert_eq!(session.is_accepted_at(server, time), expected, "{server:?} {time:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_policy_is_of_what_was_read() {
+    let (folder, ca) = (Folder::new(), Authority::new("one"));
+    let files = issued(&folder, &ca, "a", &["api.example"]);
+    let policy = |authority: PathBuf| {
+        let asking = ServerOptions {
+            client_certificates: ClientCertificates::Required,
+            client_ca: Some(authority),
+            ..options(vec![files.clone()])
+        };
+        Server::load(&asking, None).unwrap().policy()
+    };
+    let read_often = policy(folder.file("ca.pem", &ca.pem, 0o644));
+    // What a pipe holds can be read once.
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(ca.pem.as_bytes()).unwrap();
+    drop(writer);
+    let read_once = policy(format!("/proc/self/fd/{}", reader.as_raw_fd()).into());
+    assert_eq!(read_once, read_often);
+    let other = folder.file("other.pem", &Authority::new("two").pem, 0o644);
+    assert_ne!(policy(other), read_often);
 }
 
 #[test]

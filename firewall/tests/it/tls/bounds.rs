@@ -80,6 +80,19 @@ fn handshakes_in_hand_are_bounded() {
 }
 
 #[test]
+fn silent_connections_keep_nobody_out() {
+    let limits = "tls_handshakes_per_worker = 2\ntls_handshake_timeout = \"60s\"";
+    let served = Served::with("", "", limits, |_, _| String::new());
+    // More than both workers take, and not an octet.
+    let held: Vec<Client> = (0..40).map(|_| Client::connect(served.gateway.address)).collect();
+    served.counts("firewall_connections_refused_total{reason=\"tls-handshakes-full\"} 36");
+    for _ in 0..6 {
+        assert_eq!(served.get(&served.client(), NAME), 204);
+    }
+    drop(held);
+}
+
+#[test]
 fn old_versions_are_refused() {
     let served = Served::start("");
     // TLS 1.1, and nothing newer: random, no session, one suite, no compression.
