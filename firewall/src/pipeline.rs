@@ -370,17 +370,15 @@ impl Pipeline {
         if (is_alone && is_unreadable) || is_ban || is_over {
             after = After::Close;
         }
-        if let Some(offence) = violation.rule.offence() {
+        let offence = violation.rule.offence();
+        // The keeper closes the source's connections at once; this one still has an answer to give.
+        let _refusing = offence.map(|_| origin.refusing());
+        if let Some(offence) = offence {
             let (client, socket) = (exchange.client, origin.socket);
-            // The keeper closes the source's connections at once; this one still has an answer to give.
-            origin.refusing(true);
             let consequence =
                 self.keeper.offend(client, socket, offence, violation.rule.id()).await;
             if is_direct && matches!(consequence, Consequence::Banned(_)) {
                 after = After::Close;
-            }
-            if after == After::KeepAlive {
-                origin.refusing(false);
             }
         }
         if after == After::Close {

@@ -140,14 +140,6 @@ impl Judgement {
         self.is_closing.get()
     }
 
-    /// A refusal is being settled that may turn out to be the connection's last answer.
-    pub fn set_refusing(&self, is_refusing: bool) {
-        let others = self.refusing.get();
-        let refusing =
-            if is_refusing { others.saturating_add(1) } else { others.saturating_sub(1) };
-        self.refusing.set(refusing);
-    }
-
     /// Whether the answer in hand may still be written when the connection's source is banned.
     pub fn has_last_word(&self) -> bool {
         self.is_closing.get() || self.refusing.get() > 0
@@ -186,6 +178,25 @@ impl Judgement {
 
     pub fn count_sent(&self, octets: usize) {
         add(&self.octets_sent, octets);
+    }
+}
+
+/// A refusal that may turn out to be the connection's last answer, as long as it is being settled: a
+/// stream that its client takes back ends that too.
+#[derive(Debug)]
+#[must_use]
+pub struct Refusing<'a>(&'a Judgement);
+
+impl<'a> Refusing<'a> {
+    fn new(judgement: &'a Judgement) -> Self {
+        judgement.refusing.set(judgement.refusing.get().saturating_add(1));
+        Self(judgement)
+    }
+}
+
+impl Drop for Refusing<'_> {
+    fn drop(&mut self) {
+        self.0.refusing.set(self.0.refusing.get().saturating_sub(1));
     }
 }
 
@@ -281,8 +292,8 @@ impl Origin {
     }
 
     /// Says that a refusal is being settled: a ban that it causes lets this connection write it.
-    pub fn refusing(&self, is_refusing: bool) {
-        self.judgement.set_refusing(is_refusing);
+    pub fn refusing(&self) -> Refusing<'_> {
+        Refusing::new(&self.judgement)
     }
 
     /// Closes the connection when this answer's last octet has been written, and what else is under way
@@ -305,5 +316,34 @@ impl Origin {
     /// Octets that have been sent on the connection so far, of all its answers.
     pub fn octets_sent(&self) -> u64 {
         self.judgement.octets_sent.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_that_is_given_up_has_no_last_word() {
+        let judgement = Rc::new(Judgement::default());
+        let peer = PeerAddr([192, 0, 2, 1].into());
+        let origin = Origin::of_connection(peer, peer, 0, Monotonic::default(), &judgement);
+        let another = origin.refusing();
+        {
+            let mut settling = pin!(async {
+                let _refusing = origin.refusing();
+                pending::<()>().await;
+            });
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(settling.as_mut().poll(&mut context).is_pending());
+            assert!(judgement.has_last_word());
+        }
+        assert!(judgement.has_last_word(), "the other goes on");
+        drop(another);
+        assert!(!judgement.has_last_word());
     }
 }

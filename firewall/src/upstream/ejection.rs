@@ -75,7 +75,8 @@ fn most(endpoints: usize, share: u32) -> usize {
     by_share.max(1).min(endpoints.saturating_sub(1))
 }
 
-/// Lets those return whose time is over, then ejects who is failing, as far as that is allowed.
+/// Lets those return whose time is over, or without whom none would remain; then ejects who is failing,
+/// as far as that is allowed.
 pub(super) fn tend(
     rules: &EjectionRules,
     records: &mut [Record],
@@ -83,8 +84,9 @@ pub(super) fn tend(
     found: impl Fn(usize) -> Found,
 ) -> Vec<Change> {
     let mut changes = Vec::new();
+    let early = needed(records, &found);
     for (place, record) in records.iter_mut().enumerate() {
-        if record.until.is_some_and(|until| until <= now) {
+        if record.until.is_some_and(|until| until <= now || early == Some(place)) {
             record.until = None;
             record.returned = now;
             changes.push(Change::Returned { place });
@@ -113,6 +115,15 @@ pub(super) fn tend(
         }
     }
     changes
+}
+
+/// Whoever is to return although his time is not over: those that remained are down or gone.
+fn needed(records: &[Record], found: impl Fn(usize) -> Found) -> Option<usize> {
+    let well = || records.iter().enumerate().filter(|(place, _)| found(*place) != Found::Down);
+    if well().any(|(_, record)| !record.is_out()) {
+        return None;
+    }
+    well().min_by_key(|(_, record)| record.until).map(|(place, _)| place)
 }
 
 #[cfg(test)]
@@ -168,6 +179,35 @@ mod tests {
         let mut records = vec![Record::default(); 2];
         let found = |place| [Found::Failing, Found::Down][place];
         assert_eq!(tend(&RULES, &mut records, at(100), found), []);
+    }
+
+    #[test]
+    fn one_returns_early_where_none_remains() {
+        use Found::{Down, Failing, Sound};
+        for (remaining, expected) in [
+            (&[Failing, Failing, Sound][..], None),
+            (&[Failing, Failing, Failing], None),
+            (&[Failing, Failing, Down], Some(0)),
+            // Whose checks fail is of no use.
+            (&[Down, Failing, Down], Some(1)),
+            (&[Down, Down, Down], None),
+            // The third is gone.
+            (&[Failing, Failing], Some(0)),
+        ] {
+            let mut records = vec![Record::default(); 3];
+            let rules = with_share(100);
+            tend(&rules, &mut records, at(100), failing(&[0]));
+            tend(&rules, &mut records, at(101), failing(&[0, 1]));
+            assert_eq!(out(&records), [0, 1]);
+            records.truncate(remaining.len());
+            let back: Vec<_> =
+                expected.into_iter().map(|place| Change::Returned { place }).collect();
+            let changes = tend(&rules, &mut records, at(102), |place| remaining[place]);
+            assert_eq!(changes, back, "{remaining:?}");
+            // It stays, however it does.
+            let changes = tend(&rules, &mut records, at(103), |place| remaining[place]);
+            assert_eq!(changes, [], "{remaining:?}");
+        }
     }
 
     #[test]

@@ -83,7 +83,14 @@ impl Upstreams {
         let mut kept: Vec<Kept> = Vec::new();
         loop {
             let alive: Vec<Arc<Shared>> = self.known().iter().filter_map(Weak::upgrade).collect();
-            kept.retain(|kept| kept.upstream.strong_count() > 0);
+            let mut gone = Vec::new();
+            kept.retain_mut(|kept| {
+                let is_alive = kept.upstream.strong_count() > 0;
+                if !is_alive {
+                    gone.append(&mut kept.endpoints);
+                }
+                is_alive
+            });
             for shared in &alive {
                 let is_kept = |kept: &Kept| kept.upstream.as_ptr() == Arc::as_ptr(shared);
                 if !kept.iter().any(is_kept) {
@@ -93,7 +100,11 @@ impl Upstreams {
             drop(alive);
             let now = Monotonic::now();
             for kept in &mut kept {
-                kept.tend(now);
+                kept.tend(now, &mut gone);
+            }
+            // Consumed, so that no check of theirs is left to show them again.
+            for gone in gone.into_iter().filter(|gone| !kept.iter().any(|kept| kept.has(gone))) {
+                self.0.metrics.forget_endpoint(&gone.api, gone.endpoint.label());
             }
             // What a generation to which one may return has under the same name counts less.
             kept.iter().for_each(Kept::show);
@@ -129,14 +140,7 @@ struct Kept {
 struct Tended {
     api: Arc<str>,
     endpoint: Arc<Endpoint>,
-    metrics: Arc<Metrics>,
     _probe: Option<Task>,
-}
-
-impl Drop for Tended {
-    fn drop(&mut self) {
-        self.metrics.forget_endpoint(&self.api, self.endpoint.label());
-    }
 }
 
 impl Kept {
@@ -161,9 +165,16 @@ impl Kept {
         }
     }
 
-    fn tend(&mut self, now: Monotonic) {
+    /// Whether an endpoint here is called the same in logs and metrics.
+    fn has(&self, other: &Tended) -> bool {
+        let is_alike =
+            |own: &Tended| own.api == other.api && own.endpoint.label() == other.endpoint.label();
+        self.endpoints.iter().any(is_alike)
+    }
+
+    fn tend(&mut self, now: Monotonic, gone: &mut Vec<Tended>) {
         let Some(shared) = self.upstream.upgrade() else { return };
-        self.follow(&shared);
+        self.follow(&shared, gone);
         let rules = &shared.settings.ejection;
         let endpoints = &self.endpoints;
         let found = |place: usize| match endpoints.get(place).map(|tended| &tended.endpoint) {
@@ -193,8 +204,8 @@ impl Kept {
         }
     }
 
-    /// Takes up endpoints that are new, and lets go of those that are no more.
-    fn follow(&mut self, shared: &Arc<Shared>) {
+    /// Takes up endpoints that are new, and gives those that are no more.
+    fn follow(&mut self, shared: &Arc<Shared>, all_gone: &mut Vec<Tended>) {
         let present = shared.endpoints();
         let is_same = present.len() == self.endpoints.len()
             && present
@@ -219,6 +230,7 @@ impl Kept {
         for (gone, _) in earlier {
             let (api, endpoint) = (&*shared.api, &**gone.endpoint.label());
             tracing::info!(api, endpoint, "an endpoint is no more");
+            all_gone.push(gone);
         }
     }
 
@@ -228,13 +240,15 @@ impl Kept {
         let probe = shared.settings.check.clone().map(|rules| {
             let changed = {
                 let (api, metrics) = (Arc::clone(&api), Arc::clone(&self.metrics));
-                let endpoint = Arc::clone(endpoint);
+                let (endpoint, alarm) = (Arc::clone(endpoint), Arc::clone(&shared.alarm));
                 let mut is_first = true;
                 move |is_well: bool, reason: String| {
                     endpoint.set_down(!is_well);
                     show(&metrics, &api, &endpoint);
                     let (api, endpoint) = (&*api, &**endpoint.label());
                     if !is_well {
+                        // One that is ejected may be needed now.
+                        alarm.notify_one();
                         tracing::warn!(api, endpoint, reason, "an endpoint's checks fail");
                     } else if !is_first {
                         tracing::info!(api, endpoint, "an endpoint's checks succeed");
@@ -245,8 +259,7 @@ impl Kept {
             let probing = probe::run(Arc::clone(endpoint), shared.tls.clone(), rules, changed);
             Task(spawn_local(probing).abort_handle())
         });
-        let (endpoint, metrics) = (Arc::clone(endpoint), Arc::clone(&self.metrics));
-        Tended { api, endpoint, metrics, _probe: probe }
+        Tended { api, endpoint: Arc::clone(endpoint), _probe: probe }
     }
 }
 

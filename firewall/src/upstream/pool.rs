@@ -49,6 +49,18 @@ pub struct Pool {
     stalled: IntCounter,
 }
 
+/// Who has a request, and has not answered it.
+struct Holder {
+    member: Rc<Member>,
+    since: Monotonic,
+}
+
+impl Holder {
+    fn new(member: &Rc<Member>) -> Self {
+        Self { member: Rc::clone(member), since: Monotonic::coarse() }
+    }
+}
+
 /// What an endpoint made of a request.
 struct Failure {
     error: UpstreamError,
@@ -113,13 +125,14 @@ impl Pool {
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let is_whole = request.body().is_whole();
         self.budget.borrow_mut().request(Monotonic::coarse());
-        // Who has the request, and has not answered it.
         let holder = RefCell::new(None);
         let answer = timeout(patience, self.attempts(request, is_whole, &holder)).await;
         answer.unwrap_or_else(|_elapsed| {
-            // What is streamed may wait for the client.
-            if let Some(member) = holder.take().filter(|_: &Rc<Member>| is_whole) {
-                self.failed(&member);
+            // What is streamed may wait for the client. And who got it late, because it waited for a
+            // connection or for others, has not had the time that an answer may take.
+            let is_late = |holder: &Holder| Monotonic::coarse().since(holder.since) < patience / 2;
+            if let Some(holder) = holder.take().filter(|holder| is_whole && !is_late(holder)) {
+                self.failed(&holder.member);
             }
             Err(UpstreamError::ResponseTimeout)
         })
@@ -129,7 +142,7 @@ impl Pool {
         self: &Rc<Self>,
         mut request: Request<Body>,
         is_whole: bool,
-        holder: &RefCell<Option<Rc<Member>>>,
+        holder: &RefCell<Option<Holder>>,
     ) -> Result<(Response<Incoming>, Lease), UpstreamError> {
         let retry = &self.upstream.settings().retry;
         let mut lease = self.seat().await?;
@@ -163,26 +176,31 @@ impl Pool {
     async fn attempt(
         &self,
         lease: Lease,
-        request: Request<Body>,
+        mut request: Request<Body>,
         is_whole: bool,
-        holder: &RefCell<Option<Rc<Member>>>,
+        holder: &RefCell<Option<Holder>>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let limits = &self.upstream.settings().limits;
         let member = Rc::clone(lease.member());
-        let mut unsent = request;
+        let mut was_sent = false;
         for _ in 0..STALE_ATTEMPTS {
             let Some(mut sender) = member.kept(limits.idle_timeout) else { break };
-            let replica = replica(&unsent);
-            holder.replace(Some(Rc::clone(&member)));
-            match sender.try_send_request(unsent).await {
+            let replica = replica(&request);
+            holder.replace(Some(Holder::new(&member)));
+            match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.reused.inc();
                     return self.answered(lease, sender, response);
                 }
                 Err(mut error) => {
                     let was_closed = was_closed(error.error());
-                    let again = error.take_message().or(replica.filter(|_| was_closed));
-                    unsent = again.ok_or(UpstreamError::Protocol)?;
+                    request = match error.take_message() {
+                        Some(request) => request,
+                        None => {
+                            was_sent = true;
+                            replica.filter(|_| was_closed).ok_or(UpstreamError::Protocol)?
+                        }
+                    };
                 }
             }
         }
@@ -206,14 +224,14 @@ impl Pool {
                     }
                     _ => UpstreamError::ConnectTimeout,
                 };
-                let again = Some(Again::new(unsent, false));
+                let again = Some(Again::new(request, was_sent));
                 return Err(Failure { error, again });
             }
         };
         self.new.inc();
-        let replica = replica(&unsent);
-        holder.replace(Some(Rc::clone(&member)));
-        match sender.try_send_request(unsent).await {
+        let replica = replica(&request);
+        holder.replace(Some(Holder::new(&member)));
+        match sender.try_send_request(request).await {
             Ok(response) => self.answered(lease, sender, response),
             Err(mut error) => {
                 // Where the body is the client's stream, so may be what broke off.
@@ -222,7 +240,7 @@ impl Pool {
                 }
                 let was_closed = was_closed(error.error());
                 let again = match error.take_message() {
-                    Some(request) => Some(Again::new(request, false)),
+                    Some(request) => Some(Again::new(request, was_sent)),
                     None => replica.filter(|_| was_closed).map(|request| Again::new(request, true)),
                 };
                 Err(Failure { error: UpstreamError::Protocol, again })
@@ -390,7 +408,14 @@ fn was_closed(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error);
     let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
     let is_reset = cause.is_some_and(|cause| {
-        matches!(cause.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        matches!(
+            cause.kind(),
+            ErrorKind::ConnectionReset
+                | ErrorKind::ConnectionAborted
+                | ErrorKind::BrokenPipe
+                // TLS without a word of farewell.
+                | ErrorKind::UnexpectedEof
+        )
     });
     error.is_incomplete_message() || error.is_canceled() || is_reset
 }

@@ -1,11 +1,14 @@
 //! The addresses of names, looked up beside the requests: no request waits for a name server once the
 //! first answer is there.
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::endpoint::Shared;
@@ -19,38 +22,70 @@ pub(super) fn system() -> Arc<Resolve> {
     Arc::new(|name, port| Ok((name, port).to_socket_addrs()?.collect()))
 }
 
-/// Looks up the names of an upstream, each anew after its time, until the upstream is no more. What
-/// was found last is kept where nothing is.
+/// What was found of an upstream's names so far, in their order; none where nothing was yet.
+struct Answers {
+    found: Vec<Vec<SocketAddr>>,
+    /// Names that have not been looked up once.
+    open: usize,
+}
+
+/// Looks up the names of an upstream, each anew after its time, until the upstream is no more. None
+/// waits for another's answer.
 pub(super) async fn follow(upstream: Weak<Shared>, resolve: Arc<Resolve>) {
     let names: Vec<(Box<str>, u16)> = match upstream.upgrade() {
         Some(shared) => shared.settings.names().map(|(name, port)| (name.into(), port)).collect(),
         None => return,
     };
-    let mut found: Vec<Vec<SocketAddr>> = vec![Vec::new(); names.len()];
-    let mut is_failing = vec![false; names.len()];
+    let answers = Answers { found: vec![Vec::new(); names.len()], open: names.len() };
+    let answers = Rc::new(RefCell::new(answers));
+    let mut following = JoinSet::new();
+    for (place, (name, port)) in names.into_iter().enumerate() {
+        let (upstream, resolve) = (Weak::clone(&upstream), Arc::clone(&resolve));
+        let answers = Rc::clone(&answers);
+        following.spawn_local(follow_one(upstream, resolve, answers, place, name, port));
+    }
+    while following.join_next().await.is_some() {}
+}
+
+/// Looks up one name, again and again. What was found last is kept where nothing is.
+async fn follow_one(
+    upstream: Weak<Shared>,
+    resolve: Arc<Resolve>,
+    answers: Rc<RefCell<Answers>>,
+    place: usize,
+    name: Box<str>,
+    port: u16,
+) {
+    let (mut is_first, mut is_failing) = (true, false);
     loop {
-        for (((name, port), found), is_failing) in names.iter().zip(&mut found).zip(&mut is_failing)
-        {
-            match look_up(name, *port, &resolve).await {
-                Ok(addresses) => {
-                    if std::mem::take(is_failing) {
-                        tracing::info!(name, "the name of an upstream is found again");
-                    }
-                    *found = addresses;
+        let answer = look_up(&name, port, &resolve).await;
+        let Some(shared) = upstream.upgrade() else { return };
+        let mut answers = answers.borrow_mut();
+        let Some(found) = answers.found.get_mut(place) else { return };
+        match answer {
+            Ok(addresses) => {
+                if std::mem::take(&mut is_failing) {
+                    tracing::info!(name, "the name of an upstream is found again");
                 }
-                Err(error) => {
-                    if !std::mem::replace(is_failing, true) {
-                        let kept = found.len();
-                        tracing::warn!(name, %error, kept, "the name of an upstream is not found");
-                    }
+                *found = addresses;
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_failing, true) {
+                    let kept = found.len();
+                    tracing::warn!(name, %error, kept, "the name of an upstream is not found");
                 }
             }
         }
-        let Some(shared) = upstream.upgrade() else { return };
-        shared.publish(&found);
-        shared.settle();
+        let is_missing = found.is_empty();
+        shared.publish(&answers.found);
+        if std::mem::take(&mut is_first) {
+            answers.open -= 1;
+            if answers.open == 0 {
+                shared.settle();
+            }
+        }
+        drop(answers);
         let interval = shared.settings.resolve_interval;
-        let is_missing = found.iter().any(Vec::is_empty);
         drop(shared);
         sleep(if is_missing { interval.min(RETRY) } else { interval }).await;
     }

@@ -310,8 +310,9 @@ fn what_is_nobodys_is_refused_in_every_mode() {
     assert_eq!(one.received().len(), 1);
 }
 
-/// Serves by TLS, and asks for certificates of `clients` if there are any.
-fn encrypted(issued: &Issued, clients: Option<&Authority>) -> SocketAddr {
+/// Serves by TLS, and asks for certificates of `clients` if there are any. Behind so many `answers` on
+/// a connection it takes one more request, and closes without a word.
+fn encrypted(issued: &Issued, clients: Option<&Authority>, answers: usize) -> SocketAddr {
     let provider = firewall::tls::provider();
     let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -337,7 +338,12 @@ fn encrypted(issued: &Issued, clients: Option<&Authority>) -> SocketAddr {
             std::thread::spawn(move || {
                 let mut stream = StreamOwned::new(connection, stream);
                 let mut request = [0; 4096];
+                let mut answered = 0;
                 while stream.read(&mut request).is_ok_and(|octets| octets > 0) {
+                    if answered == answers {
+                        return;
+                    }
+                    answered += 1;
                     drop(stream.write_all(&answer("200 OK", "\"secret\"")));
                 }
             });
@@ -355,8 +361,8 @@ fn endpoints_prove_who_they_are_and_so_does_the_firewall() {
     let own = authority.issue(&[], Some("firewall"), 7);
     let (chain, key) = (folder.file("own.pem", &own.chain), secret(&folder, "own.key", &own.key));
     let issued = authority.issue(&["api.test", "127.0.0.1"], None, 1);
-    let open = encrypted(&issued, None);
-    let closed = encrypted(&issued, Some(&authority));
+    let open = encrypted(&issued, None, usize::MAX);
+    let closed = encrypted(&issued, Some(&authority), usize::MAX);
     let identity = format!("certificate = {chain:?}, key = {key:?}");
     for (address, tls, is_believed) in [
         (open, format!("ca = {ca:?}"), true),
@@ -379,4 +385,20 @@ fn endpoints_prove_who_they_are_and_so_does_the_firewall() {
             assert!(kind.ends_with(":tls") || kind.ends_with(":protocol"), "{tls}: {kind}");
         }
     }
+}
+
+#[test]
+fn a_kept_connection_that_ends_without_farewell_costs_no_request() {
+    let authority = Authority::new("one");
+    let folder = Scratch::new();
+    let ca = folder.file("ca.pem", &authority.pem);
+    let address = encrypted(&authority.issue(&["127.0.0.1"], None, 1), None, 1);
+    let upstream = format!("tls = {{ ca = {ca:?} }}");
+    let setup = Setup { upstream, ..one_worker() };
+    let gateway = Gateway::start_before(&setup, &[&format!("https://{address}")]);
+    for _ in 0..3 {
+        assert_eq!(ask(&gateway), "\"secret\"");
+    }
+    let line = "firewall_upstream_connections_total{api=\"test\",origin=\"new\"} 3\n";
+    assert!(gateway.metrics().contains(line), "each was kept, and ended");
 }

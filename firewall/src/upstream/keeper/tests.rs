@@ -1,4 +1,6 @@
-//! Names whose addresses change, endpoints that fail and return: real sockets, a resolver of our own.
+//! Endpoints that fail and return: real sockets, a resolver of our own.
+
+mod names;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -142,80 +144,6 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     assert!(timeout(PATIENCE / 2, waiting).await.is_ok(), "{what}");
 }
 
-/// What a name server says, by name; none: it fails.
-type Zone = Arc<Mutex<BTreeMap<&'static str, Vec<SocketAddr>>>>;
-
-fn zone() -> (Zone, Arc<Resolve>) {
-    let zone = Zone::default();
-    let asked = Arc::clone(&zone);
-    let resolve = move |name: &str, _port| {
-        let found = asked.lock().unwrap().get(name).cloned();
-        found.ok_or_else(|| std::io::Error::other("no answer"))
-    };
-    (zone, Arc::new(resolve))
-}
-
-#[test]
-fn a_name_is_followed_and_its_last_addresses_are_kept() {
-    local(async {
-        let (one, other) = (Server::start(OK).await, Server::start(OK).await);
-        let (zone, resolve) = zone();
-        let set = |addresses: Vec<SocketAddr>| {
-            zone.lock().unwrap().insert("api.test", addresses);
-        };
-        let (upstreams, metrics) = upstreams(resolve);
-        let upstream = upstreams.of("test", settings(&["http://api.test:80"]), None);
-        let pool = pool(&upstream, &metrics);
-        upstream.settled().await;
-        assert_eq!(ask(&pool).await, Err(UpstreamError::Unresolved));
-
-        set(vec![one.address]);
-        until("the name is found", || upstream.endpoints().len() == 1).await;
-        assert_eq!(labels(&upstream), [format!("api.test/{}", one.address)]);
-        assert_eq!(ask(&pool).await, Ok(200));
-        // The change goes on beneath requests, none of which is lost.
-        set(vec![other.address]);
-        while other.answered.get() == 0 {
-            assert_eq!(ask(&pool).await, Ok(200));
-        }
-        let before = one.answered.get();
-        for _ in 0..10 {
-            assert_eq!(ask(&pool).await, Ok(200));
-        }
-        assert_eq!(one.answered.get(), before, "nothing more goes where the name was");
-        zone.lock().unwrap().clear();
-        sleep(SHORT).await;
-        assert_eq!(ask(&pool).await, Ok(200), "what was found last is kept");
-        set(Vec::new());
-        sleep(SHORT).await;
-        assert_eq!(ask(&pool).await, Ok(200), "no address is no answer");
-
-        let text = String::from_utf8(metrics.exposition().unwrap()).unwrap();
-        let up = |address| format!("endpoint=\"api.test/{address}\"}} 1");
-        assert!(text.contains(&up(other.address)) && !text.contains(&up(one.address)), "{text}");
-    });
-}
-
-#[test]
-fn addresses_of_a_name_are_bounded_and_their_order_does_not_matter() {
-    local(async {
-        let (zone, resolve) = zone();
-        let all: Vec<SocketAddr> =
-            (1..=40).map(|n| SocketAddr::from(([127, 0, 0, n], 1))).collect();
-        zone.lock().unwrap().insert("api.test", all.clone());
-        let (upstreams, _) = upstreams(resolve);
-        let upstream =
-            upstreams.of("test", settings(&["http://api.test", "http://127.0.0.1:1"]), None);
-        upstreams.settled(std::iter::once(&upstream)).await;
-        let before = upstream.endpoints();
-        assert_eq!(before.len(), super::super::ADDRESSES_MAX, "one of them is there twice");
-        let turned = all.iter().rev().copied().collect();
-        zone.lock().unwrap().insert("api.test", turned);
-        sleep(SHORT).await;
-        assert!(Arc::ptr_eq(&before, &upstream.endpoints()), "nothing has changed");
-    });
-}
-
 #[test]
 fn generations_that_configure_it_alike_share_an_upstream() {
     local(async {
@@ -258,6 +186,72 @@ fn one_that_refuses_is_ejected_and_no_request_is_lost() {
         assert_eq!(ejections.get(), 1);
         let unsent = metrics.upstream_retries.with_label_values(&["test", "unsent"]);
         assert!(unsent.get() >= 3, "{}", unsent.get());
+    });
+}
+
+#[test]
+fn what_one_generation_counts_of_an_endpoint_outlives_another() {
+    local(async {
+        let (failing, sound) = (Server::start(BUSY).await, Server::start(OK).await);
+        let (upstreams, metrics) = upstreams(without_names());
+        let urls = [failing.url(), sound.url()];
+        let earlier = settings(&[&urls[0], &urls[1]]);
+        let present =
+            UpstreamSettings { without_healthy: WithoutHealthy::Refuse, ..earlier.clone() };
+        let earlier = upstreams.of("test", earlier, None);
+        let present = upstreams.of("test", present, None);
+        let pool = pool(&present, &metrics);
+        while states(&present) != [EndpointState::Ejected, EndpointState::Up] {
+            ask(&pool).await.unwrap();
+            sleep(Duration::from_millis(1)).await;
+        }
+        let label = failing.address.to_string();
+        let line =
+            format!("firewall_upstream_ejections_total{{api=\"test\",endpoint=\"{label}\"}}");
+        let is_counted = || {
+            let text = String::from_utf8(metrics.exposition().unwrap()).unwrap();
+            text.contains(&line)
+        };
+        assert!(is_counted());
+        let weak = Arc::downgrade(&earlier.0);
+        drop(earlier);
+        assert_eq!(weak.strong_count(), 0);
+        // The keeper looks at least so often.
+        sleep(2 * TICK).await;
+        assert!(is_counted(), "the present generation has it still");
+        drop((pool, present));
+        until("nobody has it", || !is_counted()).await;
+    });
+}
+
+#[test]
+fn one_that_is_ejected_returns_when_the_others_checks_fail() {
+    local(async {
+        let (failing, other) = (Server::start(BUSY).await, Server::start(OK).await);
+        let (upstreams, metrics) = upstreams(without_names());
+        let mut settings = settings(&[&failing.url(), &other.url()]);
+        settings.ejection.base = PATIENCE;
+        settings.ejection.max = PATIENCE;
+        settings.check = Some(CheckRules {
+            path: http::uri::PathAndQuery::from_static("/up"),
+            host: None,
+            interval: Duration::from_millis(20),
+            timeout: SHORT,
+            healthy: 1,
+            unhealthy: 2,
+            statuses: vec![200..=200, 503..=503],
+        });
+        settings.without_healthy = WithoutHealthy::Refuse;
+        let upstream = upstreams.of("test", settings, None);
+        let pool = pool(&upstream, &metrics);
+        let (up, down) = (EndpointState::Up, EndpointState::Down);
+        while states(&upstream) != [EndpointState::Ejected, up] {
+            ask(&pool).await.unwrap();
+            sleep(Duration::from_millis(1)).await;
+        }
+        other.answer.set(NONE);
+        until("the other has taken its place", || states(&upstream) == [up, down]).await;
+        assert_eq!(ask(&pool).await, Ok(503));
     });
 }
 
@@ -318,6 +312,28 @@ fn one_that_is_silent_gets_no_more_than_its_share() {
 }
 
 #[test]
+fn one_that_got_a_request_late_is_not_blamed_for_it() {
+    local(async {
+        let silent = Server::start(SILENCE).await;
+        let (upstreams, metrics) = upstreams(without_names());
+        let mut settings = settings(&[&silent.url()]);
+        settings.limits.connections = 1;
+        settings.limits.pending_timeout = PATIENCE;
+        let upstream = upstreams.of("test", settings, None);
+        let pool = pool(&upstream, &metrics);
+        let asking = [2 * SHORT, 3 * SHORT].map(|patience| {
+            let pool = Rc::clone(&pool);
+            spawn_local(async move { pool.send(get(), patience).await.map(drop) })
+        });
+        for asking in asking {
+            assert_eq!(asking.await.unwrap(), Err(UpstreamError::ResponseTimeout));
+        }
+        assert_eq!(silent.answered.get(), 2);
+        assert_eq!(upstream.endpoints()[0].failures(), 1, "the other waited for the first");
+    });
+}
+
+#[test]
 fn what_had_no_answer_is_sent_again_only_where_that_is_safe() {
     local(async {
         for (method, body, expected) in [
@@ -353,6 +369,31 @@ fn retries_have_a_budget() {
             assert_eq!(ask(&pool).await, Err(UpstreamError::Protocol));
         }
         assert_eq!(one.answered.get() + other.answered.get(), 110);
+    });
+}
+
+#[test]
+fn what_a_kept_connection_took_counts_as_sent_where_no_new_one_is_made() {
+    local(async {
+        for (per_second, expected) in [(0, Err(UpstreamError::Connect)), (10, Ok(200))] {
+            let (closing, sound) = (Server::start(OK).await, Server::start(OK).await);
+            let (upstreams, metrics) = upstreams(without_names());
+            let mut settings = settings(&[&closing.url(), &sound.url()]);
+            settings.retry = RetryRules { attempts: 2, share: 0, per_second };
+            let pool = pool(&upstreams.of("test", settings, None), &metrics);
+            // They go round: both have a kept connection then, and the first is next.
+            for _ in 0..2 {
+                assert_eq!(ask(&pool).await, Ok(200));
+            }
+            closing.answer.set(NONE);
+            closing.accepting.abort();
+            assert_eq!(ask(&pool).await, expected);
+            assert_eq!(closing.answered.get(), 2);
+            assert_eq!(sound.answered.get(), 1 + u32::from(expected.is_ok()));
+            let retries = |reason| metrics.upstream_retries.with_label_values(&["test", reason]);
+            assert_eq!(retries("unsent").get(), 0);
+            assert_eq!(retries("replayed").get(), u64::from(expected.is_ok()));
+        }
     });
 }
 

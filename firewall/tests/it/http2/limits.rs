@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use firewall::clock::Monotonic;
 
 use super::{Expected, logged, plain};
 use crate::contract::notes;
@@ -13,6 +15,10 @@ use crate::kit::frames::{
 };
 use crate::kit::gateway::{Gateway, Setup};
 use crate::kit::upstream::{Upstream, json};
+
+/// Codes of RFC 9113 section 7.
+const REFUSED_STREAM: u32 = 7;
+const CANCEL: u32 = 8;
 
 const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -257,7 +263,6 @@ fn a_connection_has_so_many_requests_at_once() {
     let mut client = settled(&gateway);
     let open: Vec<_> = (0..3).map(|_| client.head(0, &block(&post()))).collect();
     let beyond = client.head(0, &block(&post()));
-    const REFUSED_STREAM: u32 = 7;
     assert_eq!(client.outcome(beyond).reset, Some(REFUSED_STREAM));
     for id in open {
         client.send(frame(DATA, END_STREAM, id, br#"{"text":"a"}"#));
@@ -372,15 +377,14 @@ fn answers_that_nobody_takes() {
     let mut client = Http2::begin(LOCALHOST, gateway.address, &settings);
     let small = client.ask(&request("GET", "/notes", &[]));
     let large = client.ask(&request("GET", "/notes?limit=1", &[]));
-    const CANCEL: u32 = 8;
     assert_eq!(client.outcome(small).reset, Some(CANCEL));
     assert_eq!(client.outcome(large).reset, Some(CANCEL));
     // A client that takes a little now and then is as slow as that; one that takes nothing of one
     // answer may take another.
     let mut client = Http2::begin(LOCALHOST, gateway.address, &setting(1, 0));
     let large = client.ask(&request("GET", "/notes?limit=1", &[]));
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_millis(300) {
+    let started = Monotonic::now();
+    while Monotonic::now().since(started) < Duration::from_millis(300) {
         std::thread::sleep(Duration::from_millis(50));
     }
     client.send(frame(WINDOW_UPDATE, 0, 0, &0x1000_0000_u32.to_be_bytes()));
@@ -399,11 +403,11 @@ fn ends_of_answers_that_nobody_takes() {
     let gateway = Gateway::start(&limited("idle_timeout = \"500ms\"", ""), &upstream);
     let mut client = narrow(&gateway);
     client.ask(&request("GET", "/notes", &[]));
-    let started = Instant::now();
+    let started = Monotonic::now();
     let mut served = 0;
     while taken(&mut client) == Some(200) {
         served += 1;
-        assert!(started.elapsed() < Duration::from_secs(20), "{served} served");
+        assert!(Monotonic::now().since(started) < Duration::from_secs(20), "{served} served");
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(served > 0);
@@ -491,9 +495,9 @@ fn good_clients_get_through_floods() {
                 }
             });
         }
-        let started = Instant::now();
+        let started = Monotonic::now();
         let mut served = 0;
-        while started.elapsed() < Duration::from_secs(2) || served < 10 {
+        while Monotonic::now().since(started) < Duration::from_secs(2) || served < 10 {
             let mut client = Http2::connect(gateway.address);
             for _ in 0..5 {
                 assert!(client.is_served(), "after {served}");
