@@ -291,11 +291,12 @@ fn suites(preset: Preset) -> Vec<SupportedCipherSuite> {
     suites
 }
 
+/// The verifier, ends of lists, and the digest.
+type Clients = (Arc<dyn ClientCertVerifier>, Vec<Expiry>, [u8; 32]);
+
 /// Who verifies clients' certificates, when its lists end, and a digest of all that decides who may have a
 /// session: of the very octets that the verifier is made of, which may be others a moment later.
-fn clients(
-    options: &ServerOptions,
-) -> Result<(Arc<dyn ClientCertVerifier>, Vec<Expiry>, [u8; 32]), TlsError> {
+fn clients(options: &ServerOptions) -> Result<Clients, TlsError> {
     let settings = (options.preset, options.client_certificates, options.resumption);
     let mut policy = Sha256::new_with_prefix(format!("{settings:?}"));
     let (true, Some(ca)) =

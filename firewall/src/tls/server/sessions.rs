@@ -59,15 +59,15 @@ impl StoresServerSessions for Remembered {
 fn goes_on(session: &[u8], now: UnixTime) -> bool {
     let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
     match leaf(session) {
-        Some(None) => true,
-        Some(Some(der)) => Certificate::parse(der).is_some_and(|leaf| now <= leaf.not_after),
+        Some([]) => true,
+        Some(der) => Certificate::parse(der).is_some_and(|leaf| now <= leaf.not_after),
         None => false,
     }
 }
 
-/// The certificate that a client has shown, out of the library's own encoding of its session; none where
-/// that is another than the one known, which costs a whole handshake and no more.
-fn leaf(session: &[u8]) -> Option<Option<&[u8]>> {
+/// The certificate that a client has shown, nothing if it has shown none, out of the library's own encoding of
+/// its session; none where that is another than the one known, which costs a whole handshake and no more.
+fn leaf(session: &[u8]) -> Option<&[u8]> {
     let mut fields = Fields(session);
     if fields.number(1)? == 1 {
         let _name = fields.counted(1)?;
@@ -76,8 +76,8 @@ fn leaf(session: &[u8]) -> Option<Option<&[u8]>> {
     let _secret = fields.counted(1)?;
     let _has_extended_secret = fields.octets(1)?;
     match fields.number(1)? {
-        0 => Some(None),
-        1 => Fields(fields.counted(3)?).counted(3).map(Some),
+        0 => Some(&[]),
+        1 => Fields(fields.counted(3)?).counted(3).filter(|leaf| !leaf.is_empty()),
         _ => None,
     }
 }

@@ -295,6 +295,8 @@ fn sessions_outlive_a_reload_and_no_change_of_who_may_come() {
 
 #[test]
 fn what_was_shown_is_verified_again() {
+    use ClientCertificates::{Off, Optional, Required};
+
     let (folder, ca, other) = (Folder::new(), Authority::new("one"), Authority::new("two"));
     let files = issued(&folder, &ca, "a", &["api.example"]);
     let [ca_file, other_file] = [("ca.pem", &ca), ("other.pem", &other)]
@@ -305,7 +307,6 @@ fn what_was_shown_is_verified_again() {
             ServerOptions { client_certificates, client_ca, ..options(vec![files.clone()]) };
         Server::load(&options, None).unwrap()
     };
-    use ClientCertificates::{Off, Optional, Required};
     let (off, optional) = (with(Off, None), with(Optional, Some(&ca_file)));
     let (required, elsewhere) = (with(Required, Some(&ca_file)), with(Optional, Some(&other_file)));
     let begun = UnixTime::now();
