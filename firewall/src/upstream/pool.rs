@@ -194,12 +194,11 @@ impl Pool {
                 }
                 Err(mut error) => {
                     let was_closed = was_closed(error.error());
-                    request = match error.take_message() {
-                        Some(request) => request,
-                        None => {
-                            was_sent = true;
-                            replica.filter(|_| was_closed).ok_or(UpstreamError::Protocol)?
-                        }
+                    request = if let Some(unsent) = error.take_message() {
+                        unsent
+                    } else {
+                        was_sent = true;
+                        replica.filter(|_| was_closed).ok_or(UpstreamError::Protocol)?
                     };
                 }
             }

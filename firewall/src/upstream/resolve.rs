@@ -59,35 +59,36 @@ async fn follow_one(
     let (mut is_first, mut is_failing) = (true, false);
     loop {
         let answer = look_up(&name, port, &resolve).await;
-        let Some(shared) = upstream.upgrade() else { return };
-        let mut answers = answers.borrow_mut();
-        let Some(found) = answers.found.get_mut(place) else { return };
-        match answer {
-            Ok(addresses) => {
-                if std::mem::take(&mut is_failing) {
-                    tracing::info!(name, "the name of an upstream is found again");
+        let pause = {
+            let Some(shared) = upstream.upgrade() else { return };
+            let mut answers = answers.borrow_mut();
+            let Some(found) = answers.found.get_mut(place) else { return };
+            match answer {
+                Ok(addresses) => {
+                    if std::mem::take(&mut is_failing) {
+                        tracing::info!(name, "the name of an upstream is found again");
+                    }
+                    *found = addresses;
                 }
-                *found = addresses;
-            }
-            Err(error) => {
-                if !std::mem::replace(&mut is_failing, true) {
-                    let kept = found.len();
-                    tracing::warn!(name, %error, kept, "the name of an upstream is not found");
+                Err(error) => {
+                    if !std::mem::replace(&mut is_failing, true) {
+                        let kept = found.len();
+                        tracing::warn!(name, %error, kept, "the name of an upstream is not found");
+                    }
                 }
             }
-        }
-        let is_missing = found.is_empty();
-        shared.publish(&answers.found);
-        if std::mem::take(&mut is_first) {
-            answers.open -= 1;
-            if answers.open == 0 {
-                shared.settle();
+            let interval = shared.settings.resolve_interval;
+            let pause = if found.is_empty() { interval.min(RETRY) } else { interval };
+            shared.publish(&answers.found);
+            if std::mem::take(&mut is_first) {
+                answers.open -= 1;
+                if answers.open == 0 {
+                    shared.settle();
+                }
             }
-        }
-        drop(answers);
-        let interval = shared.settings.resolve_interval;
-        drop(shared);
-        sleep(if is_missing { interval.min(RETRY) } else { interval }).await;
+            pause
+        };
+        sleep(pause).await;
     }
 }
 
