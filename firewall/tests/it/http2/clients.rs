@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use xtask::skip::lacking;
+use xtask::skip::skipped;
 
 use super::plain;
 use crate::contract::notes;
@@ -12,7 +12,7 @@ use crate::kit::gateway::Gateway;
 fn run(test: &str, program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program).args(arguments).output();
     let Ok(output) = output else {
-        lacking(test, &format!("there is no {program}"));
+        skipped(test, &format!("there is no {program}"));
         return None;
     };
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

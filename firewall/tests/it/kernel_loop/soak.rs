@@ -1,7 +1,9 @@
-//! Everything at once, for a while: good clients beside slow ones, aborts, bans that come and go, and
-//! reloads every second, good and bad. Good clients get right answers alone, and nothing is left behind.
+//! Everything at once, for a while: good clients beside slow ones, aborts, bans that come and go,
+//! reloads every second, good and bad, and an upgrade. Good clients get right answers alone, and nothing
+//! is left behind.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,14 +14,18 @@ use super::{Family, SCANNER, Site, scanner};
 use crate::contract::NOTES;
 use crate::kit::client::{Client, bodiless};
 use crate::kit::eventually;
-use crate::kit::gateway::{Gateway, Setup};
+use crate::kit::gateway::Setup;
+use crate::upgrade::Successor;
 
 const SECONDS: u64 = 12;
 
 /// How long it goes on, where somebody wants longer.
 const SECONDS_WANTED: &str = "FIREWALL_SOAK_SECONDS";
 
-/// Memory that may come after the first third of the time: what allocators keep differs by a little.
+/// The reload in whose place another process takes over.
+const UPGRADE: u64 = 2;
+
+/// Memory that may come after the first half of the time: what allocators keep differs by a little.
 const GROWTH_KIB_MAX: u64 = 8 * 1024;
 
 /// What a good client asks on one connection before it makes another.
@@ -33,6 +39,9 @@ struct Soak<'a> {
     aborted: AtomicU64,
     bans: AtomicU64,
     reloads: AtomicU64,
+    /// The process that has taken over. Held while another one does, and by who needs the admin socket or
+    /// a ban: both change hands.
+    successor: Mutex<Option<Successor>>,
 }
 
 #[test]
@@ -55,6 +64,7 @@ fn good_clients_are_served_whatever_else_goes_on() {
         aborted: AtomicU64::new(0),
         bans: AtomicU64::new(0),
         reloads: AtomicU64::new(0),
+        successor: Mutex::default(),
     };
     let early = std::thread::scope(|scope| {
         for n in 2..5 {
@@ -66,13 +76,14 @@ fn good_clients_are_served_whatever_else_goes_on() {
         scope.spawn(|| soak.until_over(|| soak.abort(7)));
         scope.spawn(|| soak.until_over(|| soak.reload()));
         scope.spawn(|| soak.until_over(|| soak.offend()));
-        std::thread::sleep(time / 3);
-        let early = resident_kib(&site.gateway);
-        std::thread::sleep(time * 2 / 3);
+        std::thread::sleep(time / 2);
+        let early = resident_kib(&site);
+        std::thread::sleep(time / 2);
         soak.is_over.store(true, Ordering::Relaxed);
         early
     });
-    let late = resident_kib(&site.gateway);
+    assert!(soak.successor.lock().unwrap().is_some(), "another process has taken over");
+    let late = resident_kib(&site);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     eprintln!(
         "{} answers, {} slow, {} aborted, {} bans, {} reloads; {early} KiB, then {late} KiB",
@@ -108,6 +119,9 @@ impl Soak<'_> {
             let answer = answer.unwrap_or_else(|| panic!("no answer to request {ordinal}"));
             assert_eq!((answer.status, answer.text().as_str()), (200, "[]"), "{}", answer.head);
             self.answered.fetch_add(1, Ordering::Relaxed);
+            if answer.header("connection").is_some_and(|value| value == "close") {
+                break;
+            }
         }
     }
 
@@ -169,6 +183,11 @@ impl Soak<'_> {
 
     /// Lifts what the source's slowness may have come to.
     fn forgive(&self, n: u8) {
+        let _turn = self.successor.lock().unwrap();
+        self.lift(n);
+    }
+
+    fn lift(&self, n: u8) {
         let target = format!("{}/32", Family::V4.client(n));
         if self.site.gateway.bans().iter().any(|ban| ban["target"] == *target) {
             let path = format!("/v1/bans?target={target}");
@@ -178,13 +197,14 @@ impl Soak<'_> {
 
     /// Scans, is banned, is dropped, and is forgiven.
     fn offend(&self) {
+        let _turn = self.successor.lock().unwrap();
         self.site.scan(Family::V4);
         let from = SocketAddr::new(scanner(Family::V4), 0);
         let to = SocketAddr::new(Topology::GATEWAY_V4.into(), 8080);
         let patience = Duration::from_millis(300);
         let attempt = self.site.topology.client.connect(from, to, patience).unwrap();
         assert!(attempt.is_err(), "a banned source was let in");
-        self.forgive(SCANNER);
+        self.lift(SCANNER);
         self.bans.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -194,6 +214,12 @@ impl Soak<'_> {
         let gateway = &self.site.gateway;
         let good = std::fs::read_to_string(&gateway.config).unwrap();
         let round = self.reloads.load(Ordering::Relaxed);
+        if round == UPGRADE {
+            let mut successor = self.successor.lock().unwrap();
+            let (code, said) = gateway.cli(&["upgrade"]);
+            assert_eq!(code, Some(0), "{said}\n{}", gateway.errors());
+            *successor = Some(Successor::of(gateway));
+        }
         let (from, to) =
             if round.is_multiple_of(2) { ("\"50s\"", "\"51s\"") } else { ("\"51s\"", "\"50s\"") };
         let changed = good.replace(from, to);
@@ -216,11 +242,16 @@ fn at_rest(site: &Site) -> usize {
         let metrics = site.topology.gateway.run(|| site.gateway.metrics()).unwrap();
         metrics.lines().any(|line| line == "firewall_connections 0").then_some(())
     });
-    site.gateway.descriptors()
+    std::fs::read_dir(format!("/proc/{}/fd", pid(site))).unwrap().count()
 }
 
-fn resident_kib(gateway: &Gateway) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+/// Of the process that serves now.
+fn pid(site: &Site) -> u64 {
+    site.gateway.status()["pid"].as_u64().unwrap()
+}
+
+fn resident_kib(site: &Site) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid(site))).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use xtask::skip::lacking;
+use xtask::skip::skipped;
 
 use super::{Authority, NAME, Scratch, Served};
 use crate::kit::eventually;
@@ -13,7 +13,7 @@ use crate::kit::tls::{install, program};
 fn found(test: &str, name: &str) -> Option<PathBuf> {
     let found = program(name);
     if found.is_none() {
-        lacking(test, &format!("there is no {name}"));
+        skipped(test, &format!("there is no {name}"));
     }
     found
 }
