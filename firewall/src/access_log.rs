@@ -85,7 +85,7 @@ impl TlsRecord {
 pub struct UpstreamRecord {
     pub status: u16,
     /// Which endpoint answered.
-    pub endpoint: Arc<str>,
+    pub endpoint: Rc<str>,
     /// From the request handed over to the head of the answer.
     pub waited: Duration,
 }
@@ -95,7 +95,7 @@ pub struct UpstreamRecord {
 pub struct Settlement {
     pub record: Record,
     pub outcome: Outcome,
-    pub operation: OperationMetrics,
+    pub operation: Rc<OperationMetrics>,
     pub log: Rc<AccessLog>,
     sent: u64,
 }
@@ -104,7 +104,7 @@ impl Settlement {
     pub fn new(
         record: Record,
         outcome: Outcome,
-        operation: OperationMetrics,
+        operation: Rc<OperationMetrics>,
         log: Rc<AccessLog>,
     ) -> Self {
         Self { record, outcome, operation, log, sent: 0 }

@@ -124,9 +124,9 @@ pub struct Options {
     /// What the program does wrong, for tests alone; by default nothing.
     #[doc(hidden)]
     pub fault: u8,
-    /// How much longer it takes to bring attachments up to date, for tests alone.
-    #[doc(hidden)]
-    pub slowness: Duration,
+    /// How much longer it takes to bring attachments up to date.
+    #[cfg(test)]
+    pub(crate) slowness: Duration,
 }
 
 impl Default for Options {
@@ -144,6 +144,7 @@ impl Default for Options {
             stale_after: None,
             probation: ProbationRules::default(),
             fault: fault::NONE,
+            #[cfg(test)]
             slowness: Duration::ZERO,
         }
     }

@@ -145,7 +145,7 @@ impl Pending<'_> {
             tls: exchange.session.map(TlsRecord::of),
             refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
         };
-        let operation = exchange.operation_metrics(self.trace.operation).clone();
+        let operation = Rc::clone(exchange.operation_metrics(self.trace.operation));
         Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
     }
 }
@@ -342,7 +342,7 @@ impl Pipeline {
         let sent = Monotonic::now();
         let (response, lease) = send(exchange, origin, pool, request).await?;
         let waited = Monotonic::now().since(sent);
-        let (status, endpoint) = (response.status().as_u16(), Arc::clone(lease.endpoint()));
+        let (status, endpoint) = (response.status().as_u16(), Rc::clone(lease.endpoint()));
         trace.upstream = Some(UpstreamRecord { status, endpoint, waited });
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;

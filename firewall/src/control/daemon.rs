@@ -439,7 +439,7 @@ async fn reload(
                 return Err("nothing has changed, so there is nothing to return to".into());
             }
         };
-        // From here on nothing fails.
+        // The checks are the last that may fail, and the first to be in force.
         let mut enforcement = control.enforcement.borrow_mut();
         enforcement.configure_checks(&settings.kernel_checks)?;
         enforcement.limit(&settings);

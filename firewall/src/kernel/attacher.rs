@@ -90,6 +90,7 @@ impl Attacher {
     /// Brings what is attached up to date with the interfaces that there are now.
     pub(super) fn reconcile(&mut self) -> Result<Vec<(Event, InterfaceReport)>, KernelError> {
         let options = &self.options;
+        #[cfg(test)]
         std::thread::sleep(options.slowness);
         let mut hands = Hands {
             program: self.probation.in_force(&mut self.program)?,

@@ -17,12 +17,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::time::{Sleep, sleep};
 
 use crate::clock::Monotonic;
 use crate::pipeline::origin::{Judgement, Origin};
 
-use super::connections::{Order, Ticket};
+use super::connections::{LastWords, Ticket};
 use super::framing::HeadLimits;
 use super::greeting;
 use super::http2::{self, Http2, Http2Limits, OnViolation};
@@ -121,11 +120,11 @@ where
         }
     });
     let mut connection = settings.protocol().serve_connection(TokioIo::new(judged), service);
-    let mut course = Course { ticket: &ticket, last_words: None, is_ending: false };
+    let mut course = Course { ticket: &ticket, last_words: LastWords::default(), is_ending: false };
     let ended = poll_fn(|cx| {
         let mut connection = Pin::new(&mut connection);
         loop {
-            if course.is_cut_off(cx) {
+            if course.last_words.are_over(&ticket, cx) {
                 return Poll::Ready(Ended::Dropped);
             }
             if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
@@ -147,23 +146,11 @@ where
 /// What the outside has ordered a connection to do, against what it is doing.
 struct Course<'a> {
     ticket: &'a Ticket,
-    /// The time that is left for the answer in hand.
-    last_words: Option<Pin<Box<Sleep>>>,
+    last_words: LastWords,
     is_ending: bool,
 }
 
 impl Course<'_> {
-    fn is_cut_off(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.ticket.order(cx) {
-            Order::Serve => false,
-            Order::Drop => true,
-            Order::LastWords(patience) => {
-                let time = self.last_words.get_or_insert_with(|| Box::pin(sleep(patience)));
-                time.as_mut().poll(cx).is_ready()
-            }
-        }
-    }
-
     /// Whether hyper must now be told, once, that no further request will be answered. A client
     /// that has begun to ask, or has just come, is first given its answer.
     fn must_end(&mut self) -> bool {

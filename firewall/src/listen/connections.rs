@@ -5,7 +5,8 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep, timeout};
 
 use crate::address::{ClientAddr, PeerAddr};
 use crate::ban::suspicion::Suspicion;
@@ -396,6 +397,24 @@ impl Ticket {
             None => *waker = Some(cx.waker().clone()),
         }
         self.seat.order.get()
+    }
+}
+
+/// The time that is left to a connection for the answers in hand, once it has been told to end.
+#[derive(Default)]
+pub(super) struct LastWords(Option<Pin<Box<Sleep>>>);
+
+impl LastWords {
+    /// Whether the connection of this ticket must end now, whatever it is doing.
+    pub(super) fn are_over(&mut self, ticket: &Ticket, cx: &mut Context<'_>) -> bool {
+        match ticket.order(cx) {
+            Order::Serve => false,
+            Order::Drop => true,
+            Order::LastWords(patience) => {
+                let time = self.0.get_or_insert_with(|| Box::pin(sleep(patience)));
+                time.as_mut().poll(cx).is_ready()
+            }
+        }
     }
 }
 

@@ -30,7 +30,6 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Sleep, sleep};
 
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Origin;
@@ -39,7 +38,7 @@ use crate::violation::Rule;
 pub use allowance::Rate;
 
 use super::connection::{ConnectionSettings, Ended};
-use super::connections::{Order, Ticket};
+use super::connections::{LastWords, Ticket};
 use super::judged::{Alarm, Patience};
 use streams::{Answer, Streams};
 use watched::{Farewell, Shared, Watched};
@@ -191,7 +190,7 @@ where
     poll_fn(|cx| {
         let mut connection = Pin::new(&mut connection);
         loop {
-            if course.is_cut_off(cx) {
+            if course.last_words.are_over(course.ticket, cx) {
                 shared.farewell.set(Farewell::Reset);
                 return Poll::Ready(Ended::Dropped);
             }
@@ -234,8 +233,7 @@ struct Course<'a> {
     shared: &'a Shared,
     patience: Patience,
     begun_at: Monotonic,
-    /// The time that is left for the answers in hand.
-    last_words: Option<Pin<Box<Sleep>>>,
+    last_words: LastWords,
     /// Since when hyper has been told that no further request will be answered.
     ending_since: Option<Monotonic>,
     alarm: Alarm,
@@ -244,18 +242,8 @@ struct Course<'a> {
 impl<'a> Course<'a> {
     fn new(ticket: &'a Ticket, shared: &'a Shared, patience: Patience) -> Self {
         let (begun_at, alarm) = (Monotonic::now(), Alarm::default());
-        Self { ticket, shared, patience, begun_at, last_words: None, ending_since: None, alarm }
-    }
-
-    fn is_cut_off(&mut self, cx: &mut Context<'_>) -> bool {
-        match self.ticket.order(cx) {
-            Order::Serve => false,
-            Order::Drop => true,
-            Order::LastWords(patience) => {
-                let time = self.last_words.get_or_insert_with(|| Box::pin(sleep(patience)));
-                time.as_mut().poll(cx).is_ready()
-            }
-        }
+        let last_words = LastWords::default();
+        Self { ticket, shared, patience, begun_at, last_words, ending_since: None, alarm }
     }
 
     /// When the client will have let us wait for too long, and what then.

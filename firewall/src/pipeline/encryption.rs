@@ -40,8 +40,8 @@ fn is_host(exchange: &Exchange<'_>, name: &str) -> bool {
 /// Names are alike in both cases, and with the root's dot; a port belongs to none.
 fn is_same(host: &str, name: &str) -> bool {
     let host = host.rsplit_once(':').map_or(host, |(host, _)| host);
-    let bare = |name: &str| name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
-    bare(host) == bare(name)
+    let [host, name] = [host, name].map(|name| name.strip_suffix('.').unwrap_or(name));
+    host.eq_ignore_ascii_case(name)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
+use std::rc::Rc;
 
 use http::request::Parts;
 
@@ -10,7 +11,7 @@ use crate::audit_log::RefusedAnswer;
 use crate::clock::Monotonic;
 use crate::contract::OperationIndex;
 use crate::metrics::{ApiMetrics, OperationMetrics};
-use crate::pipeline::ruleset::{Api, Chosen, Mode, Ruleset};
+use crate::pipeline::ruleset::{Api, Chosen, Mode, Ruleset, Working};
 use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
@@ -61,6 +62,8 @@ pub struct Exchange<'a> {
     /// Whose it is; the first API's where it is nobody's, as `missed` says.
     pub api: &'a Api,
     pub missed: Option<Rule>,
+    working: &'a Working,
+    nobody: &'a Rc<OperationMetrics>,
     pub client: ClientAddr,
     /// Whether the client's connection is encrypted, as far as that is known.
     pub is_over_tls: bool,
@@ -90,6 +93,8 @@ impl<'a> Exchange<'a> {
             ruleset: chosen.ruleset,
             api: chosen.api,
             missed: chosen.missed,
+            working: chosen.working,
+            nobody: chosen.nobody,
             client,
             is_over_tls: false,
             session: None,
@@ -108,11 +113,8 @@ impl<'a> Exchange<'a> {
     }
 
     /// Those of an operation, or of what none matched.
-    pub fn operation_metrics(&self, operation: Option<OperationIndex>) -> &'a OperationMetrics {
-        match self.missed {
-            None => self.api.metrics(operation),
-            Some(_) => &self.ruleset.nobody.unmatched,
-        }
+    pub fn operation_metrics(&self, operation: Option<OperationIndex>) -> &'a Rc<OperationMetrics> {
+        if self.missed.is_some() { self.nobody } else { self.working.metrics(operation) }
     }
 
     /// Takes a stage's finding: where the contract is enforced a violation is final, where it is

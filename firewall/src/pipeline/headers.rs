@@ -36,16 +36,20 @@ const HOP_BY_HOP: [HeaderName; 9] = [
 const CLAIMS: [HeaderName; 5] =
     [FORWARDED, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO, X_REAL_IP];
 
-/// With which each name begins in which a hop speaks of those before it, whatever else it says.
-const FORWARDED_PREFIX: &str = "x-forwarded-";
+/// With which each name begins in which a hop speaks of those before it, or of the client's certificate,
+/// whatever else it says.
+const PREFIXES: [&str; 3] = ["x-forwarded-", "ssl-client-", "x-ssl-client-"];
 
-/// In which hops of one maker or another name the client's address.
-const ADDRESSES: [&str; 12] = [
+/// In which hops of one maker or another name the client's address, or its certificate (RFC 9440).
+const ATTRIBUTES: [&str; 15] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
+    "client-cert",
+    "client-cert-chain",
     "client-ip",
     "fastly-client-ip",
     "true-client-ip",
+    "x-client-cert",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-envoy-external-address",
@@ -148,8 +152,8 @@ pub fn forward_headers(
 
 /// Whether some upstream may take a field of this name for what a hop says of those before it.
 fn speaks_of_hops(name: &str) -> bool {
-    let start = name.get(..FORWARDED_PREFIX.len()).unwrap_or_default();
-    reads_as(start, FORWARDED_PREFIX) || ADDRESSES.iter().any(|known| reads_as(name, known))
+    let begins = |prefix: &&str| name.get(..prefix.len()).is_some_and(|it| reads_as(it, prefix));
+    PREFIXES.iter().any(begins) || ATTRIBUTES.iter().any(|known| reads_as(name, known))
 }
 
 /// A claim in another spelling, by which CGI and its heirs know it all the same.
@@ -262,6 +266,11 @@ mod tests {
             ("true-client-ip", "10.9.9.9"),
             ("cf_connecting_ip", "10.9.9.9"),
             ("x-client-ipv", "kept"),
+            ("client-cert", ":AAAA:"),
+            ("client_cert_chain", ":AAAA:"),
+            ("ssl-client-verify", "SUCCESS"),
+            ("x-ssl_client-subject-dn", "CN=root"),
+            ("client-certificate", "kept"),
         ]);
         let peer = PeerAddr("192.0.2.1".parse().unwrap());
         forward_headers(&mut map, direct(peer), None, Mode::Observe);
@@ -272,6 +281,7 @@ mod tests {
                 ("x-forwarded-for", "192.0.2.1"),
                 ("x-forwarde", "kept"),
                 ("x-client-ipv", "kept"),
+                ("client-certificate", "kept"),
                 ("x-forwarded-proto", "http"),
             ]
         );

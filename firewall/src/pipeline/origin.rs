@@ -232,8 +232,7 @@ impl Origin {
         accepted_at: Monotonic,
         judgement: Rc<Judgement>,
     ) -> Self {
-        let (ordinal, malformed) = (judgement.begin(), None);
-        let is_multiplexed = false;
+        let (ordinal, is_multiplexed, malformed) = (judgement.begin(), false, None);
         Self {
             peer,
             socket,
@@ -254,8 +253,8 @@ impl Origin {
         accepted_at: Monotonic,
         judgement: &Rc<Judgement>,
     ) -> Self {
-        let (ordinal, judgement) = (judgement.requests(), Rc::clone(judgement));
-        let (is_multiplexed, malformed) = (true, None);
+        let (ordinal, malformed) = (judgement.requests(), None);
+        let (judgement, is_multiplexed) = (Rc::clone(judgement), true);
         Self {
             peer,
             socket,

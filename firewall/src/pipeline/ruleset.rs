@@ -60,15 +60,6 @@ pub struct Api {
     pub metrics: ApiMetrics,
 }
 
-impl Api {
-    /// The counters of an operation, or of what none matched.
-    pub fn metrics(&self, operation: Option<OperationIndex>) -> &OperationMetrics {
-        operation
-            .and_then(|operation| self.operations.get(operation.0 as usize))
-            .unwrap_or(&self.metrics.unmatched)
-    }
-}
-
 /// One generation of the policy.
 #[derive(Clone)]
 pub struct Ruleset {
@@ -100,12 +91,26 @@ pub struct Held {
     ruleset: Arc<Ruleset>,
     /// The worker's own part of each API, in the same order.
     workings: Vec<Working>,
+    /// For requests that are none of the APIs'.
+    nobody: Rc<OperationMetrics>,
 }
 
 /// What a worker has of an API for itself.
 pub(super) struct Working {
     pub(super) answer_fields: AnswerFields,
     pub(super) pool: Rc<Pool>,
+    /// Each exchange holds its operation's, by a count of references that is the worker's own.
+    operations: Vec<Rc<OperationMetrics>>,
+    unmatched: Rc<OperationMetrics>,
+}
+
+impl Working {
+    /// The counters of an operation, or of what none matched.
+    pub(super) fn metrics(&self, operation: Option<OperationIndex>) -> &Rc<OperationMetrics> {
+        operation
+            .and_then(|operation| self.operations.get(operation.0 as usize))
+            .unwrap_or(&self.unmatched)
+    }
 }
 
 /// Whose a request is.
@@ -115,6 +120,7 @@ pub struct Chosen<'a> {
     /// Where it is nobody's, the one that speaks for it.
     pub api: &'a Api,
     pub(super) working: &'a Working,
+    pub(super) nobody: &'a Rc<OperationMetrics>,
     /// Why it is nobody's.
     pub missed: Option<Rule>,
 }
@@ -128,10 +134,16 @@ impl Held {
                 || Pool::new(api.upstream.clone(), &api.name, metrics),
                 |working| Rc::clone(&working.pool),
             );
-            Working { answer_fields: api.answer_fields.of_a_worker(), pool }
+            Working {
+                answer_fields: api.answer_fields.of_a_worker(),
+                pool,
+                operations: api.operations.iter().cloned().map(Rc::new).collect(),
+                unmatched: Rc::new(api.metrics.unmatched.clone()),
+            }
         };
         let workings = ruleset.apis.iter().map(working).collect();
-        Self { ruleset, workings }
+        let nobody = Rc::new(ruleset.nobody.unmatched.clone());
+        Self { ruleset, workings, nobody }
     }
 
     /// Whose a request for this host and path is.
@@ -146,7 +158,7 @@ impl Held {
         };
         let api = self.ruleset.apis.get(place).zip(self.workings.get(place));
         let (api, working) = api.expect("a generation has the APIs that it chooses among");
-        Chosen { ruleset: &self.ruleset, api, working, missed }
+        Chosen { ruleset: &self.ruleset, api, working, nobody: &self.nobody, missed }
     }
 
     pub(super) fn pools(&self) -> impl Iterator<Item = &Pool> {

@@ -1,6 +1,7 @@
 //! HTTP/2 as written: where it is spoken, and what a connection of it may take.
 
 use super::Rate;
+use crate::listen::http2;
 
 /// Where HTTP/2 is spoken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -27,14 +28,24 @@ pub struct Http2Limits {
 
 impl Default for Http2Limits {
     fn default() -> Self {
+        let http2::Http2Limits {
+            streams,
+            stream_window,
+            connection_window,
+            continuations,
+            resets,
+            errors,
+            control,
+        } = http2::Http2Limits::default();
+        let rate = |http2::Rate { per_second, burst }| Rate { rate: per_second, burst };
         Self {
-            streams: 100,
-            stream_window: 128 << 10,
-            connection_window: 512 << 10,
-            continuations: 4,
-            resets: Rate { rate: 20, burst: 200 },
-            errors: Rate { rate: 5, burst: 50 },
-            control: Rate { rate: 50, burst: 1_000 },
+            streams,
+            stream_window,
+            connection_window,
+            continuations,
+            resets: rate(resets),
+            errors: rate(errors),
+            control: rate(control),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::task::{LocalSet, spawn_local};
+use tokio::time::sleep;
 use tokio::time::timeout;
 
 use super::super::connections::{ConnectionLimits, Connections, NoSeat};

@@ -16,6 +16,8 @@ use crate::clock::Monotonic;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) endpoint: Arc<Endpoint>,
+    /// The endpoint's own is all workers': each request would write to its count of references.
+    label: Rc<str>,
     pub(super) seat: Seat,
     idle: RefCell<Vec<Idle>>,
     /// The upstream has it no more: its connections are not kept.
@@ -32,6 +34,7 @@ impl Member {
     pub(super) fn new(endpoint: &Arc<Endpoint>) -> Rc<Self> {
         Rc::new(Self {
             endpoint: Arc::clone(endpoint),
+            label: Rc::from(&**endpoint.label()),
             seat: Seat::new(endpoint.weight),
             idle: RefCell::default(),
             is_retired: Cell::new(false),
@@ -86,8 +89,8 @@ impl Lease {
     }
 
     /// What the endpoint is called in the log.
-    pub fn endpoint(&self) -> &Arc<str> {
-        self.member.endpoint.label()
+    pub fn endpoint(&self) -> &Rc<str> {
+        &self.member.label
     }
 
     /// Longest time between two octets of the answer.
