@@ -70,6 +70,8 @@ pub struct ConfigFile {
 pub struct Limits {
     pub connections_per_worker: usize,
     pub connections_per_source: usize,
+    pub tunnels_per_worker: usize,
+    pub tunnels_per_source: usize,
     pub tls_handshakes_per_worker: usize,
     pub tls_handshakes_per_source: usize,
     pub head_octets: usize,
@@ -85,6 +87,8 @@ pub struct Limits {
     pub body_timeout: Span,
     pub response_timeout: Span,
     pub response_body_timeout: Span,
+    pub tunnel_idle_timeout: Span,
+    pub tunnel_age: Span,
     pub drain_timeout: Span,
     pub http2: Http2Limits,
 }
@@ -94,6 +98,8 @@ impl Default for Limits {
         Self {
             connections_per_worker: 16_384,
             connections_per_source: 512,
+            tunnels_per_worker: 4096,
+            tunnels_per_source: 64,
             tls_handshakes_per_worker: 1024,
             tls_handshakes_per_source: 64,
             head_octets: 16 << 10,
@@ -109,6 +115,8 @@ impl Default for Limits {
             body_timeout: Span::seconds(30),
             response_timeout: Span::seconds(60),
             response_body_timeout: Span::seconds(60),
+            tunnel_idle_timeout: Span::seconds(120),
+            tunnel_age: Span::seconds(24 * 60 * 60),
             drain_timeout: Span::seconds(30),
             http2: Http2Limits::default(),
         }

@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::exchange::RequestIds;
 use crate::pipeline::origin::Origin;
 use crate::pipeline::ruleset::{Ruleset, Rulesets};
+use crate::pipeline::tunnels::{TunnelLimits, Tunnels};
 use crate::pipeline::{Parts, Pipeline};
 
 /// How long a banned client's connection may take to write the refusal that announces the ban.
@@ -136,6 +137,10 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         log,
         audit,
+        tunnels: Tunnels::new(TunnelLimits {
+            total: limits.tunnels_per_worker,
+            per_source: limits.tunnels_per_source,
+        }),
     }));
     let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
     let tending = spawn_local(tend(

@@ -1,0 +1,1 @@
+//! How tunnels end, and how many there may be.
