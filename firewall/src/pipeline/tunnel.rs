@@ -142,6 +142,8 @@ pub struct Tunnel {
     settlement: Option<Box<Settlement>>,
     begun: Monotonic,
     moved: Monotonic,
+    /// The side whose close frame was first.
+    said: Option<Reason>,
     /// The side that ended first, and when.
     first: Option<(Reason, Monotonic)>,
     reason: Reason,
@@ -169,6 +171,7 @@ impl Tunnel {
             settlement: None,
             begun: now,
             moved: now,
+            said: None,
             first: None,
             reason: Reason::Unused,
             is_ups_turn: true,
@@ -313,10 +316,8 @@ impl Tunnel {
         let (idle, age) = (self.moved.after(idle), self.begun.after(age));
         let (due, reason) = if age < idle { (age, Reason::Age) } else { (idle, Reason::Idle) };
         match self.first {
-            Some((reason, since)) if since.after(HALF_CLOSED) < due => {
-                (since.after(HALF_CLOSED), reason)
-            }
-            _ => (due, reason),
+            None => (due, reason),
+            Some((reason, since)) => (due.min(since.after(HALF_CLOSED)), reason),
         }
     }
 
@@ -351,6 +352,13 @@ impl Tunnel {
             self.terms.counts.up.inc_by(up);
             self.terms.counts.down.inc_by(down);
         }
+        if self.said.is_none() {
+            self.said = match (self.up.has_closed(), self.down.has_closed()) {
+                (true, _) => Some(Reason::Client),
+                (false, true) => Some(Reason::Upstream),
+                (false, false) => None,
+            };
+        }
         let [up, down] = ended;
         match (up, down) {
             (Some(Ended::Faulty), _) => return Poll::Ready(Reason::ClientFrame),
@@ -364,22 +372,17 @@ impl Tunnel {
             (Some(Ended::Writer), _) | (_, Some(Ended::Reader)) => self.note_end(Reason::Upstream),
             (_, _) => {}
         }
-        match self.first {
-            Some((reason, _)) if self.up.has_ended() && self.down.has_ended() => {
-                Poll::Ready(reason)
-            }
-            _ => Poll::Pending,
-        }
+        let Some((reason, _)) = self.first else { return Poll::Pending };
+        // Behind a close frame from each side nothing more can follow (section 7.1.1 of RFC 6455).
+        let is_said = self.up.has_closed() && self.down.has_closed();
+        let is_over = self.down.has_ended() && (self.up.has_ended() || is_said);
+        if is_over { Poll::Ready(reason) } else { Poll::Pending }
     }
 
-    /// Notes who ended first, which is whoever said so by a frame, where one did.
+    /// Notes which side ended first: whoever said so by a frame, where one did.
     fn note_end(&mut self, reason: Reason) {
-        let said = match (self.up.has_closed(), self.down.has_closed()) {
-            (true, false) => Reason::Client,
-            (false, true) => Reason::Upstream,
-            _ => reason,
-        };
-        self.first.get_or_insert_with(|| (said, Monotonic::coarse()));
+        let reason = self.said.unwrap_or(reason);
+        self.first.get_or_insert_with(|| (reason, Monotonic::coarse()));
     }
 
     /// Tells both sides why it ends, behind the frames in hand, and closes.

@@ -44,9 +44,14 @@ fn upgrades_by_extension() {
     assert!(bounded.compresses());
     let origin = [HeaderValue::from_static("https://app.test:444")];
     assert!(!bounded.admits(origin.iter()) && plain.admits(origin.iter()));
-    for (status, expected) in
-        [("200", true), ("204", true), ("2XX", true), ("101", false), ("400", false), ("default", false)]
-    {
+    for (status, expected) in [
+        ("200", true),
+        ("204", true),
+        ("2XX", true),
+        ("101", false),
+        ("400", false),
+        ("default", false),
+    ] {
         let rule = rule(json!("websocket"), answering(status));
         assert_eq!(rule.answers_otherwise(), expected, "{status}");
     }

@@ -81,12 +81,16 @@ pub(crate) fn read(stream: &mut impl Read) -> std::io::Result<(u8, Vec<u8>)> {
         }
         short => short.into(),
     };
+    let is_masked = start[1] & 0x80 != 0;
     let mut mask = [0; 4];
-    if start[1] & 0x80 != 0 {
+    if is_masked {
         stream.read_exact(&mut mask)?;
     }
     let mut payload = vec![0; usize::try_from(length).unwrap()];
     stream.read_exact(&mut payload)?;
+    if !is_masked {
+        return Ok((start[0], payload));
+    }
     for (octet, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
         *octet ^= mask;
     }
