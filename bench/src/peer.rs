@@ -1,6 +1,5 @@
 //! The peers of a comparison: how each is found, started, told apart and stopped.
 
-use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -109,12 +108,16 @@ impl Peer {
         let address = free_address()?;
         let contract = site.scratch.write("contract.yaml", CONTRACT)?;
         let admin = site.scratch.path(&format!("admin-{}.sock", door.name()));
-        let mut config = firewall_config(address, site.upstream, &contract, &admin)?;
-        if door == Door::Tls {
-            let Identity { chain, key, .. } = identity;
-            let [chain, key] = [serde_json::to_string(chain)?, serde_json::to_string(key)?];
-            write!(config, "[[listen.tls.certificate]]\nchain = {chain}\nkey = {key}\n")?;
-        }
+        let config = firewall_config(address, site.upstream, &contract, &admin)?;
+        let config = match door {
+            Door::Plain => config,
+            Door::Tls => {
+                let Identity { chain, key, .. } = identity;
+                let [chain, key] = [serde_json::to_string(chain)?, serde_json::to_string(key)?];
+                let certificate = format!("{{ chain = {chain}, key = {key} }}");
+                config.replace(PLAINTEXT, &format!("tls.certificate = [{certificate}]\n"))
+            }
+        };
         let config = site.scratch.write(&format!("firewall-{}.toml", door.name()), &config)?;
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(config);
@@ -158,6 +161,9 @@ impl Peer {
     }
 }
 
+/// What a listener says that has no certificate.
+const PLAINTEXT: &str = "plaintext = true\n";
+
 pub(crate) fn firewall_config(
     address: SocketAddr,
     upstream: SocketAddr,
@@ -167,7 +173,7 @@ pub(crate) fn firewall_config(
     // A JSON string is a TOML basic string for every path without a DEL character.
     let [contract, admin] = [serde_json::to_string(contract)?, serde_json::to_string(admin)?];
     Ok(format!(
-        "[listen]\naddress = \"{address}\"\nplaintext = true\nworkers = 1\n\n\
+        "[listen]\naddress = \"{address}\"\n{PLAINTEXT}workers = 1\n\n\
          [[api]]\nname = \"bench\"\nspec = {contract}\nupstream = \"http://{upstream}\"\n\n\
          [admin]\nsocket = {admin}\n\n\
          [log]\naccess = \"off\"\n"
