@@ -235,6 +235,8 @@ fn a_ban_ends_its_clients_tunnels() {
     assert_eq!(hearing.recv().unwrap(), gone(1001));
     assert_eq!(logged(&gateway, 1)["tunnel_end"], "banned");
     other.send(frame(CLOSE, &[3, 232], true));
+    // Its upstream says nothing back, and waits for it to leave.
+    drop(other);
     assert_eq!(hearing.recv().unwrap(), Some((CLOSE, vec![3, 232])));
 }
 
