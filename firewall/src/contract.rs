@@ -35,6 +35,7 @@ mod security;
 mod structure;
 mod upgrade;
 mod uri;
+mod walk;
 
 pub use claim::{Claim, Rank};
 pub use content::{BodyRule, Content};
