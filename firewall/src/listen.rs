@@ -51,13 +51,14 @@ pub enum Turned {
 /// Accepts and serves, on this thread's `LocalSet`, until dropped; then the connections go on, and
 /// [`Connections::drain`] ends them.
 ///
+/// `settings` are asked for with each connection, which keeps them.
 /// `accepted` is told of each connection. `is_banned` is asked for each, for when no kernel program
 /// does, and again when a balancer has said whose it is; `turned` is told of each that was not let
 /// in.
 pub async fn run<F, A, B>(
     mut listener: Listener,
     connections: Rc<Connections>,
-    settings: ConnectionSettings,
+    settings: impl Fn() -> Rc<ConnectionSettings>,
     accepted: impl Fn(),
     is_banned: impl Fn(PeerAddr) -> bool + 'static,
     turned: impl Fn(PeerAddr, Turned) + 'static,
@@ -68,10 +69,12 @@ pub async fn run<F, A, B>(
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (settings, gate) = (Rc::new(settings), Rc::new((is_banned, turned)));
+    let gate = Rc::new((is_banned, turned));
     loop {
         let (mut stream, peer) = listener.accept().await;
         accepted();
+        // Before it is asked for a seat: they tell how many there are.
+        let settings = settings();
         let (is_banned, turned) = &*gate;
         let admitted = if is_banned(peer) {
             Err(Turned::Banned)
@@ -80,7 +83,7 @@ pub async fn run<F, A, B>(
         };
         match admitted {
             Ok(ticket) => {
-                let (settings, gate) = (Rc::clone(&settings), Rc::clone(&gate));
+                let gate = Rc::clone(&gate);
                 let answer = Rc::clone(&answer);
                 // Its ticket is how the connection is counted, ended and waited for.
                 drop(spawn_local(async move {

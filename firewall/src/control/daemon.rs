@@ -23,7 +23,7 @@ use crate::control::kernel_plane::KernelPlane;
 use crate::control::notify::{self, Notifier, State};
 use crate::control::panic_allow::{self, PanicAllow};
 use crate::control::policy::{self, LoadError, Loaded, Watched};
-use crate::control::pressure::{self, Gauge, Sources, WorkerLoad};
+use crate::control::pressure::{self, Gauge, WorkerLoad};
 use crate::control::settings::Settings;
 use crate::control::sockets::Sockets;
 use crate::control::upgrade::predecessor::Predecessor;
@@ -209,6 +209,7 @@ async fn serve(
     let watched = before.after(files);
     let generations = Generations::new(Generation::new(ruleset, &settings, &watched));
     let rulesets = Arc::clone(generations.published());
+    let current = Arc::clone(generations.settings());
     let shared = Arc::<Shared>::default();
     let (feeds, feeds_handle) = keeping::feeds(&settings, plane, &shared, &metrics).await;
     // Bans and feeds are in the tables before the program that reads them is attached.
@@ -238,7 +239,7 @@ async fn serve(
             metrics: Arc::clone(&metrics),
             log: log.clone(),
             audit: audit.clone(),
-            settings: Arc::clone(&settings),
+            settings: Arc::clone(&current),
             stopping: stopping.clone(),
             ended: ended.clone(),
             pulse: pulses.pulse(format!("worker-{index}")),
@@ -335,9 +336,7 @@ fn beside_workers(control: &Rc<Control>, loads: Vec<Arc<WorkerLoad>>) -> JoinSet
     let mut tasks = JoinSet::new();
     tasks.spawn_local(deadlines(Rc::clone(control)));
     tasks.spawn_local(certificates::follow(Rc::clone(control)));
-    let seats_of_each = control.settings.limits.connections_per_worker;
-    let sources = Sources { workers: loads, seats_of_each };
-    tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
+    tasks.spawn_local(pressure::follow(Rc::clone(control), loads));
     if let Some(interval) = notify::watchdog_interval() {
         let watchdog = Rc::clone(&control.watchdog);
         tasks.spawn_local(watchdog.run(Rc::clone(&control.notifier), interval));
@@ -422,8 +421,9 @@ async fn reload(
     let generation = control.generations.borrow().next_number();
     let before = watched.again();
     let loaded = load_aside(options.clone(), generation, control).await?;
-    if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
-        return Err(LoadError::Fixed { key }.to_string());
+    let keys = control.settings.fixed_differences(&loaded.settings);
+    if !keys.is_empty() {
+        return Err(LoadError::Fixed { keys }.to_string());
     }
     control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
     let read = before.after(loaded.files);

@@ -40,8 +40,8 @@ pub enum LoadError {
          (servers of the documents, api.contract.hosts)"
     )]
     Rivals { one: String, other: String },
-    #[error("{key} cannot change without a restart")]
-    Fixed { key: &'static str },
+    #[error("{} cannot change without a restart", keys.join(", "))]
+    Fixed { keys: Vec<&'static str> },
 }
 
 fn first_of(errors: &[ContractError]) -> String {

@@ -68,6 +68,8 @@ pub(super) enum Order {
 /// The open connections of one worker.
 pub struct Connections {
     limits: ConnectionLimits,
+    total: Cell<usize>,
+    per_source: Cell<usize>,
     /// Added to the low bits of each connection's number, to tell the workers' apart.
     first_id: u64,
     accepted: Cell<u64>,
@@ -127,6 +129,8 @@ impl Connections {
     /// The connections of the worker with this number; workers are numbered from 0.
     pub fn new(limits: ConnectionLimits, worker: u16) -> Rc<Self> {
         Rc::new(Self {
+            total: Cell::new(limits.total),
+            per_source: Cell::new(limits.per_source),
             limits,
             first_id: u64::from(worker) << 48,
             accepted: Cell::new(0),
@@ -134,6 +138,12 @@ impl Connections {
             seats: RefCell::default(),
             left: Notify::new(),
         })
+    }
+
+    /// Admits so many from now on, in all and of one source. Who has a seat keeps it.
+    pub fn limit(&self, total: usize, per_source: usize) {
+        self.total.set(total);
+        self.per_source.set(per_source);
     }
 
     /// A seat for a new connection. When none is left, an idle connection has to make room, if one
@@ -146,7 +156,7 @@ impl Connections {
         if self.has_many(&seats, peer, now) {
             return Err(NoSeat::Source);
         }
-        if seats.taken() >= self.limits.total && !seats.make_room() {
+        if seats.taken() >= self.total.get() && !seats.make_room() {
             return Err(NoSeat::Worker);
         }
         let judgement = Rc::new(Judgement::new(now));
@@ -166,10 +176,10 @@ impl Connections {
     /// Whether this peer's source has as many seats as it may.
     fn has_many(&self, seats: &Seats, peer: PeerAddr, now: Monotonic) -> bool {
         let of_source = seats.by_source.get(&source(peer)).map_or(0, Vec::len);
-        let half = self.limits.per_source.div_ceil(2);
+        let half = self.per_source.get().div_ceil(2);
         let is_suspect = || self.limits.suspicion.holds(ClientAddr(peer.0), now);
         // Nearly every source has few: nobody is looked up before it has many.
-        let has_many = of_source >= half && (of_source >= self.limits.per_source || is_suspect());
+        let has_many = of_source >= half && (of_source >= self.per_source.get() || is_suspect());
         has_many && !self.is_exempt(peer)
     }
 
@@ -189,7 +199,7 @@ impl Connections {
         let indices = seats.by_source.get(&source(peer)).into_iter().flatten();
         let seated = indices.filter_map(|index| seats.places.get(*index)?.as_ref());
         let requests: usize = seated.map(|seat| seat.judgement.under_way()).sum();
-        requests >= self.limits.per_source
+        requests >= self.per_source.get()
     }
 
     /// The number of connections that have a seat.

@@ -112,6 +112,7 @@ impl Worker {
             service: Rc::default(),
             turned: Rc::default(),
         };
+        let settings = Rc::new(settings);
         let (service, turned) = (Rc::clone(&worker.service), Rc::clone(&worker.turned));
         let answer = move |origin, request| {
             let service = Rc::clone(&service);
@@ -120,7 +121,7 @@ impl Worker {
         drop(spawn_local(run(
             listener,
             Rc::clone(&worker.connections),
-            settings,
+            move || Rc::clone(&settings),
             || {},
             |_| false,
             move |_, reason| turned.borrow_mut().push(reason),
