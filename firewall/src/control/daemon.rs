@@ -22,7 +22,7 @@ use crate::control::generations::{Generation, Generations};
 use crate::control::kernel_plane::KernelPlane;
 use crate::control::notify::{self, Notifier, State};
 use crate::control::panic_allow::{self, PanicAllow};
-use crate::control::policy::{self, LoadError, Loaded, Watched};
+use crate::control::policy::{self, Failed, LoadError, Loaded, Watched};
 use crate::control::pressure::{self, Gauge, WorkerLoad};
 use crate::control::settings::Settings;
 use crate::control::sockets::Sockets;
@@ -141,7 +141,8 @@ fn start(
     let metrics = Arc::new(Metrics::new());
     let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
     let generation = predecessor.as_ref().map_or(0, |predecessor| predecessor.generation) + 1;
-    let loaded = policy::load(options, generation, &metrics, &upstreams, None).map_err(reported)?;
+    let loaded = policy::load(options, generation, &metrics, &upstreams, None);
+    let loaded = loaded.map_err(|failed| reported(failed.error))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -420,9 +421,16 @@ async fn reload(
     }
     let generation = control.generations.borrow().next_number();
     let before = watched.again();
-    let loaded = load_aside(options.clone(), generation, control).await?;
+    let loaded = match load_aside(options.clone(), generation, control).await? {
+        Ok(loaded) => loaded,
+        Err(failed) => {
+            watched.failed(before, failed.files);
+            return Err(format!("{:#}", reported(failed.error)));
+        }
+    };
     let keys = control.settings.fixed_differences(&loaded.settings);
     if !keys.is_empty() {
+        watched.failed(before, loaded.files);
         return Err(LoadError::Fixed { keys }.to_string());
     }
     control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
@@ -473,11 +481,14 @@ async fn deadlines(control: Rc<Control>) {
 }
 
 /// Compiles on a thread of its own: a large document takes seconds, in which the keeper must go on.
+///
+/// # Errors
+/// Why nothing could be tried.
 async fn load_aside(
     options: RunOptions,
     generation: u64,
     control: &Control,
-) -> Result<Loaded, String> {
+) -> Result<Result<Loaded, Failed>, String> {
     let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
     let earlier = control.rulesets.load().tls.clone();
     let (sender, loaded) = oneshot::channel();
@@ -487,9 +498,5 @@ async fn load_aside(
         drop(sender.send(policy::load(&options, generation, &metrics, &upstreams, earlier)));
     });
     compiling.map_err(|error| error.to_string())?;
-    let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;
-    loaded.map_err(|error| {
-        let error = reported(error);
-        format!("{error:#}")
-    })
+    loaded.await.map_err(|_panicked| "the compiler failed".to_owned())
 }

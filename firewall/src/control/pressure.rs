@@ -264,12 +264,7 @@ fn apply(control: &Control, before: Level) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares and rates need no more than 53 bits")]
-fn load(
-    workers: &[Arc<WorkerLoad>],
-    seats_of_each: usize,
-    earlier: Reading,
-    now: Reading,
-) -> Load {
+fn load(workers: &[Arc<WorkerLoad>], seats_of_each: usize, earlier: Reading, now: Reading) -> Load {
     let elapsed = now.at.since(earlier.at).as_secs_f64();
     let rate = |from: u64, to: u64| {
         if elapsed > 0.0 { to.saturating_sub(from) as f64 / elapsed } else { 0.0 }

@@ -1,5 +1,6 @@
 //! One worker: a thread, a single-threaded runtime, a listener, connections and a pipeline of its own.
 
+mod notices;
 mod terms;
 
 use std::cell::{Cell, RefCell};
@@ -10,9 +11,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
 use hyper::Request;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -26,12 +27,12 @@ use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::pressure::WorkerLoad;
 use crate::control::settings::Settings;
 use crate::control::watchdog::Pulse;
-use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
+use crate::listen;
+use crate::listen::connections::{ConnectionLimits, Connections};
 use crate::listen::http2::OnViolation;
 use crate::listen::socket::Listener;
 use crate::listen::tls::Encryption;
 use crate::listen::tls::handshakes::{HandshakeLimits, Handshakes};
-use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::exchange::RequestIds;
@@ -39,6 +40,7 @@ use crate::pipeline::origin::Origin;
 use crate::pipeline::ruleset::{Ruleset, Rulesets};
 use crate::pipeline::{Parts, Pipeline};
 
+use notices::Notices;
 use terms::Terms;
 
 /// How long a banned client's connection may take to write the refusal that announces the ban.
@@ -157,19 +159,14 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         drop(spawn_local(async move { pipeline.violated(&origin, rule).await }));
     });
     let terms = Terms::new(&parts.settings, &connections, on_violation, encryption);
-    let counted = Arc::clone(&metrics);
-    let accepted = move || counted.connections_total.inc();
     let is_banned = move |peer: PeerAddr| bans.borrow().refuses(peer.0, Monotonic::coarse);
-    let turned = move |_, reason| {
-        metrics.connections_refused.with_label_values(&[turned_id(reason)]).inc();
-    };
+    let notices = Notices::new(metrics);
     let accepting = spawn_local(listen::run(
         listener,
         Rc::clone(&connections),
         move || terms.current(),
-        accepted,
         is_banned,
-        turned,
+        move |peer, event| notices.tell(peer, event),
         answer,
     ));
 
@@ -215,19 +212,6 @@ fn encryption(
             metrics: Arc::clone(metrics),
         }
     })
-}
-
-/// The label of a connection that was not let in.
-fn turned_id(reason: Turned) -> &'static str {
-    match reason {
-        Turned::Banned => "banned",
-        Turned::NoSeat(NoSeat::Worker) => "worker-full",
-        Turned::NoSeat(NoSeat::Source) => "source-full",
-        Turned::NoSeat(NoSeat::Draining) => "draining",
-        Turned::NoHeader => "proxy-header",
-        Turned::HeaderTimeout => "proxy-header-timeout",
-        Turned::NoTls(reason) => reason.id(),
-    }
 }
 
 /// Takes the keeper's changes: the view first, so that no new connection slips in, then the open

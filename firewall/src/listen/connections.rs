@@ -16,13 +16,18 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 
+use crate::access_log::Ending;
 use crate::address::{ClientAddr, PeerAddr};
 use crate::ban::suspicion::Suspicion;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Judgement;
 
-/// How many seats are looked at to find one that an idle connection can give up.
+/// How many seats are looked at to find one that can be given up.
 const IDLE_SAMPLE: usize = 32;
+
+/// How long a connection may wait for its client before its seat is given to another one, where all are
+/// taken: the rest of an honest head is there after a round trip.
+const SEAT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many connections one worker keeps.
 #[derive(Clone, Debug)]
@@ -105,7 +110,16 @@ impl Seat {
     /// Ends the connection: at once, or after the answer that is its last.
     fn end(&self, patience: Duration) {
         let is_last = self.judgement.has_last_word();
-        self.order(if is_last { Order::LastWords(patience) } else { Order::Drop });
+        if is_last {
+            self.order(Order::LastWords(patience));
+        } else {
+            self.drop_for(Ending::Banned);
+        }
+    }
+
+    fn drop_for(&self, ending: Ending) {
+        self.judgement.ended_for(ending);
+        self.order(Order::Drop);
     }
 
     fn wake(&self) {
@@ -146,8 +160,9 @@ impl Connections {
         self.per_source.set(per_source);
     }
 
-    /// A seat for a new connection. When none is left, an idle connection has to make room, if one
-    /// is found among a few.
+    /// A seat for a new connection. When none is left, one that is idle has to make room, or else one
+    /// that waits for its client for long, if any is found among a few: so who holds connections open
+    /// by saying little, from however many sources, keeps nobody out.
     pub fn admit(self: &Rc<Self>, peer: PeerAddr, now: Monotonic) -> Result<Ticket, NoSeat> {
         if self.is_draining.get() {
             return Err(NoSeat::Draining);
@@ -156,7 +171,7 @@ impl Connections {
         if self.has_many(&seats, peer, now) {
             return Err(NoSeat::Source);
         }
-        if seats.taken() >= self.total.get() && !seats.make_room() {
+        if seats.taken() >= self.total.get() && !seats.make_room(now) {
             return Err(NoSeat::Worker);
         }
         let judgement = Rc::new(Judgement::new(now));
@@ -262,7 +277,7 @@ impl Connections {
         let mut dropped = 0;
         for seat in self.seats.borrow().places.iter().flatten() {
             dropped += 1;
-            seat.order(Order::Drop);
+            seat.drop_for(Ending::Drained);
         }
         self.emptied().await;
         dropped
@@ -322,18 +337,34 @@ impl Seats {
         }
     }
 
-    /// Takes the seat of the connection that has been idle for longest, of the next few.
-    fn make_room(&mut self) -> bool {
+    /// Takes the seat of the connection that has been idle for longest, of the next few; where none is
+    /// idle, of the one that has waited for its client for longest.
+    fn make_room(&mut self, now: Monotonic) -> bool {
         let count = self.places.len();
-        let longest = (0..count.min(IDLE_SAMPLE))
+        let next = (0..count.min(IDLE_SAMPLE))
             .map(|step| (self.cursor + step) % count)
-            .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)))
-            .filter(|(_, seat)| seat.judgement.is_idle())
-            .min_by_key(|(_, seat)| seat.judgement.quiet_since())
-            .map(|(index, seat)| (index, Rc::clone(seat)));
+            .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)));
+        let mut longest: Option<(bool, Monotonic, usize, &Rc<Seat>)> = None;
+        for (index, seat) in next {
+            let (judgement, is_idle) = (&seat.judgement, seat.judgement.is_idle());
+            let since = if is_idle {
+                Some(judgement.quiet_since())
+            } else {
+                let awaits = judgement.awaits_client_since();
+                awaits.filter(|since| now.since(*since) >= SEAT_PATIENCE)
+            };
+            // An idle one goes before any that is not.
+            let is_longer = |since| {
+                longest.is_none_or(|(at_work, longest, ..)| (!is_idle, since) < (at_work, longest))
+            };
+            if let Some(since) = since.filter(|since| is_longer(*since)) {
+                longest = Some((!is_idle, since, index, seat));
+            }
+        }
         self.cursor = self.cursor.wrapping_add(IDLE_SAMPLE);
-        let Some((index, seat)) = longest else { return false };
-        seat.order(Order::Drop);
+        let Some((_, _, index, seat)) = longest else { return false };
+        let seat = Rc::clone(seat);
+        seat.drop_for(Ending::Room);
         self.leave(index, &seat);
         true
     }

@@ -6,6 +6,7 @@
 use std::cell::{Cell, OnceCell};
 use std::rc::Rc;
 
+use crate::access_log::{Ending, SharedEnding};
 use crate::address::PeerAddr;
 use crate::clock::Monotonic;
 use crate::tls::session::Session;
@@ -44,6 +45,11 @@ pub struct Judgement {
     /// While it drains, the client may come to its next request first.
     is_awaited: Cell<bool>,
     quiet_since: Cell<Monotonic>,
+    /// Requests of which the body is waited for.
+    awaiting_body: Cell<u32>,
+    /// Since when part of a head is here, or a body is waited for.
+    waiting_since: Cell<Monotonic>,
+    ending: SharedEnding,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
     session: OnceCell<Box<Session>>,
@@ -102,7 +108,9 @@ impl Judgement {
 
     /// Says whether part of a head has arrived.
     pub fn set_in_head(&self, is_in_head: bool) {
-        self.is_in_head.set(is_in_head);
+        if !self.is_in_head.replace(is_in_head) && is_in_head {
+            self.waiting_since.set(Monotonic::coarse());
+        }
     }
 
     pub fn is_in_head(&self) -> bool {
@@ -123,6 +131,29 @@ impl Judgement {
     /// Nothing is asked, nothing is being asked, nothing is being answered.
     pub fn is_idle(&self) -> bool {
         !self.is_answering() && !self.is_in_head.get() && !self.is_blocked.get()
+    }
+
+    /// Since when nothing is waited for but the client: for the rest of a head or of the bodies of all
+    /// requests, or until it takes what it is sent. None where it is idle, or we have work to do.
+    pub fn awaits_client_since(&self) -> Option<Monotonic> {
+        if self.is_blocked.get() {
+            return Some(self.quiet_since.get());
+        }
+        let awaiting = self.awaiting_body.get();
+        let awaits = self.answering.get() <= awaiting && (awaiting > 0 || self.is_in_head.get());
+        awaits.then(|| self.waiting_since.get())
+    }
+
+    /// Says that the firewall ends the connection by itself; the first word stands.
+    pub fn ended_for(&self, ending: Ending) {
+        if self.ending.get().is_none() {
+            self.ending.set(Some(ending));
+        }
+    }
+
+    /// Why the firewall ends the connection by itself, if it does.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending.get()
     }
 
     /// When the last answer ended, or the client last began or ceased to take it, or the connection
@@ -197,6 +228,36 @@ impl<'a> Refusing<'a> {
 impl Drop for Refusing<'_> {
     fn drop(&mut self) {
         self.0.refusing.set(self.0.refusing.get().saturating_sub(1));
+    }
+}
+
+/// An answer that alone is given up, and not its connection: whatever of it is dropped before this is
+/// settled so.
+#[derive(Debug)]
+#[must_use]
+pub struct GivenUp(Rc<Judgement>, Option<Ending>);
+
+impl GivenUp {
+    pub fn new(judgement: &Rc<Judgement>, ending: Ending) -> Self {
+        let before = judgement.ending.replace(Some(ending));
+        Self(Rc::clone(judgement), before)
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.ending.set(self.1);
+    }
+}
+
+/// A request's body is being read, as long as this is kept.
+#[derive(Debug)]
+#[must_use]
+pub struct AwaitingBody<'a>(&'a Judgement);
+
+impl Drop for AwaitingBody<'_> {
+    fn drop(&mut self) {
+        self.0.awaiting_body.set(self.0.awaiting_body.get().saturating_sub(1));
     }
 }
 
@@ -288,6 +349,19 @@ impl Origin {
         let refusal = self.judgement.refusal.get()?;
         (refusal.ordinal == self.ordinal && refusal.part == part)
             .then(|| Violation::new(refusal.rule))
+    }
+
+    /// Says that nothing is done for the request but to read its body.
+    pub fn awaits_body(&self) -> AwaitingBody<'_> {
+        let judgement = &*self.judgement;
+        judgement.awaiting_body.set(judgement.awaiting_body.get().saturating_add(1));
+        judgement.waiting_since.set(Monotonic::coarse());
+        AwaitingBody(judgement)
+    }
+
+    /// Where it is told that the connection is being ended.
+    pub fn ending(&self) -> SharedEnding {
+        Rc::clone(&self.judgement.ending)
     }
 
     /// Says that a refusal is being settled: a ban that it causes lets this connection write it.

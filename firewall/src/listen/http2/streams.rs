@@ -13,8 +13,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::task::JoinSet;
 
+use crate::access_log::Ending;
 use crate::clock::Monotonic;
-use crate::pipeline::origin::Judgement;
+use crate::pipeline::origin::{GivenUp, Judgement};
 
 use super::super::judged::Alarm;
 
@@ -68,16 +69,22 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
         let (turn, patience) = (self.0.begun.take(), self.0.patience);
         self.0.tasks.borrow_mut().spawn_local(async move {
+            // It outlives the task: what the task leaves behind is settled by what it says.
+            let given_up = Cell::new(None);
             let (mut task, mut alarm) = (pin!(task), Alarm::default());
             poll_fn(|cx| {
                 if task.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                match turn.as_ref().and_then(|turn| turn.waiting.get()) {
-                    // Dropped, it resets the stream.
-                    Some(since) => alarm.poll(cx, since.after(patience)),
-                    None => Poll::Pending,
-                }
+                let Some((turn, since)) =
+                    turn.as_ref().and_then(|turn| Some((turn, turn.waiting.get()?)))
+                else {
+                    return Poll::Pending;
+                };
+                ready!(alarm.poll(cx, since.after(patience)));
+                // Dropped, it resets the stream.
+                given_up.set(Some(GivenUp::new(&turn.judgement, Ending::Untaken)));
+                Poll::Ready(())
             })
             .await;
         });

@@ -164,6 +164,19 @@ mod tests {
     }
 
     #[test]
+    fn fewer_places_end_the_oldest_when_one_more_comes() {
+        let limits = HandshakeLimits { total: 4, per_source: 4, exempt: Vec::new() };
+        let handshakes = Handshakes::new(limits);
+        let begun = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let places = begun.map(|address| handshakes.begin(peer(address)).unwrap());
+        handshakes.limit(2, 1);
+        assert!(!places.iter().any(is_lost));
+        assert_eq!(handshakes.begin(peer("192.0.2.3")).unwrap_err(), NoTls::Source);
+        let _more = handshakes.begin(peer("192.0.2.4")).unwrap();
+        assert_eq!(places.each_ref().map(is_lost), [true, true, false]);
+    }
+
+    #[test]
     fn who_speaks_for_many_is_held_to_the_total_alone() {
         let exempt = vec!["10.0.0.0/8".parse().unwrap()];
         let handshakes = Handshakes::new(HandshakeLimits { total: 3, per_source: 1, exempt });
