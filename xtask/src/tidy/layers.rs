@@ -50,7 +50,7 @@ const LAYERS: [Layer; 21] = [
             "violation",
         ],
     ),
-    layer("feeds", &["ban", "causes", "clock", "metrics", "state_file"]),
+    layer("feeds", &["ban", "causes", "clock", "metrics", "state_file", "tls"]),
     layer("ban::threshold", &["clock", "violation"]),
     layer("upstream", &["access_log", "address", "causes", "clock", "metrics", "tls", "violation"]),
     layer(
