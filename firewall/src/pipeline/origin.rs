@@ -47,7 +47,9 @@ pub struct Judgement {
     quiet_since: Cell<Monotonic>,
     /// Requests of which the body is waited for.
     awaiting_body: Cell<u32>,
-    /// Since when part of a head is here, or a body is waited for.
+    /// Answers of HTTP/2 of which a piece waits for the client's window.
+    waiting_pieces: Cell<u32>,
+    /// Since when part of a head is here, or a body is waited for, or a piece waits.
     waiting_since: Cell<Monotonic>,
     ending: SharedEnding,
     octets_received: Cell<u64>,
@@ -139,9 +141,20 @@ impl Judgement {
         if self.is_blocked.get() {
             return Some(self.quiet_since.get());
         }
-        let awaiting = self.awaiting_body.get();
+        let awaiting = self.awaiting_body.get() + self.waiting_pieces.get();
         let awaits = self.answering.get() <= awaiting && (awaiting > 0 || self.is_in_head.get());
         awaits.then(|| self.waiting_since.get())
+    }
+
+    /// A piece of an answer waits for the client's window.
+    pub fn piece_waits(&self, now: Monotonic) {
+        self.waiting_pieces.set(self.waiting_pieces.get().saturating_add(1));
+        self.waiting_since.set(now);
+    }
+
+    /// It has gone, or is given up.
+    pub fn piece_went(&self) {
+        self.waiting_pieces.set(self.waiting_pieces.get().saturating_sub(1));
     }
 
     /// Says that the firewall ends the connection by itself; the first word stands.

@@ -98,8 +98,26 @@ pub(super) struct Turn {
     waiting: Cell<Option<Monotonic>>,
 }
 
+impl Turn {
+    /// A piece of the answer is handed over, and waits for the client.
+    fn wait(&self) {
+        let now = Monotonic::coarse();
+        if self.waiting.replace(Some(now)).is_none() {
+            self.judgement.piece_waits(now);
+        }
+    }
+
+    /// It has gone.
+    fn go_on(&self) {
+        if self.waiting.take().is_some() {
+            self.judgement.piece_went();
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.go_on();
         self.judgement.end(Monotonic::coarse());
     }
 }
@@ -128,7 +146,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
         // Who asks for more has got rid of what there was.
-        this.turn.waiting.set(None);
+        this.turn.go_on();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -139,7 +157,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
             }
         }
         let piece = this.rest.split_to(this.rest.len().min(PIECE_OCTETS));
-        this.turn.waiting.set(Some(Monotonic::coarse()));
+        this.turn.wait();
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 
