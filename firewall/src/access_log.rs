@@ -94,6 +94,8 @@ pub struct Record {
     pub tls: Option<TlsRecord>,
     /// Of the upstream's answer, where that was refused.
     pub refused: Option<RefusedSummary>,
+    /// Why the tunnel ended that it became.
+    pub ended: Option<&'static str>,
 }
 
 /// What the connection's handshake settled.
@@ -162,12 +164,27 @@ impl Settlement {
     /// Counts and logs the exchange.
     pub fn settle(&self) {
         let ended = Monotonic::now();
+        self.count_at(ended);
+        self.log.lines.add(|line| self.write(line, ended));
+    }
+
+    /// Counts it alone: it is over as an exchange, and goes on as something else.
+    pub fn count(&self) {
+        self.count_at(Monotonic::now());
+    }
+
+    /// Logs it alone.
+    pub fn log(&self) {
+        let ended = Monotonic::now();
+        self.log.lines.add(|line| self.write(line, ended));
+    }
+
+    fn count_at(&self, ended: Monotonic) {
         self.operation.outcome(self.outcome).inc();
         self.operation.duration.observe(ended.since(self.record.started).as_secs_f64());
         if let Some(ending) = self.ending.get() {
             self.log.ended.with_label_values(&[ending.id()]).inc();
         }
-        self.log.lines.add(|line| self.write(line, ended));
     }
 
     fn write(&self, line: &mut Line<'_>, ended: Monotonic) -> std::fmt::Result {
@@ -222,6 +239,9 @@ impl Settlement {
         }
         if let Some(octets) = refused.and_then(|refused| refused.octets) {
             write!(line, r#","upstream_octets":{octets}"#)?;
+        }
+        if let Some(ended) = record.ended {
+            write!(line, r#","tunnel_end":"{ended}""#)?;
         }
         let (received, sent) = (record.request_octets, self.sent);
         writeln!(line, r#","request_octets":{received},"response_octets":{sent}}}"#)

@@ -33,7 +33,9 @@ mod response;
 mod schema;
 mod security;
 mod structure;
+mod upgrade;
 mod uri;
+mod walk;
 
 pub use claim::{Claim, Rank};
 pub use content::{BodyRule, Content};
@@ -43,6 +45,7 @@ pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
 pub use security::{Credential, Presented, SecurityRule};
+pub use upgrade::UpgradeRule;
 
 use compile::Version;
 use compile::path_items::OPERATION_REFERENCE;

@@ -15,6 +15,7 @@ pub mod keeper;
 pub mod pool;
 mod probe;
 mod resolve;
+mod stream;
 pub mod tls;
 
 use std::net::SocketAddr;

@@ -16,6 +16,7 @@ pub enum Stage {
     Authentication,
     Parameters,
     Body,
+    Upgrade,
     Response,
 }
 
@@ -198,6 +199,18 @@ rules! {
     BodySchema = "body.schema", Body, 400, Some(Offence::Body), "The body does not match its schema";
     /// The body ended early or did not arrive in time.
     BodyIncomplete = "body.incomplete", Body, 408, None, "The body did not arrive whole and in time";
+    /// What is offered is a WebSocket, but not as RFC 6455 section 4.1 has it.
+    Handshake = "upgrade.handshake", Upgrade, 400, Some(Offence::Framing), "The WebSocket handshake is malformed";
+    /// The answer says which version there is, so that the client may ask again.
+    WebSocketVersion = "upgrade.version", Upgrade, 426, None, "The version of the WebSocket protocol is not supported";
+    UpgradeRequired = "upgrade.required", Upgrade, 426, None, "The operation is reached by an upgrade alone";
+    /// It is the page's doing (cross-site WebSocket hijacking), and whoever looks at it is the victim.
+    UpgradeOrigin = "upgrade.origin", Upgrade, 403, None, "The origin may not open a connection here";
+    Tunnels = "upgrade.tunnels", Upgrade, 503, None, "Too many upgraded connections are open";
+    /// Honest clients share an address.
+    TunnelsOfSource = "upgrade.tunnels-of-source", Upgrade, 429, None, "Too many upgraded connections are open from this address";
+    Frame = "upgrade.frame", Upgrade, 400, Some(Offence::Framing), "A WebSocket frame is malformed";
+    MessageTooLarge = "upgrade.message-too-large", Upgrade, 413, Some(Offence::Body), "A WebSocket message exceeds its limit";
     ResponseStatus = "response.status", Response, 502, None, "The upstream's status is not part of the contract";
     /// What a part of a representation is part of cannot be checked.
     ResponsePartial = "response.partial", Response, 502, None, "The upstream sent part of a representation";
@@ -209,6 +222,7 @@ rules! {
     ResponseTooLarge = "response.too-large", Response, 502, None, "The upstream's body exceeds its limit";
     ResponseMalformed = "response.malformed", Response, 502, None, "The upstream's body is not well-formed";
     ResponseSchema = "response.schema", Response, 502, None, "The upstream's body does not match its schema";
+    ResponseFrame = "response.frame", Response, 502, None, "The upstream's WebSocket frame is malformed";
     /// The contract would let it pass.
     ResponseException = "response.exception", Response, 502, None, "The upstream failed";
 }
@@ -284,6 +298,7 @@ mod tests {
                 Stage::Authentication => "auth.",
                 Stage::Parameters => "parameter.",
                 Stage::Body => "body.",
+                Stage::Upgrade => "upgrade.",
                 Stage::Response => "response.",
             };
             assert!(rule.id().starts_with(stage), "{} is not of its stage", rule.id());

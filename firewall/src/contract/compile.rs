@@ -30,6 +30,7 @@ pub(super) mod reader;
 mod security;
 mod servers;
 mod shape;
+mod upgrades;
 
 /// The version of the specification that a document follows, without its patch number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -214,6 +215,7 @@ impl<'d> Compiler<'d> {
             passes_preflight: self.options.policy.preflight == Verdict::Pass,
             body: self.operation_body(at, method),
             responses: self.responses(at),
+            upgrade: None,
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
@@ -229,6 +231,7 @@ impl<'d> Compiler<'d> {
                 self.problem(at, problem);
             }
         }
+        operation.upgrade = self.upgrade(at, method, &operation.responses);
         self.place(at, item, &operation);
         self.operations.push(operation);
     }

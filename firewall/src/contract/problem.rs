@@ -112,6 +112,8 @@ pub enum Problem {
     Path(Box<str>),
     #[error("{0}")]
     Parameter(Box<str>),
+    #[error("{0}")]
+    Upgrade(Box<str>),
     /// A field that the specification gives no meaning here.
     #[error("{0} has no effect")]
     Ineffective(Box<str>),

@@ -70,6 +70,8 @@ pub struct ConfigFile {
 pub struct Limits {
     pub connections_per_worker: usize,
     pub connections_per_source: usize,
+    pub tunnels_per_worker: usize,
+    pub tunnels_per_source: usize,
     pub tls_handshakes_per_worker: usize,
     pub tls_handshakes_per_source: usize,
     pub head_octets: usize,
@@ -85,6 +87,8 @@ pub struct Limits {
     pub body_timeout: Span,
     pub response_timeout: Span,
     pub response_body_timeout: Span,
+    pub tunnel_idle_timeout: Span,
+    pub tunnel_age: Span,
     pub drain_timeout: Span,
     pub http2: Http2Limits,
 }
@@ -94,6 +98,8 @@ impl Default for Limits {
         Self {
             connections_per_worker: 16_384,
             connections_per_source: 512,
+            tunnels_per_worker: 4096,
+            tunnels_per_source: 64,
             tls_handshakes_per_worker: 1024,
             tls_handshakes_per_source: 64,
             head_octets: 16 << 10,
@@ -109,6 +115,8 @@ impl Default for Limits {
             body_timeout: Span::seconds(30),
             response_timeout: Span::seconds(60),
             response_body_timeout: Span::seconds(60),
+            tunnel_idle_timeout: Span::seconds(120),
+            tunnel_age: Span::seconds(24 * 60 * 60),
             drain_timeout: Span::seconds(30),
             http2: Http2Limits::default(),
         }
@@ -495,7 +503,7 @@ mod tests {
                 keys.insert(format!("{table}.{key}"), value.to_owned());
             }
         }
-        assert_eq!(keys.len(), 25, "{keys:?}");
+        assert_eq!(keys.len(), 29, "{keys:?}");
         let rows = DOCUMENT.lines().filter_map(|line| {
             let mut cells = line.strip_prefix("| `limits.")?.split(" | ");
             let (key, default) = (cells.next()?.strip_suffix('`')?, cells.next()?);
@@ -504,7 +512,9 @@ mod tests {
         assert_eq!(rows.collect::<BTreeMap<_, _>>(), keys);
         for (place, word) in DOCUMENT.split('`').enumerate() {
             let stage = word.split_once('.').map_or("", |(stage, _)| stage);
-            if place % 2 == 1 && ["framing", "client", "body", "response"].contains(&stage) {
+            if place % 2 == 1
+                && ["framing", "client", "body", "response", "upgrade"].contains(&stage)
+            {
                 assert!(Rule::ALL.iter().any(|rule| rule.id() == word), "{word} is no rule");
             }
         }

@@ -379,6 +379,8 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         ("limits.target_octets", "1 to head_octets", limits.target_octets, 1, limits.head_octets),
         ("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most),
         ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
+        ("limits.tunnels_per_worker", "at least 1", limits.tunnels_per_worker, 1, most),
+        ("limits.tunnels_per_source", "at least 1", limits.tunnels_per_source, 1, most),
         (
             "limits.tls_handshakes_per_worker",
             "at least 1",

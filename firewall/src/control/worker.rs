@@ -38,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::exchange::RequestIds;
 use crate::pipeline::origin::Origin;
 use crate::pipeline::ruleset::{Ruleset, Rulesets};
+use crate::pipeline::tunnels::Tunnels;
 use crate::pipeline::{Parts, Pipeline};
 
 use notices::Notices;
@@ -125,6 +126,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         },
         parts.index,
     );
+    let tunnels = Tunnels::new(terms::tunnel_limits(&settings));
     let encryption = encryption(&settings, exempt, &parts.rulesets, &parts.metrics);
     let metrics = parts.metrics;
     let log = AccessLog::new(parts.log, &metrics);
@@ -138,6 +140,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         log,
         audit,
+        tunnels: Rc::clone(&tunnels),
     }));
     let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
     let tending = spawn_local(tend(
@@ -158,7 +161,8 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         // Bounded by the keeper's patience.
         drop(spawn_local(async move { pipeline.violated(&origin, rule).await }));
     });
-    let terms = Terms::new(&parts.settings, &connections, on_violation, encryption);
+    let terms =
+        Terms::new(&parts.settings, (Rc::clone(&connections), tunnels), on_violation, encryption);
     let is_banned = move |peer: PeerAddr| bans.borrow().refuses(peer.0, Monotonic::coarse);
     let notices = Notices::new(metrics);
     let accepting = spawn_local(listen::run(

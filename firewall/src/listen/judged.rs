@@ -143,6 +143,12 @@ impl<S> Judged<S> {
         self.stream
     }
 
+    /// The stream, and what has been read of it behind an offer that was accepted.
+    pub fn into_upgraded(mut self) -> (S, Vec<u8>) {
+        self.held.drain(..self.given);
+        (self.stream, self.held)
+    }
+
     /// Moves what is held and judged to hyper; true if there was any.
     fn give(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let judged = self.held.get(self.given..self.ready).unwrap_or_default();
@@ -194,6 +200,9 @@ impl<S> Judged<S> {
                 }
                 Part::Body => Source::Broken,
             };
+        }
+        if let Some(ordinal) = self.framing.offer() {
+            self.judgement.offered(ordinal);
         }
         self.judgement.set_in_head(self.is_in_head());
     }
@@ -309,6 +318,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.source {
+                // What was read behind an offer waits for its answer, and no more is read meanwhile.
+                Source::Stream if this.framing.offer().is_some() && !this.held.is_empty() => {
+                    return Poll::Pending;
+                }
                 Source::Stream => {}
                 // Only the answer can move the connection on, and it closes it.
                 Source::Refused => return Poll::Pending,

@@ -3,12 +3,13 @@
 //! A connection's socket side writes a [`Judgement`]; the pipeline reads it through the [`Origin`]
 //! that comes with each request. Both run on one thread, so nothing here locks.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
 use crate::access_log::{Ending, SharedEnding};
 use crate::address::PeerAddr;
 use crate::clock::Monotonic;
+use crate::pipeline::tunnel::Tunnel;
 use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
@@ -55,6 +56,11 @@ pub struct Judgement {
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
     session: OnceCell<Box<Session>>,
+    /// The request that offered another protocol, and the tunnel that its answer makes of the
+    /// connection.
+    offer: Cell<Option<u64>>,
+    tunnel: RefCell<Option<Box<Tunnel>>>,
+    is_tunnel: Cell<bool>,
 }
 
 impl Judgement {
@@ -132,12 +138,16 @@ impl Judgement {
 
     /// Nothing is asked, nothing is being asked, nothing is being answered.
     pub fn is_idle(&self) -> bool {
-        !self.is_answering() && !self.is_in_head.get() && !self.is_blocked.get()
+        let is_at_work = self.is_answering() || self.is_tunnel.get();
+        !is_at_work && !self.is_in_head.get() && !self.is_blocked.get()
     }
 
     /// Since when nothing is waited for but the client: for the rest of a head or of the bodies of all
     /// requests, or until it takes what it is sent. None where it is idle, or we have work to do.
     pub fn awaits_client_since(&self) -> Option<Monotonic> {
+        if self.is_tunnel.get() {
+            return None;
+        }
         if self.is_blocked.get() {
             return Some(self.quiet_since.get());
         }
@@ -214,6 +224,29 @@ impl Judgement {
     /// Says that the connection is encrypted, and what its handshake settled; the first word stands.
     pub fn encrypted(&self, session: Session) {
         self.session.set(Box::new(session)).unwrap_or(());
+    }
+
+    /// Says that the request of this ordinal offers another protocol, and is the connection's last
+    /// that is one of HTTP.
+    pub fn offered(&self, ordinal: u64) {
+        self.offer.set(Some(ordinal));
+    }
+
+    /// Whether that request is the one of this ordinal.
+    pub fn is_offer(&self, ordinal: u64) -> bool {
+        self.offer.get() == Some(ordinal)
+    }
+
+    /// Whether any request has offered another protocol.
+    pub fn has_offer(&self) -> bool {
+        self.offer.get().is_some()
+    }
+
+    /// The tunnel that the connection has become, once; from then on it is at work until it ends.
+    pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        let tunnel = self.tunnel.take();
+        self.is_tunnel.set(tunnel.is_some());
+        tunnel
     }
 
     pub fn count_received(&self, octets: usize) {
@@ -375,6 +408,19 @@ impl Origin {
     /// Where it is told that the connection is being ended.
     pub fn ending(&self) -> SharedEnding {
         Rc::clone(&self.judgement.ending)
+    }
+
+    /// Whether the request offers another protocol, as framing lets it: well-formed, and nothing
+    /// behind it has been read as HTTP.
+    pub fn offers_upgrade(&self) -> bool {
+        !self.is_multiplexed && self.judgement.is_offer(self.ordinal)
+    }
+
+    /// Leaves the connection to this tunnel when the answer in hand, a 101, has been written.
+    pub fn leave_to(&self, tunnel: Tunnel) {
+        if self.offers_upgrade() {
+            self.judgement.tunnel.replace(Some(Box::new(tunnel)));
+        }
     }
 
     /// Says that a refusal is being settled: a ban that it causes lets this connection write it.

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
 
 use super::address::Scheme;
 use super::endpoint::{Endpoint, Target};
+use super::stream::Stream;
 use super::tls::UpstreamTls;
 
 /// The endpoint cannot be reached.
@@ -29,6 +29,31 @@ pub(super) enum ConnectError {
     Handshake(#[source] hyper::Error),
 }
 
+/// Connects. Takes as long as it takes.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
+) -> Result<Stream, ConnectError> {
+    match &endpoint.target {
+        Target::Tcp(address) => {
+            let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
+            // Small messages are written whole: waiting for more would only add delay.
+            stream.set_nodelay(true).map_err(ConnectError::Connect)?;
+            if endpoint.scheme == Scheme::Plain {
+                return Ok(Stream::Plain(stream));
+            }
+            let tls = tls.ok_or(ConnectError::NoName)?;
+            let name = tls.name_of(endpoint).ok_or(ConnectError::NoName)?;
+            let connector = TlsConnector::from(Arc::clone(&tls.client));
+            let stream = connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
+            Ok(Stream::Tls(Box::new(stream)))
+        }
+        Target::Unix(path) => {
+            Ok(Stream::Unix(UnixStream::connect(path).await.map_err(ConnectError::Connect)?))
+        }
+    }
+}
+
 /// Connects, and speaks HTTP/1.1; on this thread's `LocalSet`, the connection lives until its sender
 /// is dropped or the endpoint closes it. Takes as long as it takes.
 pub(super) async fn open<B>(
@@ -38,34 +63,7 @@ pub(super) async fn open<B>(
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
-    match &endpoint.target {
-        Target::Tcp(address) => {
-            let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
-            // Small messages are written whole: waiting for more would only add delay.
-            stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-            match endpoint.scheme {
-                Scheme::Plain => handshake(stream).await,
-                Scheme::Tls => {
-                    let tls = tls.ok_or(ConnectError::NoName)?;
-                    let name = tls.name_of(endpoint).ok_or(ConnectError::NoName)?;
-                    let connector = TlsConnector::from(Arc::clone(&tls.client));
-                    let stream =
-                        connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
-                    handshake(stream).await
-                }
-            }
-        }
-        Target::Unix(path) => {
-            handshake(UnixStream::connect(path).await.map_err(ConnectError::Connect)?).await
-        }
-    }
-}
-
-async fn handshake<S, B>(stream: S) -> Result<SendRequest<B>, ConnectError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
-    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
-{
+    let stream = connect(endpoint, tls).await?;
     let (sender, connection) =
         http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
     spawn_local(async move {

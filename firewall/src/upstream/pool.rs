@@ -2,6 +2,7 @@
 //! request through its endpoints.
 
 mod member;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -18,6 +19,7 @@ use tokio::time::timeout;
 
 pub use self::member::Lease;
 use self::member::Member;
+pub use self::upgrade::{Switched, Upgraded};
 use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
@@ -257,24 +259,26 @@ impl Pool {
         // No request asks for an upgrade, so no answer may switch protocols (RFC 9110 section 7.8).
         let is_valid = status != StatusCode::SWITCHING_PROTOCOLS
             && framing::is_plain(status, response.headers());
-        let is_failure = !is_valid
-            || matches!(
-                status,
-                StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            );
-        if is_failure {
-            self.failed(lease.member());
-        } else {
-            lease.member().seat.succeeded();
-            lease.member().endpoint.succeeded();
-        }
         if !is_valid {
+            self.failed(lease.member());
             return Err(UpstreamError::Protocol.into());
         }
+        self.judge(lease.member(), status);
         lease.keep(sender);
         Ok((response, lease))
+    }
+
+    /// Notes what the status of a valid answer says of its endpoint.
+    fn judge(&self, member: &Member, status: StatusCode) {
+        if matches!(
+            status,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        ) {
+            self.failed(member);
+        } else {
+            member.seat.succeeded();
+            member.endpoint.succeeded();
+        }
     }
 
     /// Notes a failure that is the endpoint's own.
@@ -324,7 +328,7 @@ impl Pool {
         let limit = u32::try_from(settings.limits.connections).unwrap_or(u32::MAX);
         let is_candidate = |member: &Rc<Member>| {
             (!has_usable || member.endpoint.is_usable())
-                && member.seat.in_flight() < limit
+                && member.exchanges() < limit
                 && !tried.iter().any(|tried| Rc::ptr_eq(tried, member))
         };
         let chosen = match &**members {

@@ -6,6 +6,7 @@ pub(crate) mod gateway;
 pub(crate) mod load;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod websocket;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -64,5 +64,7 @@ mod tls;
 mod upgrade;
 /// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
 mod upstreams;
+/// WebSockets where they are declared: handshake, frames, limits, ends.
+mod websocket;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

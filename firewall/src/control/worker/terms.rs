@@ -14,11 +14,19 @@ use crate::listen::http2::OnViolation;
 use crate::listen::judged::Patience;
 use crate::listen::proxy_protocol::Balancers;
 use crate::listen::tls::Encryption;
+use crate::pipeline::tunnels::{TunnelLimits, Tunnels};
+
+/// How many tunnels a worker keeps.
+pub(super) fn tunnel_limits(settings: &Settings) -> TunnelLimits {
+    let limits = &settings.limits;
+    TunnelLimits { total: limits.tunnels_per_worker, per_source: limits.tunnels_per_source }
+}
 
 /// One worker's hold on the present settings. A connection keeps those that it was opened with.
 pub(super) struct Terms {
     shared: Arc<ArcSwap<Settings>>,
     connections: Rc<Connections>,
+    tunnels: Rc<Tunnels>,
     on_violation: OnViolation,
     encryption: Option<Encryption>,
     cached: RefCell<(Arc<Settings>, Rc<ConnectionSettings>)>,
@@ -27,14 +35,15 @@ pub(super) struct Terms {
 impl Terms {
     pub(super) fn new(
         shared: &Arc<ArcSwap<Settings>>,
-        connections: &Rc<Connections>,
+        (connections, tunnels): (Rc<Connections>, Rc<Tunnels>),
         on_violation: OnViolation,
         encryption: Option<Encryption>,
     ) -> Self {
         let settings = shared.load_full();
         let terms = Self {
             shared: Arc::clone(shared),
-            connections: Rc::clone(connections),
+            connections,
+            tunnels,
             on_violation,
             encryption,
             cached: RefCell::new((Arc::clone(&settings), Rc::default())),
@@ -57,6 +66,7 @@ impl Terms {
     fn of(&self, settings: &Settings) -> Rc<ConnectionSettings> {
         let limits = &settings.limits;
         self.connections.limit(limits.connections_per_worker, limits.connections_per_source);
+        self.tunnels.limit(tunnel_limits(settings));
         let encryption = self.encryption.clone().map(|encryption| {
             let (total, per_source) =
                 (limits.tls_handshakes_per_worker, limits.tls_handshakes_per_source);

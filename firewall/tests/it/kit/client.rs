@@ -153,6 +153,15 @@ impl Client {
         }
     }
 
+    /// Reads at most so many octets, and at least one; none if the connection has ended.
+    pub(crate) fn some_octets(&mut self, most: usize) -> Option<Vec<u8>> {
+        if self.read.is_empty() {
+            self.more()?;
+        }
+        let length = most.min(self.read.len());
+        Some(self.read.drain(..length).collect())
+    }
+
     /// Waits for the other side to end the connection; gives what came before that.
     pub(crate) fn closed(&mut self) -> Vec<u8> {
         while self.more().is_some() {}
