@@ -1,5 +1,6 @@
 //! One line of JSON for each exchange, written when its answer has been sent.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Version};
+use prometheus::IntCounterVec;
 
 use crate::audit_log::RefusedSummary;
 use crate::clock::{Monotonic, Wall};
@@ -20,11 +22,51 @@ use crate::violation::{Location, Violation};
 #[derive(Debug)]
 pub struct AccessLog {
     lines: LogLines,
+    /// Exchanges by [`Ending`].
+    ended: IntCounterVec,
 }
+
+/// Why the firewall ends a connection by itself, or gives up one answer on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Nothing was asked any more.
+    Idle,
+    /// Nothing was ever asked.
+    Silent,
+    /// The client took nothing of what it was sent, or next to nothing.
+    Untaken,
+    /// It waited for its client while every seat was taken, and another client came.
+    Room,
+    /// Its source was banned.
+    Banned,
+    /// The process was to end, and did not wait any longer.
+    Drained,
+}
+
+impl Ending {
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Silent, Self::Untaken, Self::Room, Self::Banned, Self::Drained];
+
+    /// For logs and metrics.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Silent => "silent",
+            Self::Untaken => "untaken",
+            Self::Room => "room",
+            Self::Banned => "banned",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// Where a connection tells its exchanges that it is being ended.
+pub type SharedEnding = Rc<Cell<Option<Ending>>>;
 
 impl AccessLog {
     pub fn new(writer: Option<LogWriter>, metrics: &Arc<Metrics>) -> Rc<Self> {
-        Rc::new(Self { lines: LogLines::new(writer, metrics.access_log_dropped.clone()) })
+        let lines = LogLines::new(writer, metrics.access_log_dropped.clone());
+        Rc::new(Self { lines, ended: metrics.exchanges_ended.clone() })
     }
 
     /// Hands what has been collected to the writing thread.
@@ -99,6 +141,7 @@ pub struct Settlement {
     pub outcome: Outcome,
     pub operation: Rc<OperationMetrics>,
     pub log: Rc<AccessLog>,
+    ending: SharedEnding,
     sent: u64,
 }
 
@@ -108,8 +151,9 @@ impl Settlement {
         outcome: Outcome,
         operation: Rc<OperationMetrics>,
         log: Rc<AccessLog>,
+        ending: SharedEnding,
     ) -> Self {
-        Self { record, outcome, operation, log, sent: 0 }
+        Self { record, outcome, operation, log, ending, sent: 0 }
     }
 
     /// Counts octets of the answer's body.
@@ -138,6 +182,9 @@ impl Settlement {
     fn count_at(&self, ended: Monotonic) {
         self.operation.outcome(self.outcome).inc();
         self.operation.duration.observe(ended.since(self.record.started).as_secs_f64());
+        if let Some(ending) = self.ending.get() {
+            self.log.ended.with_label_values(&[ending.id()]).inc();
+        }
     }
 
     fn write(&self, line: &mut Line<'_>, ended: Monotonic) -> std::fmt::Result {
@@ -173,6 +220,9 @@ impl Settlement {
             if let Some(feed) = &violation.feed {
                 line.member("feed", feed)?;
             }
+        }
+        if let Some(ending) = self.ending.get() {
+            write!(line, r#","ended":"{}""#, ending.id())?;
         }
         if let Some(tls) = &record.tls {
             tls.write(line)?;

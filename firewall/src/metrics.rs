@@ -106,6 +106,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     pub connections_total: IntCounter,
     pub connections_refused: IntCounterVec,
+    pub connections_ended: IntCounterVec,
+    pub exchanges_ended: IntCounterVec,
     pub tls_handshakes: IntCounterVec,
     pub tls_hellos: IntCounterVec,
     pub tls_not_after: IntGaugeVec,
@@ -218,6 +220,18 @@ impl Metrics {
                 r,
                 "firewall_connections_refused_total",
                 "Connections closed at accept or early, by reason.",
+                &["reason"],
+            ),
+            connections_ended: counters(
+                r,
+                "firewall_connections_ended_total",
+                "Connections that were let in and that the firewall ended by itself, by reason.",
+                &["reason"],
+            ),
+            exchanges_ended: counters(
+                r,
+                "firewall_http_exchanges_ended_total",
+                "Exchanges that were given up with their connection or stream, by reason.",
                 &["reason"],
             ),
             tls_handshakes: counters(

@@ -166,7 +166,8 @@ impl Pending<'_> {
             ended: None,
         };
         let operation = Rc::clone(exchange.operation_metrics(self.trace.operation));
-        Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
+        let log = Rc::clone(&self.pipeline.log);
+        Settlement::new(record, outcome, operation, log, self.origin.ending())
     }
 }
 

@@ -144,6 +144,8 @@ rules! {
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
     /// Streams of HTTP/2 are as dear as connections; honest clients share an address.
     RequestsAtOnce = "framing.requests-at-once", Framing, 429, None, "Too many requests are under way";
+    /// One connection's, where the limit above is a source's; a client may open some before it knows.
+    Http2Streams = "framing.http2-streams", Framing, 429, None, "Too many streams are open";
     /// What the h2 crate answers with an error: fields, frames or windows against RFC 9113.
     Http2Malformed = "framing.http2-malformed", Framing, 400, Some(Offence::Framing), "The HTTP/2 frames or fields are malformed";
     /// Rapid reset (CVE-2023-44487).

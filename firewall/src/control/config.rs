@@ -484,6 +484,46 @@ mod tests {
         assert_eq!((example.requests, example.responses), (defaults.requests, defaults.responses));
     }
 
+    /// `docs/limits.md` has a row for each key of `[limits]`, with its default, and names what there is.
+    #[test]
+    fn the_document_of_limits_is_true() {
+        use crate::access_log::Ending;
+        use crate::listen::tls::NoTls;
+        use crate::violation::Rule;
+        const DOCUMENT: &str = include_str!("../../docs/limits.md");
+        let mut table = "";
+        let mut keys = BTreeMap::new();
+        for line in EXAMPLE.lines() {
+            let line = line.split_once('#').map_or(line, |(said, _)| said).trim();
+            if let Some(name) = line.strip_prefix('[') {
+                table = name.trim_end_matches(']');
+            } else if let ("limits" | "limits.http2", Some((key, value))) =
+                (table, line.split_once(" = "))
+            {
+                keys.insert(format!("{table}.{key}"), value.to_owned());
+            }
+        }
+        assert_eq!(keys.len(), 29, "{keys:?}");
+        let rows = DOCUMENT.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `limits.")?.split(" | ");
+            let (key, default) = (cells.next()?.strip_suffix('`')?, cells.next()?);
+            Some((format!("limits.{key}"), default.trim_matches('`').to_owned()))
+        });
+        assert_eq!(rows.collect::<BTreeMap<_, _>>(), keys);
+        for (place, word) in DOCUMENT.split('`').enumerate() {
+            let stage = word.split_once('.').map_or("", |(stage, _)| stage);
+            if place % 2 == 1
+                && ["framing", "client", "body", "response", "upgrade"].contains(&stage)
+            {
+                assert!(Rule::ALL.iter().any(|rule| rule.id() == word), "{word} is no rule");
+            }
+        }
+        let endings = Ending::ALL.iter().map(|ending| ending.id());
+        for reason in endings.chain(NoTls::ALL.iter().map(|reason| reason.id())) {
+            assert!(DOCUMENT.contains(&format!("`{reason}`")), "{reason} is not told of");
+        }
+    }
+
     #[test]
     fn example_says_the_defaults_of_a_feed() {
         let commented = EXAMPLE.lines().skip_while(|line| *line != "# [[feed]]");

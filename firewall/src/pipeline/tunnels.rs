@@ -22,7 +22,7 @@ pub struct TunnelLimits {
 /// The open tunnels of one worker, by whose they are. Bounded by [`TunnelLimits::total`].
 #[derive(Debug)]
 pub struct Tunnels {
-    limits: TunnelLimits,
+    limits: Cell<TunnelLimits>,
     open: Cell<usize>,
     by_source: RefCell<HashMap<IpNet, Vec<Rc<Place>>>>,
 }
@@ -43,7 +43,13 @@ pub(super) struct Seat {
 
 impl Tunnels {
     pub fn new(limits: TunnelLimits) -> Rc<Self> {
+        let limits = Cell::new(limits);
         Rc::new(Self { limits, open: Cell::new(0), by_source: RefCell::default() })
+    }
+
+    /// Admits so many from now on. Those that are open stay.
+    pub fn limit(&self, limits: TunnelLimits) {
+        self.limits.set(limits);
     }
 
     /// A seat for one more of this client's.
@@ -54,10 +60,10 @@ impl Tunnels {
     pub(super) fn admit(self: &Rc<Self>, client: ClientAddr) -> Result<Seat, Rule> {
         let mut by_source = self.by_source.borrow_mut();
         let source = client.ban_target();
-        if by_source.get(&source).map_or(0, Vec::len) >= self.limits.per_source {
+        if by_source.get(&source).map_or(0, Vec::len) >= self.limits.get().per_source {
             return Err(Rule::TunnelsOfSource);
         }
-        if self.open.get() >= self.limits.total {
+        if self.open.get() >= self.limits.get().total {
             return Err(Rule::Tunnels);
         }
         let (is_unwanted, waker) = (Cell::new(false), RefCell::default());

@@ -34,6 +34,8 @@ mod http2;
 mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
+/// Limits at n and one more, exhaustion, and limits that change.
+mod limits;
 /// The ways to lock oneself out, and back in.
 mod lockout;
 /// Offences become bans, bans hold, survive, and are lifted.

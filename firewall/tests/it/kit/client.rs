@@ -75,6 +75,11 @@ impl Client {
         self
     }
 
+    /// The same connection, for another thread to send on.
+    pub(crate) fn clone_stream(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Has the connection end with a reset.
     pub(crate) fn reset(&self) {
         let socket = socket2::SockRef::from(&self.stream);
