@@ -18,6 +18,7 @@ mod document;
 mod documents;
 pub mod exception;
 mod format;
+mod grpc;
 mod header;
 mod media_type;
 mod operation;
@@ -37,6 +38,7 @@ mod uri;
 
 pub use claim::{Claim, Rank};
 pub use content::{BodyRule, Content};
+pub use grpc::GrpcRule;
 pub use header::reads_as;
 pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
@@ -67,6 +69,8 @@ pub struct LoadOptions {
     pub response_limit: usize,
     /// Levels of arrays and objects that a JSON body may have.
     pub depth_limit: usize,
+    /// Whether HTTP/2 is spoken to the API, as gRPC needs it.
+    pub http2_upstream: bool,
 }
 
 impl LoadOptions {
@@ -95,6 +99,7 @@ impl Default for LoadOptions {
             body_limit: 1024 * 1024,
             response_limit: 8 * 1024 * 1024,
             depth_limit: 64,
+            http2_upstream: true,
         }
     }
 }

@@ -60,6 +60,8 @@ mod suite;
 mod tls;
 /// Another process takes the running one's place.
 mod upgrade;
+/// HTTP/2 to the upstream: what it is asked, what it may do, and what it may not.
+mod upstream_http2;
 /// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
 mod upstreams;
 /// The packet table through the kernel, attaching, pinning, adopting.

@@ -7,6 +7,7 @@ use crate::contract::{DEPTH_MAX, LoadOptions};
 use crate::control::config::{Api, Headers, Limits};
 use crate::feeds;
 use crate::pipeline::ruleset::ExchangeLimits;
+use crate::upstream::Protocol;
 
 /// APIs that one process serves.
 const APIS_MAX: usize = 64;
@@ -21,6 +22,7 @@ impl ApiSettings {
             body_limit: self.body_octets,
             response_limit: self.response_octets,
             depth_limit: self.json_depth,
+            http2_upstream: self.upstream.protocol == Protocol::Http2,
         }
     }
 }
