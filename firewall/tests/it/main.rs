@@ -24,6 +24,8 @@ mod deploy;
 mod endings;
 /// Lists that others keep.
 mod feeds;
+/// Calls of gRPC, where they are declared.
+mod grpc;
 /// What answers get and lose on their way out.
 mod headers;
 /// An upstream that lies, breaks off, stalls or says too much.
