@@ -171,6 +171,11 @@ impl Http2 {
         self.stream.write_all(octets).is_ok()
     }
 
+    /// Reads what comes, and says nothing to it.
+    pub(crate) fn swallow(&mut self) {
+        while self.stream.read(&mut [0; 1024]).is_ok_and(|octets| octets > 0) {}
+    }
+
     /// Closes both directions.
     pub(crate) fn end(&mut self) {
         drop(self.stream.shutdown(std::net::Shutdown::Both));

@@ -84,7 +84,16 @@ impl Exchange {
 
     /// Begins the answer.
     pub(crate) fn head(&mut self, status: u16, fields: &[(&str, &str)]) -> SendStream<Bytes> {
-        self.respond.send_response(head(status, fields), false).unwrap()
+        self.begin(status, fields).unwrap()
+    }
+
+    /// The same; none where whoever asked has left.
+    pub(crate) fn begin(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &str)],
+    ) -> Option<SendStream<Bytes>> {
+        self.respond.send_response(head(status, fields), false).ok()
     }
 
     /// The whole answer, and no body.

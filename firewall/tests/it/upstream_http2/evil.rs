@@ -215,7 +215,7 @@ fn an_early_answer_is_whole() {
 /// Who does not begin as HTTP/2 does, or allows no streams, gets no request.
 #[test]
 fn beginnings() {
-    let cases: [(&str, fn(&mut Http2), u16, &str); 3] = [
+    let cases: [(&str, fn(&mut Http2), u16, &str); 4] = [
         (
             "another frame first",
             |c| drop(c.send(frame(PING, 0, 0, &[0; 8]))),
@@ -228,7 +228,9 @@ fn beginnings() {
             503,
             "urn:firewall:upstream:refused",
         ),
-        ("nothing", |_| {}, 504, "urn:firewall:upstream:connect-timeout"),
+        // Which is said while our settings are read.
+        ("agreement alone", |_| {}, 502, "urn:firewall:upstream:not-http2"),
+        ("nothing", Http2::swallow, 504, "urn:firewall:upstream:connect-timeout"),
     ];
     for (name, begin, status, expected) in cases {
         let address = raw(move |connection| {
