@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
 
-use crate::load::{Load, Outcome};
+use crate::load::{Load, Outcome, Route};
 use crate::order::Order;
-use crate::peer::{Peer, Running, Scratch, Site, YARDSTICK, program};
+use crate::peer::{Identity, Peer, Running, Scratch, Site, YARDSTICK, program};
 use crate::pin::{self, Placement};
 use crate::process::{self, Usage};
 use crate::report::{Machine, Missing, Party, Report, Sample, SampleUsage, Shape};
 use crate::upstream::Upstream;
-use crate::workload::Workload;
+use crate::workload::{Door, Workload};
 
 /// Compare the firewall with nginx as a plain proxy, side by side in one run
 #[derive(Debug, clap::Args)]
@@ -28,9 +28,12 @@ pub(crate) struct Options {
     /// How long one measurement lasts, after a warm-up of a quarter of that
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     seconds: f64,
-    /// Keep-alive connections, each with one request at a time
+    /// Requests at once: each on a connection of its own, by HTTP/2 eight on each
     #[arg(long, default_value_t = 32, value_parser = connections)]
     connections: usize,
+    /// These workloads alone
+    #[arg(long, value_name = "WORKLOAD", num_args = 1..)]
+    only: Vec<Workload>,
     /// The seed of the order, to repeat a run; by default the time of day
     #[arg(long)]
     seed: Option<u64>,
@@ -59,26 +62,29 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     load_cpu.map_or(Ok(()), pin::this_thread)?;
     let upstream = Upstream::start(([127, 0, 0, 1], 0).into(), load_cpu)?;
     let scratch = Scratch::create("bench")?;
+    let identity = Identity::create(&scratch)?;
     let site = Site {
         scratch: &scratch,
         upstream: upstream.address,
         cpu: placement.map(|placement| placement.proxy),
     };
-    let (peers, missing) = start(options, &site).await?;
+    let (peers, missing) = start(options, &identity, &site).await?;
     let seed = options.seed.map_or_else(time_of_day, Ok)?;
     let shape = Shape {
-        generator: "closed loop, HTTP/1.1 keep-alive",
+        generator: "closed loop",
         connections: options.connections,
         rounds: options.rounds,
         seconds: options.seconds,
         warm_up_seconds: options.seconds / 4.0,
         seed,
     };
-    let samples = measure(&peers, &shape).await?;
+    let workloads = if options.only.is_empty() { &Workload::ALL[..] } else { &options.only };
+    let samples = measure(&peers, workloads, &shape, &identity).await?;
     for (peer, cpu) in peers.iter().filter_map(|peer| peer.running.as_ref().zip(site.cpu)) {
         process::ensure_on(peer.pid(), cpu).context("a peer left the CPU that it was given")?;
     }
-    let parties = peers.iter().map(|peer| Party {
+    // Each that is a peer is there by its plain door.
+    let parties = peers.iter().filter(|peer| peer.door == Door::Plain).map(|peer| Party {
         name: peer.name,
         version: peer.version.clone(),
         conduct: peer.conduct,
@@ -92,14 +98,24 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn start(options: &Options, site: &Site<'_>) -> anyhow::Result<(Vec<Peer>, Vec<Missing>)> {
+async fn start(
+    options: &Options,
+    identity: &Identity,
+    site: &Site<'_>,
+) -> anyhow::Result<(Vec<Peer>, Vec<Missing>)> {
     let (mut peers, mut missing) = (vec![Peer::direct(site.upstream)], Vec::new());
     match &options.firewall {
-        Some(path) => peers.push(Peer::firewall(path, site).await?),
+        Some(path) => {
+            for door in Door::ALL {
+                peers.push(Peer::firewall(path, door, identity, site).await?);
+            }
+        }
         None => missing.push(Missing { name: "firewall", reason: "no --firewall given".into() }),
     }
     if let Some(path) = program(YARDSTICK) {
-        peers.push(Peer::nginx(&path, site).await?);
+        for door in Door::ALL {
+            peers.push(Peer::nginx(&path, door, identity, site).await?);
+        }
     } else {
         let reason = "no such program in PATH: nothing to take ratios to".into();
         missing.push(Missing { name: YARDSTICK, reason });
@@ -109,21 +125,30 @@ async fn start(options: &Options, site: &Site<'_>) -> anyhow::Result<(Vec<Peer>,
 
 /// The peers of one workload are measured right after one another, in an order of their own each
 /// time: what disturbs the machine for long disturbs both sides of a ratio.
-async fn measure(peers: &[Peer], shape: &Shape) -> anyhow::Result<Vec<Sample>> {
+async fn measure(
+    peers: &[Peer],
+    workloads: &[Workload],
+    shape: &Shape,
+    identity: &Identity,
+) -> anyhow::Result<Vec<Sample>> {
     let mut order = Order::seeded(shape.seed);
     let mut samples = Vec::new();
     eprintln!("order by seed {}", shape.seed);
     for round in 0..shape.rounds {
-        for workload in order.permutation(Workload::ALL.len()) {
+        for workload in order.permutation(workloads.len()) {
             for peer in order.permutation(peers.len()) {
-                let (Some(&workload), Some(peer)) = (Workload::ALL.get(workload), peers.get(peer))
+                let (Some(&workload), Some(peer)) = (workloads.get(workload), peers.get(peer))
                 else {
                     anyhow::bail!("a permutation holds an index beyond its length");
                 };
-                let sample = sample(round, workload, peer, shape).await.with_context(|| {
-                    let log = peer.running.as_ref().map(Running::log_end);
-                    format!("{workload:?} on {}\n{}", peer.name, log.unwrap_or_default())
-                })?;
+                if workload.door() != peer.door {
+                    continue;
+                }
+                let sample =
+                    sample(round, workload, peer, shape, identity).await.with_context(|| {
+                        let log = peer.running.as_ref().map(Running::log_end);
+                        format!("{workload:?} on {}\n{}", peer.name, log.unwrap_or_default())
+                    })?;
                 eprintln!(
                     "round {} of {}: {workload:?} on {}: {:.0} requests/s",
                     round + 1,
@@ -143,8 +168,15 @@ async fn sample(
     workload: Workload,
     peer: &Peer,
     shape: &Shape,
+    identity: &Identity,
 ) -> anyhow::Result<Sample> {
-    let mut load = Load::connect(peer.address, shape.connections).await?;
+    let is_encrypted = peer.door == Door::Tls;
+    let route = Route {
+        peer: peer.address,
+        manner: workload.manner(),
+        certificate: is_encrypted.then(|| identity.certificate.clone()),
+    };
+    let mut load = Load::connect(route, shape.connections).await?;
     let warm_up = Duration::from_secs_f64(shape.warm_up_seconds);
     load.run(workload, peer.conduct, warm_up).await.context("warming up")?;
     let usage = || peer.running.as_ref().map(|running| process::usage(running.pid())).transpose();

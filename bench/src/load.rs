@@ -6,21 +6,29 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
 use hyper::header::HeaderValue;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore};
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 use crate::clock;
-use crate::workload::{Conduct, Expected, Workload};
+use crate::workload::{Conduct, Expected, Manner, STREAMS, Workload};
 
 /// How long the last answers may take after a measurement's end.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,24 +36,44 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in octets.
 const ANSWER_OCTETS_MAX: usize = 1 << 20;
 
-/// Keep-alive connections to one peer.
+/// Where requests go, and how.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub(crate) peer: SocketAddr,
+    pub(crate) manner: Manner,
+    /// The certificate that the peer must show; none: plain text.
+    pub(crate) certificate: Option<CertificateDer<'static>>,
+}
+
+/// So many requests to one peer at once.
 pub(crate) struct Load {
-    connections: Vec<Connection>,
+    askers: Vec<Asker>,
 }
 
 /// What one measurement counted.
 pub(crate) struct Outcome {
     /// From the first request to the last answer.
     pub(crate) elapsed: Duration,
-    /// One value a request: from the question to the end of the answer, in nanoseconds.
+    /// One value a request: from the question to the end of the answer, in nanoseconds; where each
+    /// has a connection of its own, from the beginning of that.
     pub(crate) latency_ns: Histogram<u64>,
-    /// Connections that the peer closed and that had to be opened again.
+    /// Kept connections that the peer closed and that had to be opened again.
     pub(crate) reconnects: u64,
 }
 
-struct Connection {
-    peer: SocketAddr,
-    sender: SendRequest<Full<Bytes>>,
+/// One request at a time.
+struct Asker {
+    route: Route,
+    tls: Option<TlsConnector>,
+    /// It has been at the peer before.
+    has_session: bool,
+    sender: Option<Sender>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    /// One of those on a connection.
+    Http2(http2::SendRequest<Full<Bytes>>),
 }
 
 struct Tally {
@@ -54,17 +82,33 @@ struct Tally {
 }
 
 impl Load {
-    /// Opens `count` connections. Must be called, as [`Load::run`], within a `LocalSet`.
-    pub(crate) async fn connect(peer: SocketAddr, count: usize) -> anyhow::Result<Self> {
-        let mut connections = Vec::with_capacity(count);
-        for _ in 0..count {
-            connections.push(Connection { peer, sender: open(peer).await? });
+    /// Opens what is needed for `count` requests at once. Must be called, as [`Load::run`], within a
+    /// `LocalSet`.
+    pub(crate) async fn connect(route: Route, count: usize) -> anyhow::Result<Self> {
+        let mut askers: Vec<Asker> = Vec::with_capacity(count);
+        for place in 0..count {
+            let mut asker = Asker {
+                route: route.clone(),
+                tls: route.connector()?,
+                has_session: false,
+                sender: None,
+            };
+            let is_guest = route.manner == Manner::Multiplexed && place % STREAMS > 0;
+            match askers.last().and_then(|last| last.sender.as_ref()) {
+                Some(Sender::Http2(host)) if is_guest => {
+                    asker.sender = Some(Sender::Http2(host.clone()));
+                }
+                // What is to be resumed must have been begun, and the ticket comes with an answer.
+                _ if matches!(route.manner, Manner::Fresh { .. }) => {}
+                _ => asker.sender = Some(asker.open().await?),
+            }
+            askers.push(asker);
         }
-        Ok(Self { connections })
+        Ok(Self { askers })
     }
 
-    /// Asks on every connection for `duration`, and waits for the last answers. The first wrong
-    /// answer, or none, is an error.
+    /// Asks for `duration`, and waits for the last answers. The first wrong answer, or none, is an
+    /// error.
     pub(crate) async fn run(
         &mut self,
         workload: Workload,
@@ -78,14 +122,14 @@ impl Load {
         let expected = workload.expected(conduct);
         let start = clock::monotonic();
         let mut asking = JoinSet::new();
-        for connection in self.connections.drain(..) {
-            let host = HeaderValue::from_str(&connection.peer.to_string())?;
-            let (request, tally) = (workload.request(host), Rc::clone(&tally));
-            asking.spawn_local(ask(connection, request, expected, start + duration, tally));
+        for asker in self.askers.drain(..) {
+            let host = HeaderValue::from_str(&asker.route.peer.to_string())?;
+            let (request, tally) = (workload.request(&host)?, Rc::clone(&tally));
+            asking.spawn_local(ask(asker, request, expected, start + duration, tally));
         }
         let finished = async {
-            while let Some(connection) = asking.join_next().await {
-                self.connections.push(connection??);
+            while let Some(asker) = asking.join_next().await {
+                self.askers.push(asker??);
             }
             anyhow::Ok(())
         };
@@ -106,23 +150,28 @@ impl Outcome {
 }
 
 async fn ask(
-    mut connection: Connection,
+    mut asker: Asker,
     request: Request<Full<Bytes>>,
     expected: Expected,
     until: Duration,
     tally: Rc<RefCell<Tally>>,
-) -> anyhow::Result<Connection> {
+) -> anyhow::Result<Asker> {
+    let is_kept = !matches!(asker.route.manner, Manner::Fresh { .. });
     loop {
         let start = clock::monotonic();
         if start >= until {
-            return Ok(connection);
+            return Ok(asker);
         }
-        if connection.sender.ready().await.is_err() {
-            connection.sender = open(connection.peer).await?;
-            connection.sender.ready().await?;
+        let mut sender = match asker.sender.take() {
+            Some(sender) => sender,
+            None => asker.open().await?,
+        };
+        if sender.ready().await.is_err() {
+            sender = asker.open().await?;
+            sender.ready().await?;
             tally.borrow_mut().reconnects += 1;
         }
-        let answer = connection.sender.send_request(request.clone()).await?;
+        let answer = sender.send(request.clone()).await?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_OCTETS_MAX).collect().await;
         let body = body.map_err(anyhow::Error::from_boxed)?.to_bytes();
@@ -130,16 +179,89 @@ async fn ask(
         judge(expected, status, &body)?;
         let ns = u64::try_from(latency.as_nanos())?;
         tally.borrow_mut().latency_ns.saturating_record(ns);
+        asker.sender = Some(sender).filter(|_| is_kept);
     }
 }
 
-async fn open(peer: SocketAddr) -> anyhow::Result<SendRequest<Full<Bytes>>> {
-    let stream = TcpStream::connect(peer).await.with_context(|| format!("connecting to {peer}"))?;
-    stream.set_nodelay(true)?;
-    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+impl Route {
+    /// Plain HTTP/1.1 on kept connections.
+    pub(crate) const fn plain(peer: SocketAddr) -> Self {
+        Self { peer, manner: Manner::Kept, certificate: None }
+    }
+
+    /// By TLS 1.3, with sessions of its own.
+    fn connector(&self) -> anyhow::Result<Option<TlsConnector>> {
+        let Some(certificate) = &self.certificate else { return Ok(None) };
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone())?;
+        // What every peer can do: others than the firewall know no post-quantum group yet.
+        let x25519 = vec![aws_lc_rs::kx_group::X25519];
+        let provider = CryptoProvider { kx_groups: x25519, ..aws_lc_rs::default_provider() };
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])?;
+        let mut config = config.with_root_certificates(roots).with_no_client_auth();
+        let (protocol, resumption) = match self.manner {
+            Manner::Multiplexed => ("h2", Resumption::disabled()),
+            Manner::Fresh { is_resumed: true } => ("http/1.1", Resumption::in_memory_sessions(1)),
+            Manner::Kept | Manner::Fresh { is_resumed: false } => {
+                ("http/1.1", Resumption::disabled())
+            }
+        };
+        config.alpn_protocols = vec![protocol.into()];
+        config.resumption = resumption;
+        Ok(Some(TlsConnector::from(Arc::new(config))))
+    }
+}
+
+impl Asker {
+    async fn open(&mut self) -> anyhow::Result<Sender> {
+        let Route { peer, manner, .. } = self.route;
+        let stream =
+            TcpStream::connect(peer).await.with_context(|| format!("connecting to {peer}"))?;
+        stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else { return begin(manner, stream).await };
+        let stream = tls.connect(ServerName::from(peer.ip()), stream).await.context("TLS")?;
+        let kind = stream.get_ref().1.handshake_kind();
+        if let Manner::Fresh { is_resumed: true } = manner
+            && self.has_session
+        {
+            anyhow::ensure!(kind == Some(HandshakeKind::Resumed), "a session was not resumed");
+        }
+        self.has_session = true;
+        begin(manner, stream).await
+    }
+}
+
+async fn begin<S>(manner: Manner, stream: S) -> anyhow::Result<Sender>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // What goes wrong on the connection is told to the request that is on it.
+    if manner == Manner::Multiplexed {
+        let (sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(async { drop(connection.await) });
+        return Ok(Sender::Http2(sender));
+    }
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(async { drop(connection.await) });
-    Ok(sender)
+    Ok(Sender::Http1(sender))
+}
+
+impl Sender {
+    async fn ready(&mut self) -> hyper::Result<()> {
+        match self {
+            Self::Http1(sender) => sender.ready().await,
+            Self::Http2(sender) => sender.ready().await,
+        }
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
+        match self {
+            Self::Http1(sender) => sender.send_request(request).await,
+            Self::Http2(sender) => sender.send_request(request).await,
+        }
+    }
 }
 
 fn judge(expected: Expected, status: StatusCode, body: &[u8]) -> anyhow::Result<()> {

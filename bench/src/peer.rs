@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,11 +10,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use rustix::process::{Pid, Signal, kill_process_group};
+use rustls_pki_types::CertificateDer;
 use tokio::net::TcpStream;
 
 use crate::clock;
 use crate::pin;
-use crate::workload::{CONTRACT, Conduct};
+use crate::workload::{CONTRACT, Conduct, Door};
 
 /// The name of the peer that the ratios are taken against.
 pub(crate) const YARDSTICK: &str = "nginx";
@@ -29,10 +31,21 @@ pub(crate) struct Peer {
     pub(crate) name: &'static str,
     /// As its program prints it.
     pub(crate) version: String,
+    pub(crate) door: Door,
     pub(crate) address: SocketAddr,
     pub(crate) conduct: Conduct,
     /// `None` for the upstream itself, asked without a proxy.
     pub(crate) running: Option<Running>,
+}
+
+impl Door {
+    /// For the names of files.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 /// What the peers of a run share.
@@ -41,6 +54,24 @@ pub(crate) struct Site<'a> {
     pub(crate) upstream: SocketAddr,
     /// The CPU that each proxy is kept on.
     pub(crate) cpu: Option<usize>,
+}
+
+/// What proves, of each peer, that it is one.
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
+    chain: PathBuf,
+    key: PathBuf,
+}
+
+impl Identity {
+    /// A certificate for this host's loopback address, with a key on P-256.
+    pub(crate) fn create(scratch: &Scratch) -> anyhow::Result<Self> {
+        let issued = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let chain = scratch.write("bench.pem", &issued.cert.pem())?;
+        let key = scratch.write("bench.key", &issued.signing_key.serialize_pem())?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        Ok(Self { certificate: issued.cert.der().clone(), chain, key })
+    }
 }
 
 /// A peer's processes; they are stopped when this is dropped.
@@ -59,6 +90,7 @@ impl Peer {
         Self {
             name: "no proxy",
             version,
+            door: Door::Plain,
             address: upstream,
             conduct: Conduct::Passes,
             running: None,
@@ -67,35 +99,70 @@ impl Peer {
 
     /// The firewall with one worker, the bench's contract enforced in both directions, and no
     /// access log.
-    pub(crate) async fn firewall(program: &Path, site: &Site<'_>) -> anyhow::Result<Self> {
+    pub(crate) async fn firewall(
+        program: &Path,
+        door: Door,
+        identity: &Identity,
+        site: &Site<'_>,
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let contract = site.scratch.write("contract.yaml", CONTRACT)?;
-        let admin = site.scratch.path("admin.sock");
+        let admin = site.scratch.path(&format!("admin-{}.sock", door.name()));
         let config = firewall_config(address, site.upstream, &contract, &admin)?;
-        let config = site.scratch.write("firewall.toml", &config)?;
+        let config = match door {
+            Door::Plain => config,
+            Door::Tls => {
+                let Identity { chain, key, .. } = identity;
+                let [chain, key] = [serde_json::to_string(chain)?, serde_json::to_string(key)?];
+                let certificate = format!("{{ chain = {chain}, key = {key} }}");
+                config.replace(PLAINTEXT, &format!("tls.certificate = [{certificate}]\n"))
+            }
+        };
+        let config = site.scratch.write(&format!("firewall-{}.toml", door.name()), &config)?;
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(config);
         let version = version(Command::new(program).arg("--version"))?;
-        let running = Running::start("firewall", command, address, site).await?;
+        let running =
+            Running::start(&format!("firewall-{}", door.name()), command, address, site).await?;
         let conduct = Conduct::Refuses;
-        Ok(Self { name: "firewall", version, address, conduct, running: Some(running) })
+        Ok(Self { name: "firewall", version, door, address, conduct, running: Some(running) })
     }
 
     /// nginx with one worker as a plain proxy, kept-alive connections on both sides, and no access
     /// log.
-    pub(crate) async fn nginx(program: &Path, site: &Site<'_>) -> anyhow::Result<Self> {
+    pub(crate) async fn nginx(
+        program: &Path,
+        door: Door,
+        identity: &Identity,
+        site: &Site<'_>,
+    ) -> anyhow::Result<Self> {
         let address = free_address()?;
         let directory = &site.scratch.0;
-        let config =
-            site.scratch.write("nginx.conf", &nginx_config(address, site.upstream, directory))?;
+        let listen = match door {
+            Door::Plain => format!("listen {address};"),
+            Door::Tls => {
+                let Identity { chain, key, .. } = identity;
+                let (chain, key) = (chain.display(), key.display());
+                format!(
+                    "listen {address} ssl http2; ssl_protocols TLSv1.2 TLSv1.3; \
+                     ssl_certificate {chain}; ssl_certificate_key {key};"
+                )
+            }
+        };
+        let config = nginx_config(&listen, site.upstream, directory, door.name());
+        let config = site.scratch.write(&format!("nginx-{}.conf", door.name()), &config)?;
         let mut command = Command::new(program);
         command.arg("-p").arg(directory).arg("-e").arg("stderr").arg("-c").arg(config);
         let version = version(Command::new(program).arg("-v"))?;
-        let running = Running::start(YARDSTICK, command, address, site).await?;
+        let running =
+            Running::start(&format!("{YARDSTICK}-{}", door.name()), command, address, site).await?;
         let conduct = Conduct::Passes;
-        Ok(Self { name: YARDSTICK, version, address, conduct, running: Some(running) })
+        Ok(Self { name: YARDSTICK, version, door, address, conduct, running: Some(running) })
     }
 }
+
+/// What a listener says that has no certificate.
+const PLAINTEXT: &str = "plaintext = true\n";
 
 pub(crate) fn firewall_config(
     address: SocketAddr,
@@ -106,24 +173,26 @@ pub(crate) fn firewall_config(
     // A JSON string is a TOML basic string for every path without a DEL character.
     let [contract, admin] = [serde_json::to_string(contract)?, serde_json::to_string(admin)?];
     Ok(format!(
-        "[listen]\naddress = \"{address}\"\nplaintext = true\nworkers = 1\n\n\
+        "[listen]\naddress = \"{address}\"\n{PLAINTEXT}workers = 1\n\n\
          [[api]]\nname = \"bench\"\nspec = {contract}\nupstream = \"http://{upstream}\"\n\n\
          [admin]\nsocket = {admin}\n\n\
          [log]\naccess = \"off\"\n"
     ))
 }
 
-fn nginx_config(address: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {
+fn nginx_config(listen: &str, upstream: SocketAddr, directory: &Path, name: &str) -> String {
     let directory = directory.display();
     // The limits on kept-alive requests are out of reach: reopening is not what is measured.
     format!(
         "daemon off;
 worker_processes 1;
-pid {directory}/nginx.pid;
+pid {directory}/nginx-{name}.pid;
 error_log stderr warn;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
+  client_body_buffer_size 128k;
+  proxy_buffers 8 32k;
   client_body_temp_path {directory}/nginx-body;
   proxy_temp_path {directory}/nginx-proxy;
   fastcgi_temp_path {directory}/nginx-fastcgi;
@@ -136,7 +205,7 @@ http {{
     keepalive_requests 1000000000;
   }}
   server {{
-    listen {address};
+    {listen}
     location / {{
       proxy_pass http://bench;
       proxy_http_version 1.1;

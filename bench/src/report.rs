@@ -96,6 +96,9 @@ impl Report {
         for workload in Workload::ALL {
             let rows: Vec<Vec<String>> =
                 self.peers.iter().filter_map(|peer| self.row(workload, peer.name)).collect();
+            if rows.is_empty() {
+                continue;
+            }
             text.push('\n');
             push_line(&mut text, workload.title());
             text.push_str(&aligned(&header(), &rows));
@@ -125,7 +128,7 @@ impl Report {
         let mut notes = vec![
             format!("{cpu}, Linux {kernel}, load average {load_average}; {placed}"),
             format!(
-                "{generator}, {connections} connections, {rounds} rounds of {seconds} s after \
+                "{generator}, {connections} requests at once, {rounds} rounds of {seconds} s after \
                  {warm_up_seconds} s of warm-up, order by seed {seed}"
             ),
             "median (lowest–highest); a ratio is taken within each round; latencies are those of a \

@@ -16,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 use crate::pin;
-use crate::workload::{ITEM, RECEIPT};
+use crate::workload::{CATALOGUE, ITEM, RECEIPT, TAKEN};
 
 /// The largest request body that is read, in octets.
 const BODY_OCTETS_MAX: usize = 1 << 20;
@@ -100,6 +100,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyp
         request.uri().path().strip_prefix("/items/").is_some_and(|id| id.parse::<u32>().is_ok());
     let (allowed, status, text) = match request.uri().path() {
         "/orders" => (Method::POST, StatusCode::CREATED, RECEIPT),
+        "/imports" => (Method::POST, StatusCode::ACCEPTED, TAKEN),
+        "/catalogue" => (Method::GET, StatusCode::OK, CATALOGUE.as_str()),
         _ if is_item => (Method::GET, StatusCode::OK, ITEM),
         _ => return Ok(empty(StatusCode::NOT_FOUND)),
     };
@@ -156,6 +158,8 @@ mod tests {
             ("POST /items/42", "405 Method Not Allowed", ""),
             ("GET /orders", "405 Method Not Allowed", ""),
             ("POST /orders {}", "201 Created", RECEIPT),
+            ("POST /imports []", "202 Accepted", TAKEN),
+            ("GET /catalogue", "200 OK", CATALOGUE.as_str()),
             (too_long.as_str(), "413 Payload Too Large", ""),
         ];
         for (case, status, body) in cases {

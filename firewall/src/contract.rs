@@ -35,6 +35,7 @@ mod schema;
 mod security;
 mod structure;
 mod uri;
+mod walk;
 
 pub use claim::{Claim, Rank};
 pub use content::{BodyRule, Content};

@@ -8,4 +8,5 @@ pub mod tape;
 pub use number::{Decimal, is_exact};
 pub use parse::{DuplicateNames, JsonError, JsonRules, with_tape};
 pub use simd_json::{Node, StaticNode};
+pub(crate) use tape::is_same_name;
 pub use tape::{Scope, TapeJson, TapeNode, TapeNumber};

@@ -1,6 +1,7 @@
 //! TLS: one provider of cryptography, the files that keys and certificates are in, and what is known of
-//! an encrypted connection. Both sides use it: the listener and the upstreams.
+//! an encrypted connection. All sides use it: the listener, the upstreams and the feeds.
 
+pub mod authorities;
 pub mod certificate;
 mod der;
 pub mod hello;

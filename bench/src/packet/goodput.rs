@@ -21,7 +21,7 @@ use super::outcome::{Fate, Flood, Goodput, Loss};
 use super::probes::{Probes, Table};
 use super::sources::{KEYS, Keys};
 use crate::clock::monotonic;
-use crate::load::Load;
+use crate::load::{Load, Route};
 use crate::order::Order;
 use crate::peer::{Running, Scratch, Site, firewall_config};
 use crate::pin::{self, Placement};
@@ -225,7 +225,7 @@ impl Arena<'_> {
             self.placement.map_or(Ok(()), |placement| pin::this_thread(placement.load))?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(LocalSet::new().run_until(async {
-                let mut load = Load::connect(self.address, CONNECTIONS).await?;
+                let mut load = Load::connect(Route::plain(self.address), CONNECTIONS).await?;
                 let (workload, conduct) = (Workload::SmallGet, Conduct::Refuses);
                 load.run(workload, conduct, Duration::from_secs_f64(self.seconds / 4.0)).await?;
                 let outcome =

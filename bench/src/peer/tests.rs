@@ -83,7 +83,7 @@ fn configurations_name_both_addresses() {
     assert!(firewall.contains("address = \"127.0.0.1:11\""), "{firewall}");
     assert!(firewall.contains("upstream = \"http://127.0.0.1:22\""), "{firewall}");
     assert!(firewall.contains("socket = \"/tmp/a b/admin.sock\""), "{firewall}");
-    let nginx = nginx_config(listen, upstream, Path::new("/tmp/x"));
-    assert!(nginx.contains("listen 127.0.0.1:11;"), "{nginx}");
+    let nginx = nginx_config("listen 127.0.0.1:11;", upstream, Path::new("/tmp/x"), "plain");
+    assert!(nginx.contains(" listen 127.0.0.1:11;\n"), "{nginx}");
     assert!(nginx.contains("server 127.0.0.1:22;"), "{nginx}");
 }

@@ -15,6 +15,7 @@ use super::document::escape;
 use super::format;
 use super::pattern::{Pattern, take_undecided};
 use super::policy::Strength;
+use super::walk::Walks;
 use crate::json::{Decimal, JsonRules, Scope, TapeJson, TapeNode, with_tape};
 
 /// Values that may be visited to explain a refusal; beyond, it is told without its place. Errors of
@@ -39,6 +40,7 @@ pub(crate) type Patterns = HashMap<String, Arc<Pattern>>;
 pub(crate) struct Schema {
     set: Arc<SchemaSet>,
     key: Box<str>,
+    number: usize,
 }
 
 /// All schemas of a contract, compiled as one whose properties they are.
@@ -47,6 +49,7 @@ pub(crate) struct SchemaSet(OnceLock<Built>);
 
 struct Built {
     validator: Validator<TapeJson>,
+    walks: Walks,
     vocabulary: Vocabulary,
 }
 
@@ -88,6 +91,7 @@ impl SchemaSet {
         patterns: &Patterns,
         options: &LoadOptions,
     ) -> Result<(), (String, String)> {
+        let walks = Walks::compile(schema, patterns, options.policy.formats == Strength::Assert);
         let patterns = patterns.clone();
         let (formats, rules) = (options.policy.formats, options.json_rules());
         let mut options = jsonschema::options_for::<TapeJson>()
@@ -123,18 +127,26 @@ impl SchemaSet {
             .build(schema)
             .map_err(|error| (error.instance_path().to_string(), error.to_string()))?;
         // A set is built once; a second schema would not be taken.
-        self.0.set(Built { validator, vocabulary }).map_err(|_built| (String::new(), String::new()))
+        let built = Built { validator, walks, vocabulary };
+        self.0.set(built).map_err(|_built| (String::new(), String::new()))
     }
 }
 
 impl Schema {
     pub(crate) fn new(set: Arc<SchemaSet>, key: usize) -> Self {
-        Self { set, key: key.to_string().into() }
+        Self { set, key: key.to_string().into(), number: key }
     }
 
     /// The name of the schema among the properties of the set's.
     pub(crate) fn key(&self) -> &str {
         &self.key
+    }
+
+    /// What the walk says, if there is one, and what jsonschema does.
+    #[cfg(test)]
+    pub(crate) fn verdicts(&self, instance: TapeNode<'_>) -> (Option<bool>, bool) {
+        let built = self.set.0.get().unwrap();
+        (built.walks.verdict(self.number, instance), built.is_valid(&self.key, instance))
     }
 
     /// Checks an instance; allocates only to refuse.
@@ -147,15 +159,25 @@ impl Schema {
             return Err(Mismatch { pointer: "".into(), keyword: None });
         };
         take_undecided();
-        let is_valid = built.validator.is_valid(Scope::new(&self.key, instance).root());
+        let walked = built.walks.verdict(self.number, instance);
+        let is_valid = walked.unwrap_or_else(|| built.is_valid(&self.key, instance));
         if take_undecided() {
             return Err(Mismatch { pointer: "".into(), keyword: Some("pattern".into()) });
         }
+        debug_assert!(
+            walked.is_none_or(|walked| walked == built.is_valid(&self.key, instance))
+                || take_undecided(),
+            "the walk and jsonschema differ: {walked:?}"
+        );
         if is_valid { Ok(()) } else { Err(built.explain(&self.key, instance)) }
     }
 }
 
 impl Built {
+    fn is_valid(&self, key: &str, instance: TapeNode<'_>) -> bool {
+        self.validator.is_valid(Scope::new(key, instance).root())
+    }
+
     /// Where a sender named the alternative that it meant, what is wrong with that one is told.
     #[cold]
     fn explain(&self, key: &str, instance: TapeNode<'_>) -> Mismatch {
@@ -305,10 +327,10 @@ impl ContentKeyword {
         !self.is_json
             || with_tape(octets, self.rules, |root| match &self.schema {
                 // Whatever is left undecided stays so for the whole.
-                Some(key) => self.set.upgrade().is_some_and(|set| {
-                    let scope = Scope::new(key, root);
-                    set.0.get().is_some_and(|built| built.validator.is_valid(scope.root()))
-                }),
+                Some(key) => self
+                    .set
+                    .upgrade()
+                    .is_some_and(|set| set.0.get().is_some_and(|built| built.is_valid(key, root))),
                 None => true,
             })
             .unwrap_or(false)

@@ -9,7 +9,7 @@ use crate::causes::Causes;
 use crate::contract::{self, Contract, ContractError, LoadOptions};
 use crate::control::cli::{CheckOptions, print};
 use crate::control::config::{ConfigError, ConfigFile};
-use crate::control::policy::{choice, encryption};
+use crate::control::policy::{choice, encryption, probe};
 use crate::control::settings::{Settings, SettingsErrors};
 use crate::tls::server::Server;
 use crate::upstream::Protocol;
@@ -84,6 +84,9 @@ impl Findings {
                 if let Some(Err(error)) =
                     settings.tls.as_ref().map(|options| Server::load(options, None))
                 {
+                    self.error(path, None, &error);
+                }
+                for error in settings.feeds.iter().filter_map(|feed| probe(feed).err()) {
                     self.error(path, None, &error);
                 }
                 self.apis(path, &settings);

@@ -167,6 +167,7 @@ pub struct Feed {
     pub name: String,
     pub path: Option<PathBuf>,
     pub url: Option<String>,
+    pub ca: Option<PathBuf>,
     #[serde(default)]
     pub insecure: bool,
     #[serde(default)]
@@ -479,14 +480,15 @@ mod tests {
     fn example_says_the_defaults_of_a_feed() {
         let commented = EXAMPLE.lines().skip_while(|line| *line != "# [[feed]]");
         let commented = commented.map_while(|line| line.strip_prefix("# "));
-        let feed = commented.filter(|line| !line.starts_with("url")).collect::<Vec<_>>().join("\n");
+        let is_of_a_file = |line: &&str| !line.starts_with("url") && !line.starts_with("ca ");
+        let feed = commented.filter(is_of_a_file).collect::<Vec<_>>().join("\n");
         let parse = |feed: &str| {
             let file = ConfigFile::parse(Path::new("f.toml"), &format!("{MINIMAL}\n{feed}"));
             file.unwrap().feed.remove(0)
         };
         let minimal = "[[feed]]\nname = \"spamhaus-drop\"\npath = \"drop_v4.json\"";
         assert_eq!(parse(&feed), parse(minimal));
-        // Every key is there: one for each line of the table, and the other origin.
+        // Every key is there: one for each line of the table, and the two of the other origin.
         assert_eq!(feed.lines().count(), 10, "{feed}");
     }
 

@@ -74,7 +74,7 @@ impl ConfigFile {
                 *reference = place(reference);
             }
         }
-        for path in self.feed.iter_mut().filter_map(|feed| feed.path.as_mut()) {
+        for path in self.feed.iter_mut().flat_map(|feed| [&mut feed.path, &mut feed.ca]).flatten() {
             *path = place(path);
         }
     }

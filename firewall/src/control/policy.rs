@@ -14,10 +14,12 @@ use crate::control::config::ConfigError;
 use crate::control::dropins::{self, Configuration};
 use crate::control::generations::Contents;
 use crate::control::settings::{ApiSettings, Settings, SettingsErrors, tls};
+use crate::feeds::{FeedSettings, Origin};
 use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::choice::{Choice, Rivals};
 use crate::pipeline::ruleset::{Api, Ruleset};
+use crate::tls::authorities::AuthoritiesError;
 use crate::tls::server::{Server, TlsError};
 use crate::upstream::keeper::Upstreams;
 use crate::upstream::tls::{UpstreamTls, UpstreamTlsError};
@@ -33,6 +35,8 @@ pub enum LoadError {
     Tls(#[from] TlsError),
     #[error("api {api}: upstream")]
     UpstreamTls { api: String, source: UpstreamTlsError },
+    #[error("feed {name}: ca")]
+    Feed { name: String, source: AuthoritiesError },
     #[error("the contract cannot be enforced: {}", first_of(.0))]
     Contract(Vec<ContractError>),
     #[error(
@@ -92,6 +96,7 @@ pub fn load(
     files.extend(read);
     files.extend(tls::files(settings.tls.as_ref()));
     let choice = choice(&settings.apis, &contracts)?;
+    settings.feeds.iter().try_for_each(probe)?;
     let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>()?;
     files.extend(encrypted.iter().flatten().flat_map(|tls| tls.files().to_vec()));
     files.sort_unstable();
@@ -126,6 +131,12 @@ pub fn load(
 pub fn encryption(api: &ApiSettings) -> Result<Option<UpstreamTls>, LoadError> {
     let tls = api.upstream.tls.as_ref().map(UpstreamTls::load).transpose();
     tls.map_err(|source| LoadError::UpstreamTls { api: api.name.clone(), source })
+}
+
+/// Whether it can be known that a feed comes from its origin.
+pub fn probe(feed: &FeedSettings) -> Result<(), LoadError> {
+    let Origin::Http(origin) = &feed.origin else { return Ok(()) };
+    origin.probe().map_err(|source| LoadError::Feed { name: feed.name.to_string(), source })
 }
 
 /// What tells the APIs apart.

@@ -148,7 +148,7 @@ pub enum SettingsError {
     FeedName { found: String },
     #[error("feed: expected at most {FEEDS_MAX}, found {found}")]
     Feeds { found: usize },
-    #[error("feed {name}: expected either path or url")]
+    #[error("feed {name}: expected either path or url; ca and insecure belong to a url")]
     FeedOrigin { name: String },
     #[error("feed {name}: url")]
     FeedUrl { name: String, source: UrlError },

@@ -1,4 +1,4 @@
-//! Where a feed comes from: a file, or a server that is asked over plain HTTP.
+//! Where a feed comes from: a file, or a server that is asked over HTTPS or plain HTTP.
 //!
 //! Plain HTTP proves nothing of who answers. It is for a server on this host, unless the operator says
 //! that the network between is as good.
@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,12 +20,19 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
 use crate::clock::Wall;
+use crate::tls::authorities::{Authorities, AuthoritiesError};
+use crate::tls::provider;
 
-/// The longest that a connection may take, and the longest that a whole answer may.
+/// The longest that a connection may take, TLS included, and the longest that a whole answer may.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(10);
 const ANSWER_PATIENCE: Duration = Duration::from_mins(1);
 /// Longest validator that is kept: they are the server's text.
@@ -46,19 +54,32 @@ impl fmt::Display for Origin {
     }
 }
 
-/// An `http` URL, taken apart.
+/// An `http` or `https` URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpOrigin {
     host: String,
     port: u16,
     target: PathAndQuery,
     authority: HeaderValue,
+    /// None: plain text.
+    trust: Option<Trust>,
+}
+
+/// How a server proves who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trust {
+    /// The name, or the address, that its certificate must have.
+    name: ServerName<'static>,
+    /// The file of those who may have issued it; the system's authorities if none. Read whenever the
+    /// server is asked, so that it may be renewed.
+    ca: Option<PathBuf>,
 }
 
 impl fmt::Display for HttpOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.trust.is_some() { "https" } else { "http" };
         let authority = self.authority.to_str().unwrap_or_default();
-        write!(f, "http://{authority}{}", self.target)
+        write!(f, "{scheme}://{authority}{}", self.target)
     }
 }
 
@@ -67,47 +88,84 @@ impl fmt::Display for HttpOrigin {
 pub enum UrlError {
     #[error("{found:?} is no URL")]
     Malformed { found: String },
-    #[error(
-        "https is not supported yet: fetch the feed into a file, by a timer, and name that as `path`"
-    )]
-    Https,
-    #[error("expected the scheme http")]
+    #[error("expected the scheme https or http")]
     Scheme,
     #[error("it holds a user's name or password, which would stand in logs")]
     Credentials,
     #[error(
-        "{host} is another host, and plain HTTP proves nothing of who answers there; \
-         `insecure = true` takes its word all the same"
+        "{host} is another host, and plain HTTP proves nothing of who answers there; ask over https, \
+         or take its word all the same by `insecure = true`"
     )]
     Insecure { host: String },
+    #[error("`{key}` says nothing of {scheme}")]
+    Pointless { key: &'static str, scheme: &'static str },
 }
 
 impl HttpOrigin {
-    /// A URL as configured.
-    pub fn parse(url: &str, is_insecure_meant: bool) -> Result<Self, UrlError> {
+    /// A URL as configured, with the file of those who are believed about an `https` one.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be asked, or not safely and nobody said that this is meant.
+    pub fn parse(
+        url: &str,
+        ca: Option<PathBuf>,
+        is_insecure_meant: bool,
+    ) -> Result<Self, UrlError> {
         let malformed = || UrlError::Malformed { found: url.to_owned() };
         let uri: Uri = url.parse().map_err(|_not_one| malformed())?;
-        match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => {}
-            Some(scheme) if *scheme == Scheme::HTTPS => return Err(UrlError::Https),
+        let is_encrypted = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
             Some(_) => return Err(UrlError::Scheme),
             None => return Err(malformed()),
-        }
+        };
         let authority = uri.authority().ok_or_else(malformed)?;
         if authority.as_str().contains('@') {
             return Err(UrlError::Credentials);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let address = host.parse::<std::net::IpAddr>();
-        let is_here = host.eq_ignore_ascii_case("localhost")
-            || address.is_ok_and(|address| address.to_canonical().is_loopback());
-        if !is_here && !is_insecure_meant {
-            return Err(UrlError::Insecure { host });
-        }
+        let trust = if is_encrypted {
+            if is_insecure_meant {
+                return Err(UrlError::Pointless { key: "insecure", scheme: "https" });
+            }
+            let name = ServerName::try_from(host.clone()).map_err(|_invalid| malformed())?;
+            Some(Trust { name, ca })
+        } else {
+            if ca.is_some() {
+                return Err(UrlError::Pointless { key: "ca", scheme: "http" });
+            }
+            let address = host.parse::<std::net::IpAddr>();
+            let is_here = host.eq_ignore_ascii_case("localhost")
+                || address.is_ok_and(|address| address.to_canonical().is_loopback());
+            if !is_here && !is_insecure_meant {
+                return Err(UrlError::Insecure { host });
+            }
+            None
+        };
+        let port = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        let port = match port.strip_prefix(':') {
+            // What is no port is not left to be the scheme's own.
+            Some(port) => port.parse().map_err(|_none| malformed())?,
+            None if is_encrypted => 443,
+            None => 80,
+        };
         let named = HeaderValue::from_str(authority.as_str()).map_err(|_control| malformed())?;
         let target =
             uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        Ok(Self { host, port: authority.port_u16().unwrap_or(80), target, authority: named })
+        Ok(Self { host, port, target, authority: named, trust })
+    }
+
+    /// Whether those can be read who are believed about the server.
+    ///
+    /// # Errors
+    ///
+    /// Their file cannot be used.
+    pub fn probe(&self) -> Result<(), AuthoritiesError> {
+        match &self.trust {
+            Some(trust) => Authorities::load(trust.ca.as_deref()).map(drop),
+            None => Ok(()),
+        }
     }
 }
 
@@ -138,6 +196,12 @@ pub enum FetchError {
     TooLarge { most: usize },
     #[error("the server cannot be connected to")]
     Connect { source: std::io::Error },
+    #[error("nobody can be believed about the server")]
+    Authorities { source: AuthoritiesError },
+    #[error("TLS cannot be spoken")]
+    Provider { source: rustls::Error },
+    #[error("the server does not prove who it is")]
+    Tls { source: std::io::Error },
     #[error("the server did not answer within {} s", patience.as_secs())]
     Late { patience: Duration },
     #[error("the exchange failed")]
@@ -193,18 +257,41 @@ pub async fn fetch(
     validators: &Validators,
     most: usize,
 ) -> Result<Fetched, FetchError> {
-    let connecting = TcpStream::connect((origin.host.as_str(), origin.port));
-    let connected = timeout(CONNECT_PATIENCE, connecting).await;
     let late = |patience| FetchError::Late { patience };
-    let stream = connected
-        .map_err(|_elapsed| late(CONNECT_PATIENCE))?
-        .map_err(|source| FetchError::Connect { source })?;
+    let connecting = async {
+        let stream = TcpStream::connect((origin.host.as_str(), origin.port)).await;
+        let stream = stream.map_err(|source| FetchError::Connect { source })?;
+        let Some(trust) = &origin.trust else { return Ok(Box::new(stream) as Box<dyn Stream>) };
+        let connector = connector(trust.ca.clone()).await?;
+        let stream = connector.connect(trust.name.clone(), stream).await;
+        Ok(Box::new(stream.map_err(|source| FetchError::Tls { source })?) as Box<dyn Stream>)
+    };
+    let connected = timeout(CONNECT_PATIENCE, connecting).await;
+    let stream = connected.map_err(|_elapsed| late(CONNECT_PATIENCE))??;
     let exchanged = timeout(ANSWER_PATIENCE, exchange(stream, origin, validators, most)).await;
     exchanged.map_err(|_elapsed| late(ANSWER_PATIENCE))?
 }
 
+/// Octets there and back, encrypted or not.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+
+/// TLS 1.2 or 1.3 to a server that these authorities vouch for.
+async fn connector(ca: Option<PathBuf>) -> Result<TlsConnector, FetchError> {
+    let read = spawn_blocking(move || Authorities::load(ca.as_deref())).await;
+    let read = read.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+    let authorities = read.map_err(|source| FetchError::Authorities { source })?;
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|source| FetchError::Provider { source })?;
+    let mut config = config.with_root_certificates(authorities.roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
 async fn exchange(
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     origin: &HttpOrigin,
     validators: &Validators,
     most: usize,

@@ -112,6 +112,11 @@ impl<'a> TapeNode<'a> {
         Members { rest: self.behind(1), left: len }
     }
 
+    /// Whether no two of its elements are equal.
+    pub(crate) fn has_unique_elements(&self) -> bool {
+        is_unique(*self)
+    }
+
     /// Its elements, if it is an array.
     pub fn elements(&self) -> Elements<'a> {
         let len = if let Node::Array { len, .. } = self.cell() { len } else { 0 };
@@ -240,7 +245,7 @@ impl<'a> Object<'a, TapeJson> for TapeNode<'a> {
         let (mut rest, key) = (rest, key.as_bytes());
         for _ in 0..*len {
             let [Node::String(name), value @ ..] = rest else { return None };
-            if is_same(name.as_bytes(), key) {
+            if is_same_name(name.as_bytes(), key) {
                 let value = TapeNode { tape: value, scope: self.scope }.or_content();
                 return value.spend().then_some(value);
             }
@@ -274,7 +279,7 @@ impl<'a> Array<'a, TapeJson> for TapeNode<'a> {
 /// Whether two names are the same. Names are short: two comparisons that may overlap are faster than
 /// a call.
 #[inline]
-fn is_same(one: &[u8], other: &[u8]) -> bool {
+pub(crate) fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     if one.len() != other.len() {
         return false;
     }

@@ -4,26 +4,18 @@
 //! believed by naming that certificate as `ca`.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use sha2::{Digest as _, Sha256};
 
 use super::Protocol;
 use super::endpoint::{Endpoint, Target};
+use crate::tls::authorities::{Authorities, AuthoritiesError};
 use crate::tls::pem::{self, PemError};
 use crate::tls::provider;
-
-/// Where distributions keep the authorities that they believe, the first that there is. They are kept
-/// current by the system's updates; what is compiled into a program is as old as the program.
-const SYSTEM_ROOTS: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// The files that encryption is made of, and the name that is expected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,10 +35,8 @@ pub struct TlsSettings {
 pub enum UpstreamTlsError {
     #[error("tls")]
     Pem(#[from] PemError),
-    #[error("tls: no file of the system's authorities is found: name one as tls.ca")]
-    NoRoots,
-    #[error("tls.ca: {}: no certificate in it can be believed", path.display())]
-    NoAuthority { path: PathBuf },
+    #[error("tls.ca")]
+    Authorities(#[from] AuthoritiesError),
     #[error("tls.server_name: {name:?}")]
     Name { name: Box<str>, source: InvalidDnsNameError },
     #[error("tls: certificate and key")]
@@ -86,21 +76,13 @@ impl UpstreamTls {
     ///
     /// What is wrong with one of them, or with the name.
     pub fn load(settings: &TlsSettings) -> Result<Self, UpstreamTlsError> {
-        let mut system = SYSTEM_ROOTS.iter().map(Path::new);
-        let ca = settings.ca.as_deref().or_else(|| system.find(|path| path.exists()));
-        let ca = ca.ok_or(UpstreamTlsError::NoRoots)?;
+        let Authorities { roots, certificates, path } = Authorities::load(settings.ca.as_deref())?;
         let mut digest = Sha256::new();
-        let authorities = pem::certificates(ca)?;
-        let mut roots = RootCertStore::empty();
-        note(&mut digest, &authorities);
-        let (believed, _) = roots.add_parsable_certificates(authorities);
-        if believed == 0 {
-            return Err(UpstreamTlsError::NoAuthority { path: ca.to_owned() });
-        }
+        note(&mut digest, &certificates);
         let client = ClientConfig::builder_with_provider(provider());
         let client = client.with_safe_default_protocol_versions();
         let client = client.map_err(UpstreamTlsError::Provider)?.with_root_certificates(roots);
-        let mut files = vec![ca.to_owned()];
+        let mut files = vec![path];
         let mut client = match &settings.identity {
             None => client.with_no_client_auth(),
             Some((certificate, key)) => {

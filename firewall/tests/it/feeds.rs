@@ -1,11 +1,17 @@
-//! Lists that others keep, with the real program: taken, enforced, guarded, asked over HTTP.
+//! Lists that others keep, with the real program: taken, enforced, guarded, asked over HTTP and HTTPS.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::contract::{NOTES, notes};
 use crate::kit::client::{Client, bodiless};
 use crate::kit::eventually;
 use crate::kit::gateway::{Gateway, Setup};
+use crate::kit::tls::{Authority, Issued, server};
 use crate::kit::upstream::Upstream;
 
 /// Loopback is somebody here: each test's clients are.
@@ -178,6 +184,81 @@ fn a_server_is_asked_and_asked_whether_it_has_changed() {
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
+}
+
+/// Serves a list of 127.0.1.0/24 over TLS; gives its port.
+fn encrypted(issued: &Issued) -> u16 {
+    let server = server(issued, None);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut stream =
+                StreamOwned::new(ServerConnection::new(Arc::clone(&server)).unwrap(), stream);
+            // Whoever does not believe it asks nothing.
+            if stream.read(&mut [0; 4096]).is_ok_and(|octets| octets > 0) {
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n127.0.1.0/24\n";
+                drop(stream.write_all(answer.as_bytes()));
+            }
+        }
+    });
+    port
+}
+
+#[test]
+fn a_server_must_prove_who_it_is() {
+    let upstream = notes();
+    let (authority, other) = (Authority::new("one"), Authority::new("other"));
+    let right = encrypted(&authority.issue(&["127.0.0.1", "localhost"], None, 1));
+    let misnamed = encrypted(&authority.issue(&["lists.test"], None, 2));
+    let files = [("ca.pem", &*authority.pem), ("other.pem", &*other.pem)];
+    for (url, ca, problem) in [
+        (format!("https://127.0.0.1:{right}/list"), "ca = \"ca.pem\"", None),
+        (format!("https://localhost:{right}/list"), "ca = \"ca.pem\"", None),
+        (format!("https://127.0.0.1:{right}/list"), "ca = \"other.pem\"", Some("UnknownIssuer")),
+        // The system's authorities have not heard of it either.
+        (format!("https://127.0.0.1:{right}/list"), "", Some("UnknownIssuer")),
+        (format!("https://127.0.0.1:{misnamed}/list"), "ca = \"ca.pem\"", Some("not valid for")),
+        (format!("http://127.0.0.1:{right}/list"), "", Some("exchange failed")),
+    ] {
+        let keys = format!("url = {url:?}\n{ca}");
+        let gateway = Gateway::start(&setup(&feed("web", &keys), &files), &upstream);
+        let told = feeds(&gateway, &["refresh", "web"]);
+        match problem {
+            None => {
+                assert_eq!(told[0]["entries"], 1, "{keys}: {told}");
+                assert_eq!(status(&gateway, "127.0.1.7"), None, "{keys}");
+            }
+            Some(part) => {
+                let found = told[0]["problem"].as_str().unwrap_or_default();
+                assert!(found.contains(part), "{keys}: {told}");
+                assert_eq!(status(&gateway, "127.0.1.7"), Some(200), "{keys}");
+            }
+        }
+    }
+
+    let keys = format!("url = \"https://127.0.0.1:{right}/list\"\nca = \"renewed.pem\"");
+    let renewed = [("renewed.pem", &*authority.pem)];
+    let gateway = Gateway::start(&setup(&feed("web", &keys), &renewed), &upstream);
+    eventually("the feed is in force", || status(&gateway, "127.0.1.7").is_none().then_some(()));
+    // It is read each time; what is listed stays while it cannot be.
+    gateway.scratch.file("renewed.pem", &other.pem);
+    let told = feeds(&gateway, &["refresh", "web"]);
+    assert!(told[0]["problem"].as_str().unwrap().contains("UnknownIssuer"), "{told}");
+    std::fs::remove_file(gateway.scratch.path().join("renewed.pem")).unwrap();
+    let told = feeds(&gateway, &["refresh", "web"]);
+    assert!(told[0]["problem"].as_str().unwrap().contains("cannot read"), "{told}");
+    assert_eq!(told[0]["entries"], 1, "{told}");
+    assert_eq!(status(&gateway, "127.0.1.7"), None);
+    let (code, text) = gateway.check();
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("feed web: ca") && text.contains("renewed.pem"), "{text}");
+    let (code, text) = gateway.cli(&["reload"]);
+    assert_ne!(code, Some(0), "{text}");
+    assert!(text.contains("renewed.pem"), "{text}");
+    gateway.scratch.file("renewed.pem", &authority.pem);
+    let told = feeds(&gateway, &["refresh", "web"]);
+    assert_eq!(told[0]["problem"], Value::Null, "{told}");
 }
 
 #[test]

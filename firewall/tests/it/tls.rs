@@ -315,17 +315,11 @@ fn an_api_demands_a_certificate_that_the_listener_only_asks_for() {
 #[test]
 fn check_reads_the_files_too() {
     let served = Served::start("");
-    let config = served.gateway.config.display().to_string();
-    let check = || {
-        let built = env!("CARGO_BIN_EXE_firewall");
-        let output = std::process::Command::new(built).args(["check", &config]).output().unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
-    };
-    assert_eq!(check().0, Some(0));
+    assert_eq!(served.gateway.check().0, Some(0));
     let key = served.folder.path().join("one.key");
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(key, readable).unwrap();
-    let (code, said) = check();
+    let (code, said) = served.gateway.check();
     assert_eq!(code, Some(1));
     assert!(said.contains("one.key: a private key that others"), "{said}");
 }

@@ -6,15 +6,12 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::kit::client::{Client, bodiless, exchange};
 use crate::kit::gateway::{Gateway, Setup};
-use crate::kit::tls::{Authority, Issued, secret};
+use crate::kit::tls::{Authority, Issued, secret, server};
 use crate::kit::upstream::{Upstream, json as answer};
 use crate::kit::{PATIENCE, Scratch, eventually};
 
@@ -271,19 +268,8 @@ fn several_apis_by_host_and_base_path() {
 
     // And so do two that claim the same.
     gateway.scratch.file("second.yaml", &below("https://A.test:443/v9"));
-    for command in [&["reload"][..], &["check", gateway.config.to_str().unwrap()]] {
-        let mut command = match command {
-            ["check", ..] => {
-                let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_firewall"));
-                check.args(command);
-                check
-            }
-            _ => gateway.command(command),
-        };
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{text}");
+    for (code, text) in [gateway.cli(&["reload"]), gateway.check()] {
+        assert_ne!(code, Some(0), "{text}");
         assert!(text.contains("\"test\" and \"second\" claim the same requests"), "{text}");
     }
     assert_eq!(asked(&gateway, "a.test", "/v2/a").0, 200);
@@ -313,23 +299,7 @@ fn what_is_nobodys_is_refused_in_every_mode() {
 /// Serves by TLS, and asks for certificates of `clients` if there are any. Behind so many `answers` on
 /// a connection it takes one more request, and closes without a word.
 fn encrypted(issued: &Issued, clients: Option<&Authority>, answers: usize) -> SocketAddr {
-    let provider = firewall::tls::provider();
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap();
-    let server = match clients {
-        None => server.with_no_client_auth(),
-        Some(authority) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
-            server.with_client_cert_verifier(verifier.unwrap())
-        }
-    };
-    let chain = vec![CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap()];
-    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
-    let server = Arc::new(server.with_single_cert(chain, key).unwrap());
+    let server = server(issued, clients);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {

@@ -50,7 +50,7 @@ const LAYERS: [Layer; 22] = [
             "violation",
         ],
     ),
-    layer("feeds", &["ban", "causes", "clock", "metrics", "state_file"]),
+    layer("feeds", &["ban", "causes", "clock", "metrics", "state_file", "tls"]),
     layer("ban::threshold", &["clock", "violation"]),
     layer("http2", &["clock"]),
     layer(

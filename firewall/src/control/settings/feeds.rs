@@ -22,8 +22,8 @@ pub(super) fn feeds(feeds: Vec<Feed>, bans: BanMode) -> Result<Arc<[FeedSettings
         }
         let name = feed.name;
         let origin = match (feed.path, feed.url) {
-            (Some(path), None) => Origin::File(path),
-            (None, Some(url)) => match HttpOrigin::parse(&url, feed.insecure) {
+            (Some(path), None) if feed.ca.is_none() && !feed.insecure => Origin::File(path),
+            (None, Some(url)) => match HttpOrigin::parse(&url, feed.ca, feed.insecure) {
                 Ok(origin) => Origin::Http(origin),
                 Err(source) => return Err(SettingsError::FeedUrl { name, source }),
             },
@@ -62,6 +62,8 @@ mod tests {
             "name = \"a\"\npath = \"a\"",
             "name = \"a\"\nurl = \"http://127.0.0.1/a\"",
             "name = \"a\"\nurl = \"http://192.0.2.1/a\"\ninsecure = true",
+            "name = \"a\"\nurl = \"https://192.0.2.1/a\"",
+            "name = \"a\"\nurl = \"https://a.test/a\"\nca = \"ca.pem\"",
             "name = \"a\"\npath = \"a\"\nrefresh = \"1m\"\nmax_entries = 2000000",
         ] {
             assert_eq!(problems(&feed(keys)), Vec::<String>::new(), "{keys}");
@@ -71,7 +73,13 @@ mod tests {
             ("name = \"a\"\npath = \"a\"\n[[feed]]\nname = \"a\"\npath = \"b\"", "given once"),
             ("name = \"a\"", "either path or url"),
             ("name = \"a\"\npath = \"a\"\nurl = \"http://127.0.0.1/\"", "either path or url"),
-            ("name = \"a\"\nurl = \"https://127.0.0.1/\"", "by a timer"),
+            ("name = \"a\"\npath = \"a\"\nca = \"ca.pem\"", "either path or url"),
+            ("name = \"a\"\npath = \"a\"\ninsecure = true", "either path or url"),
+            ("name = \"a\"\nurl = \"http://127.0.0.1/\"\nca = \"ca.pem\"", "`ca` says nothing"),
+            (
+                "name = \"a\"\nurl = \"https://127.0.0.1/\"\ninsecure = true",
+                "`insecure` says nothing",
+            ),
             ("name = \"a\"\nurl = \"http://192.0.2.1/\"", "insecure = true"),
             ("name = \"a\"\npath = \"a\"\nrefresh = \"59s\"", "at least 1m"),
             ("name = \"a\"\npath = \"a\"\nmax_entries = 0", "max_entries"),

@@ -8,17 +8,23 @@ use super::*;
 
 #[test]
 fn urls_as_configured() {
-    let here = |url: &str| HttpOrigin::parse(url, false).map(|origin| origin.to_string());
+    let here = |url: &str| HttpOrigin::parse(url, None, false).map(|origin| origin.to_string());
     for url in [
         "http://127.0.0.1:8000/drop.txt?a=b",
         "http://localhost/drop",
         "http://[::1]:81/",
         "http://127.9.9.9/x",
+        "https://www.spamhaus.org/drop/drop_v4.json",
+        "https://192.0.2.1:8443/drop",
+        "https://[2001:db8::1]/drop",
     ] {
         assert_eq!(here(url).as_deref(), Ok(url));
     }
     for (url, error) in [
-        ("https://www.spamhaus.org/drop/drop_v4.json", UrlError::Https),
+        ("https://user@www.spamhaus.org/", UrlError::Credentials),
+        ("https://-/x", UrlError::Malformed { found: "https://-/x".into() }),
+        ("https://a.test:/", UrlError::Malformed { found: "https://a.test:/".into() }),
+        ("https://a.test:65536/", UrlError::Malformed { found: "https://a.test:65536/".into() }),
         ("ftp://127.0.0.1/x", UrlError::Scheme),
         ("http://user:secret@127.0.0.1/x", UrlError::Credentials),
         ("http://192.0.2.1/x", UrlError::Insecure { host: "192.0.2.1".into() }),
@@ -28,8 +34,15 @@ fn urls_as_configured() {
     ] {
         assert_eq!(here(url), Err(error), "{url}");
     }
-    assert!(HttpOrigin::parse("http://192.0.2.1/x", true).is_ok());
-    assert!(HttpOrigin::parse("https://192.0.2.1/x", true).is_err());
+    assert!(HttpOrigin::parse("http://192.0.2.1/x", None, true).is_ok());
+    let ca = || Some(PathBuf::from("ca.pem"));
+    assert!(HttpOrigin::parse("https://192.0.2.1/x", ca(), false).is_ok());
+    for (url, ca, is_insecure, key) in
+        [("https://192.0.2.1/x", None, true, "insecure"), ("http://127.0.0.1/x", ca(), false, "ca")]
+    {
+        let error = HttpOrigin::parse(url, ca, is_insecure).unwrap_err();
+        assert!(matches!(error, UrlError::Pointless { key: found, .. } if found == key), "{error}");
+    }
 }
 
 #[test]
@@ -61,7 +74,7 @@ fn server(answer: &'static str) -> (HttpOrigin, JoinHandle<String>) {
         stream.write_all(answer.as_bytes()).unwrap();
         String::from_utf8(asked).unwrap()
     });
-    (HttpOrigin::parse(&url, false).unwrap(), thread)
+    (HttpOrigin::parse(&url, None, false).unwrap(), thread)
 }
 
 fn ask(
@@ -122,7 +135,7 @@ fn a_server_that_is_not_there() {
     let (origin, port) = {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        (HttpOrigin::parse(&format!("http://127.0.0.1:{port}/"), false).unwrap(), port)
+        (HttpOrigin::parse(&format!("http://127.0.0.1:{port}/"), None, false).unwrap(), port)
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let fetched = runtime.block_on(fetch(&origin, &Validators::default(), 4));

@@ -166,6 +166,13 @@ impl Gateway {
         (output.status.code(), text + &String::from_utf8(output.stderr).unwrap())
     }
 
+    /// What `firewall check` says of its configuration.
+    pub(crate) fn check(&self) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_firewall"));
+        let output = command.arg("check").arg(&self.config).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -15,8 +15,9 @@ use rcgen::{
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, StreamOwned,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, ServerConfig, StreamOwned,
     SupportedProtocolVersion,
 };
 
@@ -115,6 +116,27 @@ pub(crate) fn install(folder: &Scratch, name: &str, issued: &Issued) -> String {
     }
     let path = |name: &str| folder.path().join(name).display().to_string();
     format!("{{ chain = {:?}, key = {:?} }}", path(&chain), path(&key))
+}
+
+/// What a server is by this certificate; it asks for certificates of `clients` if there are any.
+pub(crate) fn server(issued: &Issued, clients: Option<&Authority>) -> Arc<ServerConfig> {
+    let provider = firewall::tls::provider();
+    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let server = match clients {
+        None => server.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            server.with_client_cert_verifier(verifier.unwrap())
+        }
+    };
+    let chain = vec![CertificateDer::from_pem_slice(issued.chain.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap();
+    Arc::new(server.with_single_cert(chain, key).unwrap())
 }
 
 /// A client, which keeps its sessions.
