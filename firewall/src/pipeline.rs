@@ -496,7 +496,7 @@ async fn send(
     let broken = |rule| origin.body_violation().unwrap_or_else(|| Violation::new(rule));
     if let Some(call) = exchange.call.clone() {
         let left = call.deadline().since(Monotonic::now());
-        let answered = timeout(left, pool.send(request, Duration::MAX)).await;
+        let answered = timeout(left, Box::pin(pool.send(request, Duration::MAX))).await;
         exchange.request_octets = call.request_octets();
         if let Some(rule) = call.refused() {
             return Err(broken(rule).into());

@@ -151,7 +151,10 @@ impl Pool {
             let member = Rc::clone(lease.member());
             let attempt = match self.upstream.settings().protocol {
                 Protocol::Http1 => self.attempt(lease, request, is_whole, holder).await,
-                Protocol::Http2 => self.attempt_shared(lease, request, is_whole, holder).await,
+                Protocol::Http2 => {
+                    // Its state would be every request's, of HTTP/1.1 too.
+                    Box::pin(self.attempt_shared(lease, request, is_whole, holder)).await
+                }
             };
             let failure = match attempt {
                 Ok(answer) => return Ok(answer),

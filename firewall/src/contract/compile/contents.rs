@@ -74,7 +74,7 @@ impl<'d> Compiler<'d> {
             }
         }
         if self.is_grpc {
-            self.grpc_formats(&mut contents);
+            super::grpc::grpc_formats(&mut contents);
         }
         contents
     }

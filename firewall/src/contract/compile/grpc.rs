@@ -78,18 +78,18 @@ impl<'d> Compiler<'d> {
         }
         Some(Content::grpc(range, direction))
     }
+}
 
-    /// Without a format, that of protobuf is meant.
-    pub(super) fn grpc_formats(&self, contents: &mut Vec<Content>) {
-        let named = |name| MediaRange::parse(name);
-        let [plain, proto] = ["application/grpc", "application/grpc+proto"].map(named);
-        let (Some(plain), Some(proto)) = (plain, proto) else { return };
-        let of = |range: &MediaRange| contents.iter().find(|content| content.range == *range);
-        let missing = match (of(&plain), of(&proto)) {
-            (Some(content), None) => Content::grpc(proto, content.direction),
-            (None, Some(content)) => Content::grpc(plain, content.direction),
-            _ => return,
-        };
-        contents.push(missing);
-    }
+/// Without a format, that of protobuf is meant.
+pub(super) fn grpc_formats(contents: &mut Vec<Content>) {
+    let named = |name| MediaRange::parse(name);
+    let [plain, proto] = ["application/grpc", "application/grpc+proto"].map(named);
+    let (Some(plain), Some(proto)) = (plain, proto) else { return };
+    let of = |range: &MediaRange| contents.iter().find(|content| content.range == *range);
+    let missing = match (of(&plain), of(&proto)) {
+        (Some(content), None) => Content::grpc(proto, content.direction),
+        (None, Some(content)) => Content::grpc(plain, content.direction),
+        _ => return,
+    };
+    contents.push(missing);
 }
