@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn timeouts_as_the_protocol_writes_them() {
-        let rule = GrpcRule { message_octets: 1, longest: Duration::from_secs(60) };
+        let rule = GrpcRule { message_octets: 1, longest: Duration::from_mins(1) };
         let seconds = |seconds| Some(Duration::from_secs(seconds));
         for (said, expected) in [
             (None, seconds(60)),

@@ -145,7 +145,7 @@ fn trailers(fields: &HeaderMap, hides_exceptions: bool) -> Result<(), Violation>
         return Err(wrong());
     }
     for (name, value) in fields {
-        if name.as_str().ends_with("-bin") && !value.as_bytes().iter().all(is_of_base64) {
+        if name.as_str().ends_with("-bin") && !value.as_bytes().iter().copied().all(is_of_base64) {
             return Err(wrong());
         }
     }
@@ -157,7 +157,7 @@ fn trailers(fields: &HeaderMap, hides_exceptions: bool) -> Result<(), Violation>
 }
 
 /// Whether an octet may stand in a value that is written in base64, or between several.
-fn is_of_base64(octet: &u8) -> bool {
+fn is_of_base64(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"+/=,".contains(octet)
 }
 

@@ -120,8 +120,8 @@ impl Body {
     /// Is looked at as one direction of a call, and ends as such. Its upstream is waited for until the
     /// call's deadline.
     #[must_use]
-    pub fn passing(mut self, passing: Box<Passing>) -> Self {
-        self.passing = Some(passing);
+    pub fn passing(mut self, passing: Passing) -> Self {
+        self.passing = Some(Box::new(passing));
         self
     }
 

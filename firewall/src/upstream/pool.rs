@@ -213,7 +213,8 @@ impl Pool {
         holder.take();
         let opening =
             connection::open(&member.endpoint, self.upstream.0.tls.as_ref(), Http1::new());
-        let opening = timeout(limits.connect_timeout, opening).await;
+        // Boxed: most requests open none, and would carry its state.
+        let opening = timeout(limits.connect_timeout, Box::pin(opening)).await;
         let mut sender = match opening {
             Ok(Ok(sender)) => sender,
             failed => {

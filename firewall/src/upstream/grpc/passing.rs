@@ -125,7 +125,7 @@ impl Passing {
         octets_max: Option<u32>,
         may_be_compressed: bool,
         is_enforced: bool,
-    ) -> Box<Self> {
+    ) -> Self {
         Self::new(call, octets_max, may_be_compressed, is_enforced, Side::Request)
     }
 
@@ -136,7 +136,7 @@ impl Passing {
         may_be_compressed: bool,
         is_enforced: bool,
         judge: JudgeTrailers,
-    ) -> Box<Self> {
+    ) -> Self {
         call.is_answering.set(true);
         if let Some((rule, outcome)) = call.found.get() {
             (call.tell)(rule, outcome);
@@ -151,15 +151,15 @@ impl Passing {
         may_be_compressed: bool,
         is_enforced: bool,
         side: Side,
-    ) -> Box<Self> {
-        Box::new(Self {
+    ) -> Self {
+        Self {
             call: Rc::clone(call),
             messages: octets_max.map(|octets| Messages::new(octets, may_be_compressed)),
             is_enforced,
             side,
             ending: None,
             is_over: false,
-        })
+        }
     }
 
     pub(in crate::upstream) fn is_over(&self) -> bool {
@@ -172,11 +172,11 @@ impl Passing {
             return Poll::Ready(None);
         }
         if let Some((code, message)) = self.ending {
-            return Poll::Ready(self.end_by(code, message));
+            return Poll::Ready(Some(self.end_by(code, message)));
         }
         let Side::Answer { alarm, .. } = &mut self.side else { return Poll::Pending };
         if let Some(rule) = self.call.refused() {
-            return Poll::Ready(self.end_by(rule.grpc_status(), rule.title()));
+            return Poll::Ready(Some(self.end_by(rule.grpc_status(), rule.title())));
         }
         self.call.waker.replace(Some(cx.waker().clone()));
         let left = self.call.deadline.since(Monotonic::now());
@@ -184,20 +184,20 @@ impl Passing {
         if alarm.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }
-        Poll::Ready(self.end_by(DEADLINE_EXCEEDED, "The call took too long"))
+        Poll::Ready(Some(self.end_by(DEADLINE_EXCEEDED, "The call took too long")))
     }
 
     /// Ends the answer as gRPC ends one; within a message, which would be taken for a whole one by nobody,
     /// by a reset.
-    fn end_by(&mut self, code: u8, message: &'static str) -> End {
+    fn end_by(&mut self, code: u8, message: &'static str) -> Result<Frame<Bytes>, BodyError> {
         self.is_over = true;
         if !self.messages.as_ref().is_none_or(Messages::is_between) && self.ending.is_none() {
-            return Some(Err(BodyError::Cut));
+            return Err(BodyError::Cut);
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from(u16::from(code)));
         trailers.insert("grpc-message", HeaderValue::from_static(message));
-        Some(Ok(Frame::trailers(trailers)))
+        Ok(Frame::trailers(trailers))
     }
 
     /// Takes what is wrong; whether that is the end.
@@ -254,7 +254,7 @@ impl Passing {
             }
         };
         if self.found(rule) {
-            return self.end_by(rule.grpc_status(), rule.title());
+            return Some(self.end_by(rule.grpc_status(), rule.title()));
         }
         self.is_over = true;
         Some(Ok(Frame::trailers(fields)))
@@ -280,7 +280,7 @@ impl Passing {
             self.is_over = true;
             return Some(Err(BodyError::Cut));
         }
-        self.end_by(rule.grpc_status(), rule.title())
+        Some(self.end_by(rule.grpc_status(), rule.title()))
     }
 
     /// Tells the log what was found after the answer had begun.

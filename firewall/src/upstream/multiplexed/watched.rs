@@ -15,7 +15,7 @@ use crate::http2::Rate;
 use crate::http2::allowance::Allowance;
 use crate::http2::frames::{ACK, END_STREAM, Found, Frames, kind};
 
-/// Frames that bring nothing: SETTINGS, PING, WINDOW_UPDATE, `RST_STREAM`, empty DATA, more heads than
+/// Frames that bring nothing: SETTINGS, PING, `WINDOW_UPDATE`, `RST_STREAM`, empty DATA, more heads than
 /// requests. What our own frames may bring about is not counted.
 const CONTROL: Rate = Rate { per_second: 100, burst: 1_000 };
 
@@ -86,10 +86,10 @@ impl<S> Watched<S> {
                     kind::DATA | kind::HEADERS if header.has(END_STREAM) => {
                         unanswered.remove(&header.stream);
                     }
-                    kind::RST_STREAM => {
-                        if unanswered.remove(&header.stream) && payload == NO_ERROR {
-                            cut_off.push(place);
-                        }
+                    kind::RST_STREAM
+                        if unanswered.remove(&header.stream) && payload == NO_ERROR =>
+                    {
+                        cut_off.push(place);
                     }
                     _ => {}
                 }
