@@ -18,6 +18,7 @@ mod document;
 mod documents;
 pub mod exception;
 mod format;
+mod grpc;
 mod header;
 mod media_type;
 mod operation;
@@ -39,6 +40,7 @@ mod walk;
 
 pub use claim::{Claim, Rank};
 pub use content::{BodyRule, Content};
+pub use grpc::GrpcRule;
 pub use header::reads_as;
 pub use operation::{Contract, Matched, Operation, OperationIndex};
 pub use policy::Policy;
@@ -70,6 +72,9 @@ pub struct LoadOptions {
     pub response_limit: usize,
     /// Levels of arrays and objects that a JSON body may have.
     pub depth_limit: usize,
+    /// Whether HTTP/2 is spoken to the API, as gRPC needs it and WebSockets cannot; none where that is
+    /// not known.
+    pub http2_upstream: Option<bool>,
 }
 
 impl LoadOptions {
@@ -98,6 +103,7 @@ impl Default for LoadOptions {
             body_limit: 1024 * 1024,
             response_limit: 8 * 1024 * 1024,
             depth_limit: 64,
+            http2_upstream: None,
         }
     }
 }

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod contract;
 pub mod control;
 pub mod feeds;
+pub mod http2;
 pub mod json;
 pub mod kernel;
 pub mod listen;

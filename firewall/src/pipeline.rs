@@ -7,6 +7,7 @@ pub mod client;
 mod encryption;
 pub mod exchange;
 pub mod frames;
+mod grpc;
 pub mod headers;
 pub mod message;
 pub mod origin;
@@ -29,6 +30,8 @@ use http::request::Parts as Head;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 use crate::access_log::{AccessLog, Record, Settlement, TlsRecord, UpstreamRecord};
 use crate::address::ClientAddr;
@@ -196,6 +199,7 @@ impl Pipeline {
         let id = self.ids.next();
         let mut exchange = Exchange::new(id, chosen, client, Monotonic::now(), request);
         exchange.session = origin.session();
+        exchange.is_call = grpc::is_call(&exchange.request, &chosen.api.contract);
         let trace = Trace::default();
         let mut pending = Pending { pipeline: self, origin, exchange, trace, is_answered: false };
         let Pending { exchange, trace, .. } = &mut pending;
@@ -223,7 +227,9 @@ impl Pipeline {
                 let labels = [&*exchange.api.name, error.id()];
                 self.metrics.upstream_errors.with_label_values(&labels).inc();
                 let violation = exchange.observed().first().cloned();
-                (Outcome::Failed, violation, failure(&error, id))
+                let response =
+                    if exchange.is_call { grpc::failure(error, id) } else { failure(&error, id) };
+                (Outcome::Failed, violation, response)
             }
         };
         let (fields, is_over_tls) = (&chosen.working.answer_fields, exchange.is_over_tls);
@@ -304,6 +310,7 @@ impl Pipeline {
             return Err(Violation::new(rule));
         }
         encryption(exchange)?;
+        let accepts_trailers = grpc::accepts_trailers(&exchange.request.headers);
         let named = strip_hop_by_hop(&mut exchange.request.headers);
         if let Some(asked) = preflight::asked(exchange) {
             return preflight::admit(exchange, asked, &named);
@@ -312,10 +319,15 @@ impl Pipeline {
         let matched = exchange.settle(mode, found)?;
         trace.operation = matched.as_ref().map(|matched| matched.index);
         let query = match (&matched, mode) {
-            (None, _) | (_, Mode::Off) => None,
+            (Some(matched), Mode::Off) => {
+                self.call(exchange, matched, origin, accepts_trailers)?;
+                None
+            }
+            (None, _) => None,
             (Some(matched), _) => {
                 let found = authentication(exchange, matched);
                 exchange.settle(mode, found)?;
+                self.call(exchange, matched, origin, accepts_trailers)?;
                 let found = parameters(exchange, matched, &named);
                 exchange.settle(mode, found)?.flatten()
             }
@@ -323,8 +335,36 @@ impl Pipeline {
         let handshake = websocket::asked(exchange, origin, matched.as_ref())?;
         let operation = matched.as_ref().map(|matched| matched.operation);
         let body = message::request_body(exchange, operation, origin, body).await?;
+        let body = grpc::request(exchange, operation, body);
         let target = target(&exchange.request.uri, mode, matched.as_ref(), query)?;
         Ok(Admitted { matched, is_preflight: false, target, body, handshake })
+    }
+
+    /// Checks the head of a call of gRPC, where the operation is a method, and begins the call.
+    fn call<'a>(
+        &self,
+        exchange: &mut Exchange<'a>,
+        matched: &Matched<'a>,
+        origin: &Origin,
+        accepts_trailers: bool,
+    ) -> Result<(), Violation> {
+        let Some(rule) = matched.operation.grpc() else { return Ok(()) };
+        let found = grpc::head(exchange, rule, accepts_trailers);
+        let within = exchange.settle(exchange.api.request_mode, found)?.unwrap_or(rule.longest);
+        let (metrics, keeper) = (exchange.metrics().clone(), self.keeper.clone());
+        let (client, socket) = (exchange.client, origin.socket);
+        let tell = move |rule: Rule, outcome| {
+            metrics.violation(rule, outcome);
+            if let Some(offence) = rule.offence().filter(|_| outcome == Outcome::Refused) {
+                let keeper = keeper.clone();
+                spawn_local(async move {
+                    // It closes the source's connections where that makes a ban.
+                    keeper.offend(client, socket, offence, rule.id()).await;
+                });
+            }
+        };
+        grpc::begin(exchange, within, Box::new(tell));
+        Ok(())
     }
 
     /// Refuses who is banned or listed; who stands behind a trusted proxy is seen here alone.
@@ -361,6 +401,7 @@ impl Pipeline {
             Hops { peer: origin.peer, client: exchange.client, is_over_tls: exchange.is_over_tls };
         forward_headers(headers, hops, enforced, responses);
         message::ask_for_the_whole(headers, operation, responses);
+        grpc::ask_for_trailers(exchange.call.as_ref(), headers);
         if http_body::Body::size_hint(request.body()).exact().is_none() {
             // Unless told so, hyper takes a GET for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
@@ -379,7 +420,8 @@ impl Pipeline {
         if admitted.is_preflight {
             return preflight::answer(exchange, response, lease).await;
         }
-        message::response(exchange, operation, response, lease).await
+        let response = message::response(exchange, operation, response, lease).await?;
+        grpc::answer(exchange, operation, response)
     }
 
     /// Asks the upstream for a WebSocket; where it agrees, the exchange becomes a tunnel.
@@ -465,6 +507,9 @@ impl Pipeline {
         if after == After::Close {
             origin.close_after_response();
         }
+        if exchange.is_call {
+            return grpc::refusal(violation.rule, exchange.id);
+        }
         refusal(violation, exchange.id, after)
     }
 
@@ -533,6 +578,19 @@ async fn send(
     let limits = &exchange.api.limits;
     let (client, upstream) = (limits.body_timeout, limits.response_timeout);
     let broken = |rule| origin.body_violation().unwrap_or_else(|| Violation::new(rule));
+    if let Some(call) = exchange.call.clone() {
+        let left = call.deadline().since(Monotonic::now());
+        let answered = timeout(left, Box::pin(pool.send(request, Duration::MAX))).await;
+        exchange.request_octets = call.request_octets();
+        if let Some(rule) = call.refused() {
+            return Err(broken(rule).into());
+        }
+        let answered = answered.unwrap_or(Err(UpstreamError::ResponseTimeout));
+        return answered.map_err(|error| match origin.body_violation() {
+            Some(violation) => violation.into(),
+            None => error.into(),
+        });
+    }
     let flow = request.body_mut().flow();
     let answered = match &flow {
         None => pool.send(request, upstream).await,

@@ -11,7 +11,9 @@ mod ejection;
 mod endpoint;
 pub mod flow;
 mod framing;
+pub mod grpc;
 pub mod keeper;
+mod multiplexed;
 pub mod pool;
 mod probe;
 mod resolve;
@@ -25,6 +27,7 @@ pub use budget::RetryRules;
 pub use check::CheckRules;
 pub use ejection::EjectionRules;
 pub use endpoint::{Endpoint, EndpointState, Upstream};
+pub use multiplexed::PingRules;
 
 use address::{EndpointAddress, Scheme};
 
@@ -37,7 +40,10 @@ pub const ENDPOINTS_MAX: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     pub endpoints: Vec<EndpointSettings>,
+    pub protocol: Protocol,
     pub limits: UpstreamLimits,
+    /// Of connections of HTTP/2.
+    pub pings: PingRules,
     /// How long the addresses of names are used before they are asked for again.
     pub resolve_interval: Duration,
     pub ejection: EjectionRules,
@@ -77,12 +83,32 @@ pub struct UpstreamLimits {
     /// How long an unused connection is kept. Shorter than what the upstream allows, or a request
     /// may meet a connection that is being closed; five seconds are usual there.
     pub idle_timeout: Duration,
-    /// Exchanges in flight, and so connections, of one worker and one endpoint.
+    /// Exchanges in flight, of one worker and one endpoint; of HTTP/1.1 so many connections, of HTTP/2
+    /// fewer.
     pub connections: usize,
     /// Requests of one worker that may wait until there is room …
     pub pending: usize,
     /// … for so long.
     pub pending_timeout: Duration,
+}
+
+/// What is spoken to the endpoints; no other is fallen back to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    #[default]
+    Http1,
+    Http2,
+}
+
+impl Protocol {
+    /// What TLS calls it (RFC 7301 section 6).
+    pub(crate) const fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Http1 => b"http/1.1",
+            Self::Http2 => b"h2",
+        }
+    }
 }
 
 /// What becomes of requests where no endpoint is well.
@@ -113,6 +139,10 @@ pub enum UpstreamError {
     Connect,
     /// It is not who it is to be, or does not take us for who we are.
     Tls,
+    /// It does not speak HTTP/2, as it is to.
+    NotHttp2,
+    /// It says that it has done nothing about the request (RFC 9113 section 8.7), too often.
+    Refused,
     ConnectTimeout,
     ResponseTimeout,
     /// Nothing more came of an answer that had begun.
@@ -130,6 +160,8 @@ impl UpstreamError {
             Self::Unresolved => "unresolved",
             Self::Connect => "connect",
             Self::Tls => "tls",
+            Self::NotHttp2 => "not-http2",
+            Self::Refused => "refused",
             Self::ConnectTimeout => "connect-timeout",
             Self::ResponseTimeout => "response-timeout",
             Self::ReadTimeout => "read-timeout",
@@ -140,17 +172,19 @@ impl UpstreamError {
     /// RFC 9110 sections 15.6.3 to 15.6.5.
     pub const fn status(self) -> u16 {
         match self {
-            Self::Saturated | Self::QueueFull | Self::Unhealthy => 503,
-            Self::Unresolved | Self::Connect | Self::Tls | Self::Protocol => 502,
+            Self::Saturated | Self::QueueFull | Self::Unhealthy | Self::Refused => 503,
+            Self::Unresolved | Self::Connect | Self::Tls | Self::NotHttp2 | Self::Protocol => 502,
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => 504,
         }
     }
 
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Saturated | Self::QueueFull => "The service is busy",
+            Self::Saturated | Self::QueueFull | Self::Refused => "The service is busy",
             Self::Unhealthy => "The service is not available",
-            Self::Unresolved | Self::Connect | Self::Tls => "The service cannot be reached",
+            Self::Unresolved | Self::Connect | Self::Tls | Self::NotHttp2 => {
+                "The service cannot be reached"
+            }
             Self::ConnectTimeout | Self::ResponseTimeout | Self::ReadTimeout => {
                 "The service did not answer in time"
             }

@@ -171,6 +171,8 @@ rules! {
     /// Clients that were written in time may go on asking for it.
     Deprecated = "route.deprecated", Route, 410, None, "The operation is deprecated and no longer served";
     /// Whether it hides anything depends on the upstream's reading, which an honest client does not know.
+    /// Whoever called it can speak HTTP/2, or could not have.
+    GrpcVersion = "route.grpc-version", Route, 505, None, "Methods of gRPC are called by HTTP/2";
     Segment = "route.segment", Route, 400, None, "A segment of the path can be read in several ways";
     /// Names that point here by mistake, and checks by address, are no attacks.
     Misdirected = "route.host", Route, 421, None, "The host is not one that is served here";
@@ -188,6 +190,9 @@ rules! {
     ParameterOverride = "parameter.override", Parameters, 400, Some(Offence::Parameter), "A header field stands for another";
     /// A proxy that believed it would take the field from the request, after it was checked.
     ParameterConnection = "parameter.connection", Parameters, 400, Some(Offence::Framing), "Connection names a field of the contract";
+    /// A proxy between that does not know gRPC takes the field away.
+    GrpcTrailers = "parameter.grpc-te", Parameters, 400, None, "A call of gRPC accepts trailers";
+    GrpcTimeout = "parameter.grpc-timeout", Parameters, 400, Some(Offence::Parameter), "The timeout of the call is malformed";
     BodyMissing = "body.missing", Body, 400, Some(Offence::Body), "A body is required";
     BodyUnexpected = "body.unexpected", Body, 400, Some(Offence::Body), "The operation takes no body";
     BodyMediaType = "body.media-type", Body, 415, Some(Offence::Body), "The media type is not part of the contract";
@@ -211,6 +216,8 @@ rules! {
     TunnelsOfSource = "upgrade.tunnels-of-source", Upgrade, 429, None, "Too many upgraded connections are open from this address";
     Frame = "upgrade.frame", Upgrade, 400, Some(Offence::Framing), "A WebSocket frame is malformed";
     MessageTooLarge = "upgrade.message-too-large", Upgrade, 413, Some(Offence::Body), "A WebSocket message exceeds its limit";
+    GrpcFraming = "body.grpc-framing", Body, 400, Some(Offence::Body), "A message of gRPC is cut off or wrongly framed";
+    GrpcMessageTooLarge = "body.grpc-message-too-large", Body, 413, Some(Offence::Body), "A message of gRPC exceeds its limit";
     ResponseStatus = "response.status", Response, 502, None, "The upstream's status is not part of the contract";
     /// What a part of a representation is part of cannot be checked.
     ResponsePartial = "response.partial", Response, 502, None, "The upstream sent part of a representation";
@@ -223,8 +230,35 @@ rules! {
     ResponseMalformed = "response.malformed", Response, 502, None, "The upstream's body is not well-formed";
     ResponseSchema = "response.schema", Response, 502, None, "The upstream's body does not match its schema";
     ResponseFrame = "response.frame", Response, 502, None, "The upstream's WebSocket frame is malformed";
+    ResponseGrpcFraming = "response.grpc-framing", Response, 502, None, "A message of the upstream's is cut off or wrongly framed";
+    ResponseGrpcMessageTooLarge = "response.grpc-message-too-large", Response, 502, None, "A message of the upstream's exceeds its limit";
+    ResponseGrpcTrailers = "response.grpc-trailers", Response, 502, None, "The upstream did not end the call as gRPC ends one";
     /// The contract would let it pass.
     ResponseException = "response.exception", Response, 502, None, "The upstream failed";
+}
+
+impl Rule {
+    /// The status of gRPC that stands for the refusal (grpc/grpc doc/statuscodes.md).
+    pub const fn grpc_status(self) -> u8 {
+        grpc_status(self.status())
+    }
+}
+
+/// The status of gRPC that tells what the status of HTTP would: whose fault it is, and whether to ask
+/// again. gRPC's own table (doc/http-grpc-status-mapping.md) is for answers of who does not know gRPC, and
+/// makes of most that it is unknown what was wrong.
+pub const fn grpc_status(status: u16) -> u8 {
+    match status {
+        400 | 415 | 417 => 3,        // INVALID_ARGUMENT
+        401 => 16,                   // UNAUTHENTICATED
+        403 => 7,                    // PERMISSION_DENIED
+        404 | 405 | 410 | 505 => 12, // UNIMPLEMENTED
+        408 | 504 => 4,              // DEADLINE_EXCEEDED
+        413 | 414 | 429 | 431 => 8,  // RESOURCE_EXHAUSTED
+        421 | 503 => 14,             // UNAVAILABLE
+        502 => 13,                   // INTERNAL
+        _ => 2,                      // UNKNOWN
+    }
 }
 
 /// The place of a violation. Names are the contract's own, never the client's.
@@ -302,6 +336,15 @@ mod tests {
                 Stage::Response => "response.",
             };
             assert!(rule.id().starts_with(stage), "{} is not of its stage", rule.id());
+        }
+    }
+
+    #[test]
+    fn every_refusal_has_a_status_of_grpc_and_a_title_that_needs_no_escapes() {
+        for rule in Rule::ALL {
+            assert_ne!(rule.grpc_status(), 2, "{}", rule.id());
+            let is_plain = |octet: u8| (b' '..=b'~').contains(&octet) && octet != b'%';
+            assert!(rule.title().bytes().all(is_plain), "{}", rule.id());
         }
     }
 

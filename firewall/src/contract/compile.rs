@@ -24,6 +24,7 @@ use servers::Servers;
 
 mod contents;
 mod description;
+mod grpc;
 mod parameters;
 pub(super) mod path_items;
 pub(super) mod reader;
@@ -89,6 +90,7 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
         server_lists: 0,
         claims: Vec::new(),
         security: security::Security::default(),
+        is_grpc: false,
     };
     compiler.document(&root);
     compiler.overlaps();
@@ -99,7 +101,8 @@ pub(crate) fn compile(documents: &Documents, options: &LoadOptions) -> Compiled 
     problems.retain(|(pointer, problem)| seen.insert((pointer.clone(), problem.to_string())));
     let preflight = options.policy.preflight;
     let Compiler { operations, paths, claims, .. } = compiler;
-    let contract = Contract { operations, paths, preflight, claims };
+    let has_grpc = operations.iter().any(|operation| operation.grpc.is_some());
+    let contract = Contract { operations, paths, preflight, claims, has_grpc };
     Compiled { contract, version, problems }
 }
 
@@ -124,6 +127,8 @@ struct Compiler<'d> {
     server_lists: usize,
     claims: Vec<Claim>,
     security: security::Security<'d>,
+    /// The operation that is being read is a method of gRPC.
+    is_grpc: bool,
 }
 
 /// The fields of a Path Item Object.
@@ -202,6 +207,11 @@ impl<'d> Compiler<'d> {
         if let Some(field) = at.get("deprecated").filter(|field| !field.value.is_boolean()) {
             self.unexpected(&field, "a boolean");
         }
+        let security = self.operation_security(at);
+        let grpc = self.grpc(at, method, item);
+        self.is_grpc = grpc.is_some();
+        let (body, responses) = (self.operation_body(at, method), self.responses(at));
+        self.is_grpc = false;
         let mut operation = Operation {
             id,
             method: method.clone(),
@@ -211,11 +221,12 @@ impl<'d> Compiler<'d> {
             query: QueryRules::new(self.options.policy.undeclared_query),
             headers: HeaderRules::new(&self.options.policy),
             cookies: CookieRules::new(self.options.policy.undeclared_cookies),
-            security: self.operation_security(at),
+            security,
             passes_preflight: self.options.policy.preflight == Verdict::Pass,
-            body: self.operation_body(at, method),
-            responses: self.responses(at),
+            body,
+            responses,
             upgrade: None,
+            grpc,
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);

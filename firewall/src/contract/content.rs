@@ -110,6 +110,11 @@ impl Content {
         }
     }
 
+    /// The messages of a call of gRPC, which pass as they come.
+    pub(crate) fn grpc(range: MediaRange, direction: Direction) -> Self {
+        Self { range, streams: true, is_undeclared: false, ..Self::unread(direction, usize::MAX) }
+    }
+
     /// Whether the octets are not looked into, so that any coding of them will do.
     pub fn is_opaque(&self) -> bool {
         self.is_opaque

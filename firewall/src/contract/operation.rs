@@ -8,10 +8,11 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 use super::claim::Claim;
 use super::content::BodyRule;
 use super::cookie::CookieRules;
+use super::grpc::GrpcRule;
 use super::header::HeaderRules;
 use super::parameter::{Fault, ParameterRule};
 use super::paths::{PathTable, Routed};
-use super::policy::Verdict;
+use super::policy::{Exceptions, Verdict};
 use super::preflight;
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses};
@@ -25,12 +26,18 @@ pub struct Contract {
     pub(crate) paths: PathTable,
     pub(crate) preflight: Verdict,
     pub(crate) claims: Vec<Claim>,
+    pub(crate) has_grpc: bool,
 }
 
 impl Contract {
     /// In the order of the document.
     pub fn operations(&self) -> &[Operation] {
         &self.operations
+    }
+
+    /// Whether any of them is a method of gRPC.
+    pub fn has_grpc(&self) -> bool {
+        self.has_grpc
     }
 
     /// Which requests are for one of the operations, if for any.
@@ -135,6 +142,8 @@ pub struct Operation {
     pub(crate) body: Option<BodyRule>,
     pub(crate) responses: Responses,
     pub(crate) upgrade: Option<UpgradeRule>,
+    /// Where it is a method of gRPC.
+    pub(crate) grpc: Option<GrpcRule>,
 }
 
 impl Operation {
@@ -282,6 +291,11 @@ impl Operation {
         self.body.as_ref()
     }
 
+    /// How calls are bounded, where it is a method of gRPC.
+    pub fn grpc(&self) -> Option<&GrpcRule> {
+        self.grpc.as_ref()
+    }
+
     /// The response that `status` must be: the exact code's, its range's, or the default.
     ///
     /// # Errors
@@ -315,6 +329,11 @@ impl Operation {
     /// Whether any of the declared answers declares this header field.
     pub fn answers_with(&self, name: &HeaderName) -> bool {
         self.responses.declare(name)
+    }
+
+    /// Whether exceptions in answers are looked for at all.
+    pub fn hides_exceptions(&self) -> bool {
+        self.responses.exceptions != Exceptions::Pass
     }
 
     /// Checks that a body that is as the contract declares it holds no exception, where the policy

@@ -124,6 +124,8 @@ pub enum Problem {
     )]
     ParameterNotEnforced { parameter: Box<str>, kind: Box<str>, reason: Box<str> },
     #[error("{0}")]
+    Grpc(Box<str>),
+    #[error("{0}")]
     Security(Box<str>),
     /// Always a warning.
     #[error("credentials are checked for presence and form; verifying them is left to the API")]

@@ -13,6 +13,7 @@ mod descriptions;
 mod differential;
 pub(super) mod documents;
 mod files;
+mod grpc;
 mod modern;
 mod parameters;
 mod responses;

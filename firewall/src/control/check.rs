@@ -12,6 +12,7 @@ use crate::control::config::{ConfigError, ConfigFile};
 use crate::control::policy::{choice, encryption, probe};
 use crate::control::settings::{Settings, SettingsErrors};
 use crate::tls::server::Server;
+use crate::upstream::Protocol;
 
 /// One problem: as a line of text, and as JSON.
 struct Finding {
@@ -99,6 +100,7 @@ impl Findings {
                         unenforced: api.unenforced,
                         policy: api.contract,
                         references: api.references,
+                        http2_upstream: Some(api.upstream.protocol == Protocol::Http2),
                         ..LoadOptions::default()
                     };
                     self.document(&api.spec, &options);

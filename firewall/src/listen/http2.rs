@@ -5,8 +5,6 @@
 //! violations of the connection, told by [`OnViolation`]. What h2 lets pass and HTTP/1 would not,
 //! `head.rs` finds; the pipeline is told by [`Origin::refusal`].
 
-mod allowance;
-mod frames;
 mod head;
 mod open;
 mod streams;
@@ -36,7 +34,7 @@ use crate::clock::Monotonic;
 use crate::pipeline::origin::Origin;
 use crate::violation::Rule;
 
-pub use allowance::Rate;
+pub use crate::http2::Rate;
 
 use super::connection::{ConnectionSettings, Ended};
 use super::connections::{LastWords, Ticket};

@@ -13,6 +13,7 @@ use crate::contract::OperationIndex;
 use crate::metrics::{ApiMetrics, OperationMetrics};
 use crate::pipeline::ruleset::{Api, Chosen, Mode, Ruleset, Working};
 use crate::tls::session::Session;
+use crate::upstream::grpc::Call;
 use crate::violation::{Rule, Violation};
 
 /// Names one exchange in the log, and in the problem details that its client saw.
@@ -78,6 +79,10 @@ pub struct Exchange<'a> {
     pub is_unread: bool,
     /// What the upstream answered, where that was refused.
     pub refused: Option<RefusedAnswer>,
+    /// Whoever asks expects an answer of gRPC's.
+    pub is_call: bool,
+    /// Where the operation is a method of gRPC.
+    pub call: Option<Rc<Call>>,
 }
 
 impl<'a> Exchange<'a> {
@@ -104,6 +109,8 @@ impl<'a> Exchange<'a> {
             observed: Vec::new(),
             is_unread: false,
             refused: None,
+            is_call: false,
+            call: None,
         }
     }
 

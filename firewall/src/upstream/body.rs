@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use crate::access_log::Settlement;
 use crate::clock::Monotonic;
 use crate::upstream::flow::Flow;
+use crate::upstream::grpc::Passing;
 use crate::upstream::pool::Lease;
 
 /// A message's body in either direction.
@@ -34,6 +35,8 @@ pub struct Body {
     /// When the upstream has sent nothing for too long; made when it is first waited for.
     stall: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
+    /// How it is looked at while it flows, where it is one of a call of gRPC.
+    passing: Option<Box<Passing>>,
 }
 
 /// A body ended before its end.
@@ -45,6 +48,12 @@ pub enum BodyError {
     Stalled,
     #[error("it has more octets than it may")]
     TooLarge,
+    /// Says so to an endpoint of HTTP/2 that the answer is no longer waited for.
+    #[error("the answer is over")]
+    GivenUp(#[source] h2::Error),
+    /// Of a call of gRPC: what is wrong with it is told elsewhere.
+    #[error("a message is cut off, or none")]
+    Cut,
 }
 
 impl Body {
@@ -54,8 +63,17 @@ impl Body {
 
     fn of(ready: Option<Bytes>, rest: Option<Incoming>) -> Self {
         let ready = ready.filter(|octets| !octets.is_empty());
-        let (settlement, flow, lease, stall) = (None, None, None, None);
-        Self { ready, rest, settlement, left: u64::MAX, flow, lease, stall, is_waiting: false }
+        Self {
+            ready,
+            rest,
+            settlement: None,
+            left: u64::MAX,
+            flow: None,
+            lease: None,
+            stall: None,
+            is_waiting: false,
+            passing: None,
+        }
     }
 
     pub fn full(octets: Bytes) -> Self {
@@ -99,6 +117,14 @@ impl Body {
         self
     }
 
+    /// Is looked at as one direction of a call, and ends as such. Its upstream is waited for until the
+    /// call's deadline.
+    #[must_use]
+    pub fn passing(mut self, passing: Passing) -> Self {
+        self.passing = Some(Box::new(passing));
+        self
+    }
+
     /// Whether all of it is here.
     pub fn is_whole(&self) -> bool {
         self.rest.is_none()
@@ -132,7 +158,9 @@ impl Body {
     /// Ready when the upstream has kept us waiting for too long. A client that is slow to take what
     /// is there is not waited for here.
     fn poll_stall(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let Some(lease) = &mut self.lease else { return Poll::Pending };
+        let Some(lease) = self.lease.as_mut().filter(|_| self.passing.is_none()) else {
+            return Poll::Pending;
+        };
         let patience = lease.read_timeout();
         let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(patience)));
         if !std::mem::replace(&mut self.is_waiting, true) {
@@ -148,7 +176,10 @@ impl Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        if let Some(settlement) = self.settlement.take() {
+        if let Some(mut settlement) = self.settlement.take() {
+            if let Some(passing) = &self.passing {
+                passing.conclude(&mut settlement);
+            }
             settlement.settle();
         }
     }
@@ -162,23 +193,48 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.flow.as_ref().is_some_and(|flow| flow.is_given_up()) {
+            let cancel = h2::Error::from(h2::Reason::CANCEL);
+            return Poll::Ready(Some(Err(BodyError::GivenUp(cancel))));
+        }
         if let Some(octets) = self.ready.take() {
             self.passed(octets.len());
             return Poll::Ready(Some(Ok(Frame::data(octets))));
         }
         loop {
+            let end = self.passing.as_mut().map_or(Poll::Pending, |call| call.poll_end(context));
+            if let Poll::Ready(end) = end {
+                // Neither side of the exchange goes on.
+                (self.rest, self.lease) = (None, None);
+                return Poll::Ready(end);
+            }
             let Some(rest) = &mut self.rest else { return Poll::Ready(None) };
             let Poll::Ready(frame) = Pin::new(rest).poll_frame(context) else {
                 if let Some(flow) = &self.flow {
                     flow.awaits_client(Monotonic::now());
+                    flow.watch(context.waker());
                 }
                 return self.poll_stall(context).map(|()| Some(Err(BodyError::Stalled)));
             };
             match frame {
-                // Trailers are the previous hop's framing: no contract declares them yet.
-                Some(Ok(frame)) if frame.is_trailers() => {}
+                // Trailers are the previous hop's framing: calls of gRPC alone declare them.
+                Some(Ok(frame)) if frame.is_trailers() => {
+                    let fields = frame.into_trailers().unwrap_or_default();
+                    if let Some(end) = self.passing.as_mut().and_then(|call| call.trailers(fields))
+                    {
+                        self.rest = None;
+                        return Poll::Ready(Some(end));
+                    }
+                }
                 Some(Ok(frame)) => {
-                    let length = frame.data_ref().map_or(0, Bytes::len);
+                    let mut octets = frame.into_data().unwrap_or_default();
+                    if let Some(passing) = &mut self.passing {
+                        octets = passing.data(octets)?;
+                        if octets.is_empty() {
+                            continue;
+                        }
+                    }
+                    let length = octets.len();
                     self.is_waiting = false;
                     let Some(left) = self.left.checked_sub(length as u64) else {
                         if let Some(flow) = &self.flow {
@@ -188,17 +244,25 @@ impl http_body::Body for Body {
                     };
                     self.left = left;
                     self.passed(length);
-                    return Poll::Ready(Some(Ok(frame)));
+                    return Poll::Ready(Some(Ok(Frame::data(octets))));
                 }
-                other => {
+                None => {
                     self.passed(0);
-                    return Poll::Ready(other.map(|frame| frame.map_err(BodyError::from)));
+                    return Poll::Ready(self.passing.as_mut().and_then(|call| call.end()));
+                }
+                Some(Err(error)) => {
+                    self.passed(0);
+                    return Poll::Ready(Some(Err(error.into())));
                 }
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
+        // The end of a call is looked at too.
+        if let Some(passing) = &self.passing {
+            return passing.is_over();
+        }
         self.ready.is_none() && self.rest.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
 

@@ -1,4 +1,4 @@
-//! Opening one connection to an endpoint, by whichever way it is reached.
+//! Opening one connection to an endpoint, by whichever way it is reached, and what is spoken on it.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -7,10 +7,12 @@ use bytes::Bytes;
 use http_body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls::{AlertDescription, Error as TlsError};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
 
+use super::UpstreamError;
 use super::address::Scheme;
 use super::endpoint::{Endpoint, Target};
 use super::stream::Stream;
@@ -27,6 +29,47 @@ pub(super) enum ConnectError {
     NoName,
     #[error("starting HTTP")]
     Handshake(#[source] hyper::Error),
+    #[error("the endpoint does not take up HTTP/2 in TLS (ALPN)")]
+    NotChosen,
+    #[error("the endpoint does not begin as HTTP/2 does")]
+    NotHttp2,
+}
+
+impl ConnectError {
+    /// What the client is told, and the counters.
+    pub(super) const fn outward(&self) -> UpstreamError {
+        match self {
+            Self::Tls(_) | Self::NoName => UpstreamError::Tls,
+            Self::Connect(_) | Self::Handshake(_) => UpstreamError::Connect,
+            Self::NotChosen | Self::NotHttp2 => UpstreamError::NotHttp2,
+        }
+    }
+}
+
+/// How it is known what the endpoint speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Agreed<'a> {
+    /// Plain text: the configuration says so.
+    Configured,
+    /// What TLS agreed upon, if on anything (ALPN, RFC 7301).
+    Alpn(Option<&'a [u8]>),
+}
+
+/// What is begun on a connection that has just been opened.
+pub(super) trait Begin {
+    /// By which requests are sent.
+    type Sender;
+
+    async fn on(self, stream: Stream) -> Result<Self::Sender, ConnectError>;
+}
+
+/// Connects, and begins what is to be spoken; on this thread's `LocalSet`. Takes as long as it takes.
+pub(super) async fn open<P: Begin>(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
+    protocol: P,
+) -> Result<P::Sender, ConnectError> {
+    protocol.on(connect(endpoint, tls).await?).await
 }
 
 /// Connects. Takes as long as it takes.
@@ -45,7 +88,7 @@ pub(super) async fn connect(
             let tls = tls.ok_or(ConnectError::NoName)?;
             let name = tls.name_of(endpoint).ok_or(ConnectError::NoName)?;
             let connector = TlsConnector::from(Arc::clone(&tls.client));
-            let stream = connector.connect(name, stream).await.map_err(ConnectError::Tls)?;
+            let stream = connector.connect(name, stream).await.map_err(not_encrypted)?;
             Ok(Stream::Tls(Box::new(stream)))
         }
         Target::Unix(path) => {
@@ -54,22 +97,39 @@ pub(super) async fn connect(
     }
 }
 
-/// Connects, and speaks HTTP/1.1; on this thread's `LocalSet`, the connection lives until its sender
-/// is dropped or the endpoint closes it. Takes as long as it takes.
-pub(super) async fn open<B>(
-    endpoint: &Endpoint,
-    tls: Option<&UpstreamTls>,
-) -> Result<SendRequest<B>, ConnectError>
+/// Who speaks nothing that we offer may end the handshake by saying so (RFC 7301 section 3.2).
+fn not_encrypted(error: std::io::Error) -> ConnectError {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<TlsError>());
+    let alert = AlertDescription::NoApplicationProtocol;
+    if cause.is_some_and(|cause| *cause == TlsError::AlertReceived(alert)) {
+        return ConnectError::NotChosen;
+    }
+    ConnectError::Tls(error)
+}
+
+/// HTTP/1.1: the connection lives until its sender is dropped or the endpoint closes it.
+pub(super) struct Http1<B>(std::marker::PhantomData<B>);
+
+impl<B> Http1<B> {
+    pub(super) const fn new() -> Self {
+        Self(std::marker::PhantomData)
+    }
+}
+
+impl<B> Begin for Http1<B>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
-    let stream = connect(endpoint, tls).await?;
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
-    spawn_local(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "an upstream connection ended");
-        }
-    });
-    Ok(sender)
+    type Sender = SendRequest<B>;
+
+    async fn on(self, stream: Stream) -> Result<SendRequest<B>, ConnectError> {
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
+        spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an upstream connection ended");
+            }
+        });
+        Ok(sender)
+    }
 }

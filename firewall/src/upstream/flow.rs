@@ -1,9 +1,10 @@
 //! A request's body on its way, as those see it who wait for the answer: whom it waits for, how long
 //! already, and how much of it has passed.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::pin;
+use std::task::Waker;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -23,6 +24,9 @@ pub struct Flow {
     /// How long the client was waited for before that.
     waited: Cell<Duration>,
     is_too_large: Cell<bool>,
+    is_given_up: Cell<bool>,
+    /// Of who waits for the client.
+    waker: RefCell<Option<Waker>>,
 }
 
 /// Why a body that flows is given up.
@@ -42,6 +46,8 @@ impl Flow {
             awaits_client: Cell::default(),
             waited: Cell::default(),
             is_too_large: Cell::default(),
+            is_given_up: Cell::default(),
+            waker: RefCell::default(),
         }
     }
 
@@ -57,6 +63,23 @@ impl Flow {
 
     pub(super) fn exceeded(&self) {
         self.is_too_large.set(true);
+    }
+
+    /// The answer is over: what is left of the body goes nowhere.
+    pub(super) fn give_up(&self) {
+        self.is_given_up.set(true);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_given_up.get()
+    }
+
+    /// Has this one woken when it is given up.
+    pub(super) fn watch(&self, waker: &Waker) {
+        self.waker.replace(Some(waker.clone()));
     }
 
     /// Nothing is there to be passed on.

@@ -1,6 +1,6 @@
 //! Whether the upstream's answer ends where every reader takes it to end.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 /// Octets of a length; nineteen digits hold every one that HTTP's readers agree on.
@@ -30,6 +30,27 @@ pub(super) fn is_plain(status: StatusCode, headers: &HeaderMap) -> bool {
     }
 }
 
+/// Whether an answer's head of HTTP/2 is one of HTTP/1.1 too, once it is passed on: at most one plain
+/// length, no field of a connection (RFC 9113 section 8.2.2), no value that who trims it reads otherwise
+/// (section 8.2.1).
+///
+/// h2 refuses the fields of a connection too, and lengths that DATA contradicts.
+pub(super) fn is_plain_stream(status: StatusCode, headers: &HeaderMap) -> bool {
+    let of_connection = [CONNECTION.as_str(), TRANSFER_ENCODING.as_str(), UPGRADE.as_str()];
+    let is_of_connection = |name: &str| {
+        of_connection.contains(&name)
+            || matches!(name, "keep-alive" | "proxy-connection")
+            || name == TE.as_str()
+    };
+    let is_blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    let is_trimmed = |value: &HeaderValue| {
+        let octets = value.as_bytes();
+        !is_blank(octets.first()) && !is_blank(octets.last())
+    };
+    is_plain(status, headers)
+        && headers.iter().all(|(name, value)| !is_of_connection(name.as_str()) && is_trimmed(value))
+}
+
 fn is_length(value: &HeaderValue) -> bool {
     let digits = value.as_bytes();
     let is_one_way_to_write_it = digits.len() == 1 || !digits.starts_with(b"0");
@@ -41,6 +62,32 @@ fn is_length(value: &HeaderValue) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_of_http2_have_no_fields_of_a_connection() {
+        let plain = |lines: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in lines {
+                headers.append(*name, HeaderValue::from_static(value));
+            }
+            is_plain_stream(StatusCode::OK, &headers)
+        };
+        assert!(plain(&[("content-length", "7"), ("x-a", "b\tc"), ("x-empty", "")]));
+        for line in [
+            ("connection", "x-a"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("content-length", "+7"),
+            ("x-a", " b"),
+            ("x-a", "b\t"),
+        ] {
+            assert!(!plain(&[line]), "{line:?}");
+        }
+        assert!(!plain(&[("content-length", "7"), ("content-length", "7")]));
+    }
 
     #[test]
     fn answers_by_their_length() {

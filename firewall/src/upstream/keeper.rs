@@ -256,7 +256,9 @@ impl Kept {
                     is_first = false;
                 }
             };
-            let probing = probe::run(Arc::clone(endpoint), shared.tls.clone(), rules, changed);
+            let spoken = (shared.settings.protocol, shared.settings.pings);
+            let tls = shared.tls.clone();
+            let probing = probe::run(Arc::clone(endpoint), tls, spoken, rules, changed);
             Task(spawn_local(probing).abort_handle())
         });
         Tended { api, endpoint: Arc::clone(endpoint), _probe: probe }

@@ -2,6 +2,7 @@
 //! request through its endpoints.
 
 mod member;
+mod shared;
 mod upgrade;
 
 use std::cell::{Cell, RefCell};
@@ -12,19 +13,18 @@ use std::time::Duration;
 
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
 use prometheus::IntCounter;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
 pub use self::member::Lease;
-use self::member::Member;
+use self::member::{Member, Used};
 pub use self::upgrade::{Switched, Upgraded};
 use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
-use super::connection::ConnectError;
-use super::{Upstream, UpstreamError, WithoutHealthy, connection, framing};
+use super::connection::Http1;
+use super::{Protocol, Upstream, UpstreamError, WithoutHealthy, connection, framing};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
 use crate::metrics::Metrics;
@@ -151,7 +151,14 @@ impl Pool {
         let mut tried = Vec::new();
         loop {
             let member = Rc::clone(lease.member());
-            let failure = match self.attempt(lease, request, is_whole, holder).await {
+            let attempt = match self.upstream.settings().protocol {
+                Protocol::Http1 => self.attempt(lease, request, is_whole, holder).await,
+                Protocol::Http2 => {
+                    // Its state would be every request's, of HTTP/1.1 too.
+                    Box::pin(self.attempt_shared(lease, request, is_whole, holder)).await
+                }
+            };
+            let failure = match attempt {
                 Ok(answer) => return Ok(answer),
                 Err(failure) => failure,
             };
@@ -192,7 +199,7 @@ impl Pool {
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.reused.inc();
-                    return self.answered(lease, sender, response);
+                    return self.answered(lease, Used::Alone(sender), response);
                 }
                 Err(mut error) => {
                     let was_closed = was_closed(error.error());
@@ -206,8 +213,10 @@ impl Pool {
             }
         }
         holder.take();
-        let opening = connection::open(&member.endpoint, self.upstream.0.tls.as_ref());
-        let opening = timeout(limits.connect_timeout, opening).await;
+        let opening =
+            connection::open(&member.endpoint, self.upstream.0.tls.as_ref(), Http1::new());
+        // Boxed: most requests open none, and would carry its state.
+        let opening = timeout(limits.connect_timeout, Box::pin(opening)).await;
         let mut sender = match opening {
             Ok(Ok(sender)) => sender,
             failed => {
@@ -216,12 +225,7 @@ impl Pool {
                     Ok(Err(error)) => {
                         let endpoint = &**member.endpoint.label();
                         tracing::debug!(endpoint, error = %Causes(&error), "no connection");
-                        match error {
-                            ConnectError::Tls(_) | ConnectError::NoName => UpstreamError::Tls,
-                            ConnectError::Connect(_) | ConnectError::Handshake(_) => {
-                                UpstreamError::Connect
-                            }
-                        }
+                        error.outward()
                     }
                     _ => UpstreamError::ConnectTimeout,
                 };
@@ -233,7 +237,7 @@ impl Pool {
         let replica = replica(&request);
         holder.replace(Some(Holder::new(&member)));
         match sender.try_send_request(request).await {
-            Ok(response) => self.answered(lease, sender, response),
+            Ok(response) => self.answered(lease, Used::Alone(sender), response),
             Err(mut error) => {
                 // Where the body is the client's stream, so may be what broke off.
                 if is_whole {
@@ -252,19 +256,22 @@ impl Pool {
     fn answered(
         &self,
         mut lease: Lease,
-        sender: SendRequest<Body>,
+        used: Used,
         response: Response<Incoming>,
     ) -> Result<(Response<Incoming>, Lease), Failure> {
         let status = response.status();
         // No request asks for an upgrade, so no answer may switch protocols (RFC 9110 section 7.8).
-        let is_valid = status != StatusCode::SWITCHING_PROTOCOLS
-            && framing::is_plain(status, response.headers());
+        let is_plain = match used {
+            Used::Alone(_) => framing::is_plain(status, response.headers()),
+            Used::Shared(_) => framing::is_plain_stream(status, response.headers()),
+        };
+        let is_valid = status != StatusCode::SWITCHING_PROTOCOLS && is_plain;
         if !is_valid {
             self.failed(lease.member());
             return Err(UpstreamError::Protocol.into());
         }
         self.judge(lease.member(), status);
-        lease.keep(sender);
+        lease.keep(used);
         Ok((response, lease))
     }
 
@@ -396,9 +403,11 @@ impl Drop for Waiting<'_> {
 
 /// A copy of a request that may be sent twice (RFC 9110 section 9.2.2) and whose body is here whole.
 fn replica(request: &Request<Body>) -> Option<Request<Body>> {
-    if !request.method().is_idempotent() {
-        return None;
-    }
+    request.method().is_idempotent().then(|| copy(request)).flatten()
+}
+
+/// A copy of a request whose body is here whole.
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
     let mut replica = Request::new(request.body().replica()?);
     replica.method_mut().clone_from(request.method());
     replica.uri_mut().clone_from(request.uri());

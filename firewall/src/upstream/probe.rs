@@ -11,9 +11,11 @@ use http::{Request, Uri};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::Protocol;
 use super::check::{CheckRules, Streak};
-use super::connection;
+use super::connection::{self, Http1};
 use super::endpoint::Endpoint;
+use super::multiplexed::{Http2, PingRules, convert};
 use super::tls::UpstreamTls;
 use crate::causes::Causes;
 
@@ -22,6 +24,7 @@ use crate::causes::Causes;
 pub(super) async fn run(
     endpoint: Arc<Endpoint>,
     tls: Option<UpstreamTls>,
+    (protocol, pings): (Protocol, PingRules),
     rules: CheckRules,
     mut changed: impl FnMut(bool, String),
 ) {
@@ -30,7 +33,23 @@ pub(super) async fn run(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        let answer = timeout(rules.timeout, ask(&endpoint, tls.as_ref(), &rules)).await;
+        let asking = async {
+            let request = question(&endpoint, &rules, protocol)?;
+            let answer = match protocol {
+                Protocol::Http1 => {
+                    let opened = connection::open(&endpoint, tls.as_ref(), Http1::new()).await;
+                    opened.map_err(told)?.send_request(request).await
+                }
+                Protocol::Http2 => {
+                    let opened = connection::open(&endpoint, tls.as_ref(), Http2::new(pings)).await;
+                    let mut begun = opened.map_err(told)?;
+                    begun.sender.send_request(request).await
+                }
+            };
+            let status = answer.map_err(told)?.status().as_u16();
+            if rules.accepts(status) { Ok(()) } else { Err(format!("status {status}")) }
+        };
+        let answer = timeout(rules.timeout, asking).await;
         let answer = answer.unwrap_or_else(|_elapsed| Err("no answer in time".into()));
         if let Some(is_well) = streak.note(&rules, answer.is_ok()) {
             changed(is_well, answer.err().unwrap_or_default());
@@ -38,23 +57,31 @@ pub(super) async fn run(
     }
 }
 
-async fn ask(
+fn question(
     endpoint: &Endpoint,
-    tls: Option<&UpstreamTls>,
     rules: &CheckRules,
-) -> Result<(), String> {
-    let opened = connection::open::<Nothing>(endpoint, tls).await;
-    let mut sender = opened.map_err(|error| Causes(&error).to_string())?;
+    protocol: Protocol,
+) -> Result<Request<Nothing>, String> {
     let mut request = Request::new(Nothing);
     *request.uri_mut() = Uri::from(rules.path.clone());
     let host = rules.host.as_deref().map_or_else(|| endpoint.authority(), str::to_owned);
     let headers = request.headers_mut();
     headers.insert(HOST, HeaderValue::from_str(&host).map_err(|error| error.to_string())?);
     headers.insert(USER_AGENT, HeaderValue::from_static("firewall-health-check"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    let answer = sender.send_request(request).await;
-    let status = answer.map_err(|error| Causes(&error).to_string())?.status().as_u16();
-    if rules.accepts(status) { Ok(()) } else { Err(format!("status {status}")) }
+    match protocol {
+        Protocol::Http1 => {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Protocol::Http2 => {
+            convert(&mut request, endpoint.scheme)
+                .map_err(|_unwritable| "no such host".to_owned())?;
+        }
+    }
+    Ok(request)
+}
+
+fn told(error: impl std::error::Error) -> String {
+    Causes(&error).to_string()
 }
 
 /// The body of a request that has none.

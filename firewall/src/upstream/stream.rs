@@ -8,12 +8,24 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
+use super::connection::Agreed;
+
 /// One connection to an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// How it is known what is spoken on it.
+    pub(super) fn agreed(&self) -> Agreed<'_> {
+        match self {
+            Self::Plain(_) | Self::Unix(_) => Agreed::Configured,
+            Self::Tls(stream) => Agreed::Alpn(stream.get_ref().1.alpn_protocol()),
+        }
+    }
 }
 
 impl AsyncRead for Stream {

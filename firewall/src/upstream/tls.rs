@@ -11,6 +11,7 @@ use rustls::ClientConfig;
 use rustls_pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use sha2::{Digest as _, Sha256};
 
+use super::Protocol;
 use super::endpoint::{Endpoint, Target};
 use crate::tls::authorities::{Authorities, AuthoritiesError};
 use crate::tls::pem::{self, PemError};
@@ -25,6 +26,8 @@ pub struct TlsSettings {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Expected in every endpoint's certificate, in place of its own name or address.
     pub server_name: Option<Box<str>>,
+    /// What is asked for in the handshake, and nothing else (ALPN).
+    pub protocol: Protocol,
 }
 
 /// Connections to endpoints cannot be encrypted as configured.
@@ -91,7 +94,8 @@ impl UpstreamTls {
                 client.with_client_auth_cert(chain, private).map_err(UpstreamTlsError::Identity)?
             }
         };
-        client.alpn_protocols = vec![b"http/1.1".to_vec()];
+        client.alpn_protocols = vec![settings.protocol.alpn().to_vec()];
+        digest.update(settings.protocol.alpn());
         let name = settings.server_name.as_deref().map(|name| {
             let invalid = |source| UpstreamTlsError::Name { name: name.into(), source };
             ServerName::try_from(name.to_owned()).map_err(invalid)

@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod frames;
 pub(crate) mod gateway;
 pub(crate) mod load;
+pub(crate) mod multiplexed;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod websocket;

@@ -24,6 +24,8 @@ mod deploy;
 mod endings;
 /// Lists that others keep.
 mod feeds;
+/// Calls of gRPC, where they are declared.
+mod grpc;
 /// What answers get and lose on their way out.
 mod headers;
 /// An upstream that lies, breaks off, stalls or says too much.
@@ -62,6 +64,8 @@ mod suite;
 mod tls;
 /// Another process takes the running one's place.
 mod upgrade;
+/// HTTP/2 to the upstream: what it is asked, what it may do, and what it may not.
+mod upstream_http2;
 /// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
 mod upstreams;
 /// WebSockets where they are declared: handshake, frames, limits, ends.

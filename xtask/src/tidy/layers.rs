@@ -18,7 +18,7 @@ const fn layer(module: &'static str, may_name: &'static [&'static str]) -> Layer
 
 /// From the foundations up. The longest module that a file is in decides; a module may always name
 /// itself and what is inside it.
-const LAYERS: [Layer; 21] = [
+const LAYERS: [Layer; 22] = [
     layer("address", &[]),
     layer("causes", &[]),
     layer("clock", &[]),
@@ -52,7 +52,11 @@ const LAYERS: [Layer; 21] = [
     ),
     layer("feeds", &["ban", "causes", "clock", "metrics", "state_file", "tls"]),
     layer("ban::threshold", &["clock", "violation"]),
-    layer("upstream", &["access_log", "address", "causes", "clock", "metrics", "tls", "violation"]),
+    layer("http2", &["clock"]),
+    layer(
+        "upstream",
+        &["access_log", "address", "causes", "clock", "http2", "metrics", "tls", "violation"],
+    ),
     layer(
         "pipeline",
         &[
@@ -71,7 +75,17 @@ const LAYERS: [Layer; 21] = [
     ),
     layer(
         "listen",
-        &["access_log", "address", "ban", "clock", "metrics", "pipeline", "tls", "violation"],
+        &[
+            "access_log",
+            "address",
+            "ban",
+            "clock",
+            "http2",
+            "metrics",
+            "pipeline",
+            "tls",
+            "violation",
+        ],
     ),
     // Everything; and nobody may name it.
     layer(

@@ -73,6 +73,9 @@ impl<'d> Compiler<'d> {
                 contents.push(content);
             }
         }
+        if self.is_grpc {
+            super::grpc::grpc_formats(&mut contents);
+        }
         contents
     }
 
@@ -82,6 +85,9 @@ impl<'d> Compiler<'d> {
             self.problem(at, Problem::Schema(format!("`{name}` is not a media type").into()));
             return None;
         };
+        if self.is_grpc {
+            return self.grpc_content(name, range, &media, direction);
+        }
         let is_opaque = !range.is_json_or_wildcard();
         let stream = self.stream(&media, is_opaque);
         let mut schema = None;

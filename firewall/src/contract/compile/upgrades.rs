@@ -27,6 +27,13 @@ impl<'d> Compiler<'d> {
             let message = format!("`{UPGRADE}` of {method}: only GET opens a WebSocket");
             self.problem(&at, Problem::Upgrade(message.into()));
         }
+        if self.options.http2_upstream == Some(true) {
+            let message = format!(
+                "`{UPGRADE}` needs HTTP/1.1 to the upstream: WebSockets over HTTP/2 (RFC 8441) are not \
+                 supported"
+            );
+            self.problem(&at, Problem::Upgrade(message.into()));
+        }
         if let Some(body) = operation.get("requestBody") {
             let message = format!("`requestBody` beside `{UPGRADE}`: what opens one has no body");
             self.problem(&body, Problem::Upgrade(message.into()));

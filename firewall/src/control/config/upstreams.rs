@@ -7,18 +7,21 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
 use super::Span;
-use crate::upstream::WithoutHealthy;
+use crate::upstream::{Protocol, WithoutHealthy};
 
 /// `upstream = "http://127.0.0.1:9000"`, or the table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     pub endpoints: Vec<Endpoint>,
+    pub protocol: Protocol,
     pub connect_timeout: Span,
     pub read_timeout: Span,
     pub idle_timeout: Span,
     pub connections: usize,
     pub pending: usize,
     pub pending_timeout: Span,
+    pub ping_interval: Span,
+    pub ping_timeout: Span,
     pub resolve_interval: Span,
     pub without_healthy: WithoutHealthy,
     pub check: Option<Check>,
@@ -38,12 +41,15 @@ impl Upstream {
 #[serde(deny_unknown_fields, default, expecting = "an address, or a table with endpoints")]
 struct Table {
     endpoints: Vec<Endpoint>,
+    protocol: Protocol,
     connect_timeout: Span,
     read_timeout: Span,
     idle_timeout: Span,
     connections: usize,
     pending: usize,
     pending_timeout: Span,
+    ping_interval: Span,
+    ping_timeout: Span,
     resolve_interval: Span,
     without_healthy: WithoutHealthy,
     check: Option<Check>,
@@ -56,12 +62,15 @@ impl Default for Table {
     fn default() -> Self {
         Self {
             endpoints: Vec::new(),
+            protocol: Protocol::default(),
             connect_timeout: Span::seconds(5),
             read_timeout: Span::seconds(60),
             idle_timeout: Span::seconds(4),
             connections: 1024,
             pending: 1024,
             pending_timeout: Span::seconds(5),
+            ping_interval: Span::seconds(10),
+            ping_timeout: Span::seconds(5),
             resolve_interval: Span::seconds(30),
             without_healthy: WithoutHealthy::default(),
             check: None,
@@ -76,12 +85,15 @@ impl From<Table> for Upstream {
     fn from(table: Table) -> Self {
         Self {
             endpoints: table.endpoints,
+            protocol: table.protocol,
             connect_timeout: table.connect_timeout,
             read_timeout: table.read_timeout,
             idle_timeout: table.idle_timeout,
             connections: table.connections,
             pending: table.pending,
             pending_timeout: table.pending_timeout,
+            ping_interval: table.ping_interval,
+            ping_timeout: table.ping_timeout,
             resolve_interval: table.resolve_interval,
             without_healthy: table.without_healthy,
             check: table.check,

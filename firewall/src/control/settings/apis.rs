@@ -8,6 +8,7 @@ use crate::control::config::{Api, Headers, Limits};
 use crate::feeds;
 use crate::pipeline::ruleset::ExchangeLimits;
 use crate::pipeline::tunnel::TunnelTimes;
+use crate::upstream::Protocol;
 
 /// APIs that one process serves.
 const APIS_MAX: usize = 64;
@@ -22,6 +23,7 @@ impl ApiSettings {
             body_limit: self.body_octets,
             response_limit: self.response_octets,
             depth_limit: self.json_depth,
+            http2_upstream: Some(self.upstream.protocol == Protocol::Http2),
         }
     }
 }

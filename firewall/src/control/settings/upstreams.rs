@@ -6,12 +6,12 @@ use http::HeaderValue;
 use http::uri::PathAndQuery;
 
 use super::SettingsError;
-use crate::control::config::{Check, Upstream, UpstreamTls};
+use crate::control::config::{Check, Upstream};
 use crate::upstream::address::{EndpointAddress, Scheme};
 use crate::upstream::tls::TlsSettings;
 use crate::upstream::{
-    CheckRules, ENDPOINTS_MAX, EjectionRules, EndpointSettings, RetryRules, UpstreamLimits,
-    UpstreamSettings,
+    CheckRules, ENDPOINTS_MAX, EjectionRules, EndpointSettings, PingRules, RetryRules,
+    UpstreamLimits, UpstreamSettings,
 };
 
 /// The upstream, or every problem of it.
@@ -46,7 +46,7 @@ pub(in crate::control) fn upstream(
         }
     };
     let is_encrypted = endpoints.iter().any(|endpoint| endpoint.scheme == Scheme::Tls);
-    let tls = match tls(written.tls.as_ref(), is_encrypted) {
+    let tls = match tls(written, is_encrypted) {
         Ok(tls) => tls,
         Err((key, expected)) => {
             problems.push(SettingsError::ApiBound { api: api.to_owned(), key, expected });
@@ -59,6 +59,8 @@ pub(in crate::control) fn upstream(
     Ok(UpstreamSettings {
         tls,
         endpoints,
+        protocol: written.protocol,
+        pings: PingRules { interval: written.ping_interval.0, timeout: written.ping_timeout.0 },
         limits: UpstreamLimits {
             connect_timeout: written.connect_timeout.0,
             read_timeout: written.read_timeout.0,
@@ -100,6 +102,8 @@ fn out_of_bounds(written: &Upstream) -> Vec<(&'static str, &'static str)> {
         ("upstream.pending", "at most 65536", written.pending <= 65_536),
         ("upstream.connect_timeout", "at least 1ms", written.connect_timeout.0 >= least),
         ("upstream.read_timeout", "at least 1ms", written.read_timeout.0 >= least),
+        ("upstream.ping_interval", "at least 100ms", written.ping_interval.0 >= 100 * least),
+        ("upstream.ping_timeout", "at least 1ms", written.ping_timeout.0 >= least),
         (
             "upstream.resolve_interval",
             "at least 1s",
@@ -123,10 +127,13 @@ fn out_of_bounds(written: &Upstream) -> Vec<(&'static str, &'static str)> {
 }
 
 fn tls(
-    written: Option<&UpstreamTls>,
+    upstream: &Upstream,
     is_encrypted: bool,
 ) -> Result<Option<TlsSettings>, (&'static str, &'static str)> {
-    let Some(written) = written else { return Ok(is_encrypted.then(TlsSettings::default)) };
+    let protocol = upstream.protocol;
+    let Some(written) = &upstream.tls else {
+        return Ok(is_encrypted.then(|| TlsSettings { protocol, ..TlsSettings::default() }));
+    };
     if !is_encrypted {
         return Err(("upstream.tls", "an endpoint whose address begins with https"));
     }
@@ -136,7 +143,7 @@ fn tls(
         _ => return Err(("upstream.tls.certificate", "it and upstream.tls.key, or neither")),
     };
     let server_name = written.server_name.as_deref().map(Into::into);
-    Ok(Some(TlsSettings { ca: written.ca.clone(), identity, server_name }))
+    Ok(Some(TlsSettings { ca: written.ca.clone(), identity, server_name, protocol }))
 }
 
 fn check(written: &Check) -> Result<CheckRules, (&'static str, &'static str)> {

@@ -4,8 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::clock::Monotonic;
-
-use super::frames::{END_STREAM, Header, kind};
+use crate::http2::frames::{END_STREAM, Header, kind};
 
 /// How many streams are watched, more than a connection has at once; those beyond are passed over.
 const STREAMS_MAX: usize = 4_096;

@@ -6,11 +6,11 @@
 use std::cell::{Cell, Ref, RefCell};
 
 use crate::clock::Monotonic;
+use crate::http2::allowance::Allowance;
+use crate::http2::frames::{END_HEADERS, END_STREAM, Found, Frames, Header, kind};
 use crate::violation::Rule;
 
 use super::Http2Limits;
-use super::allowance::Allowance;
-use super::frames::{END_HEADERS, END_STREAM, Found, Frames, Header, kind};
 use super::open::OpenStreams;
 
 /// Octets with which a client begins (RFC 9113 section 3.4).

@@ -18,8 +18,8 @@ use crate::upstream::address::EndpointAddress;
 use crate::upstream::body::Body;
 use crate::upstream::pool::Pool;
 use crate::upstream::{
-    CheckRules, EjectionRules, EndpointSettings, RetryRules, UpstreamError, UpstreamLimits,
-    WithoutHealthy,
+    CheckRules, EjectionRules, EndpointSettings, PingRules, Protocol, RetryRules, UpstreamError,
+    UpstreamLimits, WithoutHealthy,
 };
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +32,8 @@ fn settings(urls: &[&str]) -> UpstreamSettings {
     };
     UpstreamSettings {
         endpoints: urls.iter().map(endpoint).collect(),
+        protocol: Protocol::Http1,
+        pings: PingRules { interval: SHORT, timeout: SHORT },
         limits: UpstreamLimits {
             connect_timeout: SHORT,
             read_timeout: SHORT,

@@ -10,6 +10,7 @@ use hyper::client::conn::http1::SendRequest;
 use super::super::balance::Seat;
 use super::super::body::Body;
 use super::super::endpoint::Endpoint;
+use super::super::multiplexed::{Connections, Place};
 use super::Pool;
 use crate::clock::Monotonic;
 
@@ -20,6 +21,8 @@ pub(super) struct Member {
     label: Rc<str>,
     pub(super) seat: Seat,
     idle: RefCell<Vec<Idle>>,
+    /// Where HTTP/2 is spoken.
+    pub(super) shared: Rc<Connections>,
     /// The upstream has it no more: its connections are not kept.
     is_retired: Cell<bool>,
     /// Of the seat's exchanges, those that have become tunnels.
@@ -39,6 +42,7 @@ impl Member {
             label: Rc::from(&**endpoint.label()),
             seat: Seat::new(endpoint.weight),
             idle: RefCell::default(),
+            shared: Rc::default(),
             is_retired: Cell::new(false),
             tunnels: Cell::new(0),
         })
@@ -66,12 +70,22 @@ impl Member {
         self.idle
             .borrow_mut()
             .retain(|idle| now.since(idle.since) < idle_timeout && !idle.sender.is_closed());
+        self.shared.sweep(idle_timeout);
     }
 
     pub(super) fn retire(&self) {
         self.is_retired.set(true);
         self.idle.borrow_mut().clear();
+        self.shared.retire();
     }
+}
+
+/// The connection of an exchange.
+#[derive(Debug)]
+pub(super) enum Used {
+    /// It has it for itself.
+    Alone(SendRequest<Body>),
+    Shared(#[expect(dead_code, reason = "held until the exchange is over")] Place),
 }
 
 /// A place at one endpoint, and the connection in use. The connection is kept when this is dropped,
@@ -80,22 +94,22 @@ impl Member {
 pub struct Lease {
     pool: Rc<Pool>,
     member: Rc<Member>,
-    sender: Option<SendRequest<Body>>,
+    used: Option<Used>,
     is_tunnel: bool,
 }
 
 impl Lease {
     pub(super) fn new(pool: &Rc<Pool>, member: &Rc<Member>) -> Self {
         member.seat.enter();
-        Self { pool: Rc::clone(pool), member: Rc::clone(member), sender: None, is_tunnel: false }
+        Self { pool: Rc::clone(pool), member: Rc::clone(member), used: None, is_tunnel: false }
     }
 
     pub(super) fn member(&self) -> &Rc<Member> {
         &self.member
     }
 
-    pub(super) fn keep(&mut self, sender: SendRequest<Body>) {
-        self.sender = Some(sender);
+    pub(super) fn keep(&mut self, used: Used) {
+        self.used = Some(used);
     }
 
     /// The exchange has become a tunnel, and makes room for another one.
@@ -120,7 +134,7 @@ impl Lease {
     pub(in crate::upstream) fn stalled(&mut self) {
         self.pool.stalled.inc();
         self.pool.failed(&self.member);
-        self.sender = None;
+        self.used = None;
     }
 }
 
@@ -130,7 +144,7 @@ impl Drop for Lease {
         if self.is_tunnel {
             self.member.tunnels.set(self.member.tunnels.get().saturating_sub(1));
         }
-        if let Some(sender) = self.sender.take()
+        if let Some(Used::Alone(sender)) = self.used.take()
             && !self.member.is_retired.get()
             && !sender.is_closed()
         {

@@ -17,7 +17,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::super::body::Body;
-use super::super::connection::{self, ConnectError};
+use super::super::connection;
 use super::super::stream::Stream;
 use super::super::{UpstreamError, framing};
 use super::member::Lease;
@@ -129,12 +129,7 @@ impl Pool {
                 Ok(Err(error)) => {
                     let endpoint = &**member.endpoint.label();
                     tracing::debug!(endpoint, error = %Causes(&error), "no connection");
-                    match error {
-                        ConnectError::Tls(_) | ConnectError::NoName => UpstreamError::Tls,
-                        ConnectError::Connect(_) | ConnectError::Handshake(_) => {
-                            UpstreamError::Connect
-                        }
-                    }
+                    error.outward()
                 }
                 Err(_elapsed) => UpstreamError::ConnectTimeout,
             };

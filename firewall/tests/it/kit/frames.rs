@@ -12,6 +12,7 @@ pub(crate) const HEADERS: u8 = 1;
 pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
@@ -149,10 +150,35 @@ impl Http2 {
         Self { stream, read: Vec::new(), next: 1, kept: Vec::new(), goaway: None }
     }
 
+    /// The server's end, once the client has begun; none if it left before.
+    pub(crate) fn accepted(mut stream: TcpStream) -> Option<Self> {
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).ok().filter(|()| preface == *PREFACE)?;
+        Some(Self { stream, read: Vec::new(), next: 2, kept: Vec::new(), goaway: None })
+    }
+
     pub(crate) fn send(&mut self, octets: impl AsRef<[u8]>) -> &mut Self {
         // The other end may be closed already; what it said is still to be read.
         drop(self.stream.write_all(octets.as_ref()));
         self
+    }
+
+    /// Sends; false where the other end takes no more.
+    pub(crate) fn try_send(&mut self, octets: &[u8]) -> bool {
+        self.stream.write_all(octets).is_ok()
+    }
+
+    /// Reads what comes, and says nothing to it.
+    pub(crate) fn swallow(&mut self) {
+        while self.stream.read(&mut [0; 1024]).is_ok_and(|octets| octets > 0) {}
+    }
+
+    /// Closes both directions.
+    pub(crate) fn end(&mut self) {
+        drop(self.stream.shutdown(std::net::Shutdown::Both));
     }
 
     /// The number that the next request is sent by.

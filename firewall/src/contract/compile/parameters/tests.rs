@@ -47,6 +47,7 @@ fn compile<T>(
         server_lists: 0,
         claims: Vec::new(),
         security: Security::default(),
+        is_grpc: false,
     };
     let found = read(&mut compiler, &at);
     let all = compiler.problems.into_iter().chain(compiler.schemas.build());

@@ -9,29 +9,32 @@ const HEADER_OCTETS: usize = 9;
 const KEPT_OCTETS: usize = 40;
 
 /// Kinds of frames (RFC 9113 section 6).
-pub(super) mod kind {
-    pub(in super::super) const DATA: u8 = 0;
-    pub(in super::super) const HEADERS: u8 = 1;
-    pub(in super::super) const RST_STREAM: u8 = 3;
-    pub(in super::super) const GOAWAY: u8 = 7;
-    pub(in super::super) const CONTINUATION: u8 = 9;
+pub(crate) mod kind {
+    pub(crate) const DATA: u8 = 0;
+    pub(crate) const HEADERS: u8 = 1;
+    pub(crate) const RST_STREAM: u8 = 3;
+    pub(crate) const SETTINGS: u8 = 4;
+    pub(crate) const GOAWAY: u8 = 7;
+    pub(crate) const CONTINUATION: u8 = 9;
 }
 
-pub(super) const END_STREAM: u8 = 0x1;
-pub(super) const END_HEADERS: u8 = 0x4;
+pub(crate) const END_STREAM: u8 = 0x1;
+/// Of SETTINGS and PING.
+pub(crate) const ACK: u8 = 0x1;
+pub(crate) const END_HEADERS: u8 = 0x4;
 
 /// A frame's header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
+pub(crate) struct Header {
     /// Octets of the payload.
-    pub(super) length: usize,
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
+    pub(crate) length: usize,
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
 }
 
 impl Header {
-    pub(super) fn has(self, flag: u8) -> bool {
+    pub(crate) fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
     }
 
@@ -48,7 +51,7 @@ impl Header {
 
 /// What was found in the octets.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     Begun(Header),
     /// With the beginning of its payload.
     Ended(Header, &'a [u8]),
@@ -56,7 +59,7 @@ pub(super) enum Found<'a> {
 
 /// One direction of a connection, after its preface.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     head: [u8; HEADER_OCTETS],
     have: usize,
     header: Header,
@@ -67,7 +70,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             head: [0; HEADER_OCTETS],
             have: 0,
@@ -79,12 +82,22 @@ impl Frames {
     }
 
     /// The next octet begins a frame.
-    pub(super) fn is_between(&self) -> bool {
+    pub(crate) fn is_between(&self) -> bool {
         self.have == 0 && self.left == 0
     }
 
     /// Looks at the next octets, however they are cut.
-    pub(super) fn read(&mut self, mut octets: &[u8], mut each: impl FnMut(Found<'_>)) {
+    pub(crate) fn read(&mut self, octets: &[u8], mut each: impl FnMut(Found<'_>)) {
+        self.read_with_places(octets, |found, _| each(found));
+    }
+
+    /// The same; each is given with the place in `octets` behind what it was found by.
+    pub(crate) fn read_with_places(
+        &mut self,
+        mut octets: &[u8],
+        mut each: impl FnMut(Found<'_>, usize),
+    ) {
+        let whole = octets.len();
         while let Some(first) = octets.first() {
             if self.left == 0 {
                 if let Some(place) = self.head.get_mut(self.have) {
@@ -98,7 +111,7 @@ impl Frames {
                 (self.have, self.kept_octets) = (0, 0);
                 self.header = Header::read(self.head);
                 self.left = self.header.length;
-                each(Found::Begun(self.header));
+                each(Found::Begun(self.header), whole - octets.len());
             } else {
                 let (now, later) = octets.split_at(self.left.min(octets.len()));
                 self.keep(now);
@@ -107,7 +120,7 @@ impl Frames {
             }
             if self.left == 0 {
                 let kept = self.kept.get(..self.kept_octets).unwrap_or_default();
-                each(Found::Ended(self.header, kept));
+                each(Found::Ended(self.header, kept), whole - octets.len());
             }
         }
     }

@@ -16,7 +16,7 @@ pub struct Rate {
 /// What is left of a [`Rate`]: the generic cell rate algorithm (ITU-T I.371), which keeps one number.
 /// All of it in nanoseconds.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub(crate) struct Allowance {
     step: u64,
     depth: u64,
     /// When all of it would be there again.
@@ -24,13 +24,13 @@ pub(super) struct Allowance {
 }
 
 impl Allowance {
-    pub(super) fn new(rate: Rate) -> Self {
+    pub(crate) fn new(rate: Rate) -> Self {
         let step = NS_PER_SECOND / u64::from(rate.per_second.max(1));
         Self { step, depth: step * u64::from(rate.burst), full_at: 0 }
     }
 
     /// Takes one; false if none is left.
-    pub(super) fn take(&mut self, now: Monotonic) -> bool {
+    pub(crate) fn take(&mut self, now: Monotonic) -> bool {
         let next = self.full_at.max(now.ns()).saturating_add(self.step);
         let is_left = next - now.ns() <= self.depth;
         if is_left {
@@ -40,7 +40,7 @@ impl Allowance {
     }
 
     /// Gives some back, no more than were taken.
-    pub(super) fn give(&mut self, count: u64) {
+    pub(crate) fn give(&mut self, count: u64) {
         self.full_at = self.full_at.saturating_sub(self.step.saturating_mul(count));
     }
 }
