@@ -113,7 +113,9 @@ fn exchanges_share_connections_as_far_as_the_endpoint_allows() {
         let here = Arc::new(AtomicUsize::new(0));
         let arrived = Arc::clone(&here);
         let upstream = Multiplexed::tuned(
-            move |builder| drop(builder.max_concurrent_streams(allowed)),
+            move |builder| {
+                builder.max_concurrent_streams(allowed);
+            },
             None,
             move |mut exchange| {
                 let here = Arc::clone(&arrived);

@@ -93,11 +93,13 @@ fn what_no_upgrade_can_be_is_told() {
             "{extension}: {found:?}"
         );
     }
-    let file = Temporary::new(&document("get", &json!("websocket"), &json!({})).to_string(), "json");
+    let file =
+        Temporary::new(&document("get", &json!("websocket"), &json!({})).to_string(), "json");
     for (http2_upstream, is_told) in [(None, false), (Some(false), false), (Some(true), true)] {
         let loaded = load(&file.0, &LoadOptions { http2_upstream, ..LoadOptions::default() });
         let errors = loaded.err().unwrap_or_default();
-        let told = errors.iter().any(|it| it.pointer == at.into() && it.to_string().contains("RFC 8441"));
+        let told =
+            errors.iter().any(|it| it.pointer == at.into() && it.to_string().contains("RFC 8441"));
         assert_eq!(told, is_told, "{http2_upstream:?}: {errors:?}");
     }
     let body = json!({"requestBody": {"content": {"application/json": {}}}});

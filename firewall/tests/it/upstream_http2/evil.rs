@@ -77,7 +77,9 @@ fn what_is_no_answer_is_a_502_and_nothing_else_suffers() {
             c.send(head(id, 0, &[("transfer-encoding", "chunked")]));
             c.send(frame(DATA, END_STREAM, id, b"[]"));
         }),
-        ("TE", |c, id| drop(c.send(head(id, END_STREAM, &[("te", "trailers")])))),
+        ("TE", |c, id| {
+            c.send(head(id, END_STREAM, &[("te", "trailers")]));
+        }),
         ("two lengths", |c, id| {
             c.send(head(id, 0, &[("content-length", "2"), ("content-length", "2")]));
             c.send(frame(DATA, END_STREAM, id, b"[]"));
@@ -120,7 +122,9 @@ fn what_is_no_answer_is_a_502_and_nothing_else_suffers() {
             let promise = [&2_u32.to_be_bytes()[..], &fields(&[])].concat();
             c.send(frame(PUSH_PROMISE, END_HEADERS, id, &promise));
         }),
-        ("a stream of its own", |c, _| drop(c.send(head(2, END_STREAM, &[])))),
+        ("a stream of its own", |c, _| {
+            c.send(head(2, END_STREAM, &[]));
+        }),
         ("a head beyond all bounds", |c, id| {
             let large = "a".repeat(15_000);
             c.send(frame(HEADERS, 0, id, &fields(&[("x-0", &large)])));
@@ -173,8 +177,20 @@ fn floods_end_their_connection() {
 #[test]
 fn goaway_by_its_word() {
     let cases: [(&str, Act, u16); 4] = [
-        ("not processed", |c, _| drop(c.send(leave(0, 0))), 200),
-        ("not processed, for an error", |c, _| drop(c.send(leave(0, PROTOCOL_ERROR))), 200),
+        (
+            "not processed",
+            |c, _| {
+                c.send(leave(0, 0));
+            },
+            200,
+        ),
+        (
+            "not processed, for an error",
+            |c, _| {
+                c.send(leave(0, PROTOCOL_ERROR));
+            },
+            200,
+        ),
         (
             "processed, and answered afterwards",
             |c, id| {
@@ -218,13 +234,17 @@ fn beginnings() {
     let cases: [(&str, fn(&mut Http2), u16, &str); 4] = [
         (
             "another frame first",
-            |c| drop(c.send(frame(PING, 0, 0, &[0; 8]))),
+            |c| {
+                c.send(frame(PING, 0, 0, &[0; 8]));
+            },
             502,
             "urn:firewall:upstream:not-http2",
         ),
         (
             "no streams",
-            |c| drop(c.send(frame(SETTINGS, 0, 0, &setting(3, 0)))),
+            |c| {
+                c.send(frame(SETTINGS, 0, 0, &setting(3, 0)));
+            },
             503,
             "urn:firewall:upstream:refused",
         ),
