@@ -1,5 +1,6 @@
 //! One line of JSON for each exchange, written when its answer has been sent.
 
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Version};
+use prometheus::IntCounterVec;
 
 use crate::audit_log::RefusedSummary;
 use crate::clock::{Monotonic, Wall};
@@ -20,11 +22,51 @@ use crate::violation::{Location, Violation};
 #[derive(Debug)]
 pub struct AccessLog {
     lines: LogLines,
+    /// Exchanges by [`Ending`].
+    ended: IntCounterVec,
 }
+
+/// Why the firewall ends a connection by itself, or gives up one answer on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// Nothing was asked any more.
+    Idle,
+    /// Nothing was ever asked.
+    Silent,
+    /// The client took nothing of what it was sent, or next to nothing.
+    Untaken,
+    /// It waited for its client while every seat was taken, and another client came.
+    Room,
+    /// Its source was banned.
+    Banned,
+    /// The process was to end, and did not wait any longer.
+    Drained,
+}
+
+impl Ending {
+    pub const ALL: [Self; 6] =
+        [Self::Idle, Self::Silent, Self::Untaken, Self::Room, Self::Banned, Self::Drained];
+
+    /// For logs and metrics.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Silent => "silent",
+            Self::Untaken => "untaken",
+            Self::Room => "room",
+            Self::Banned => "banned",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// Where a connection tells its exchanges that it is being ended.
+pub type SharedEnding = Rc<Cell<Option<Ending>>>;
 
 impl AccessLog {
     pub fn new(writer: Option<LogWriter>, metrics: &Arc<Metrics>) -> Rc<Self> {
-        Rc::new(Self { lines: LogLines::new(writer, metrics.access_log_dropped.clone()) })
+        let lines = LogLines::new(writer, metrics.access_log_dropped.clone());
+        Rc::new(Self { lines, ended: metrics.exchanges_ended.clone() })
     }
 
     /// Hands what has been collected to the writing thread.
@@ -52,6 +94,8 @@ pub struct Record {
     pub tls: Option<TlsRecord>,
     /// Of the upstream's answer, where that was refused.
     pub refused: Option<RefusedSummary>,
+    /// Why the tunnel ended that it became.
+    pub ended: Option<&'static str>,
 }
 
 /// What the connection's handshake settled.
@@ -97,6 +141,7 @@ pub struct Settlement {
     pub outcome: Outcome,
     pub operation: Rc<OperationMetrics>,
     pub log: Rc<AccessLog>,
+    ending: SharedEnding,
     sent: u64,
 }
 
@@ -106,8 +151,9 @@ impl Settlement {
         outcome: Outcome,
         operation: Rc<OperationMetrics>,
         log: Rc<AccessLog>,
+        ending: SharedEnding,
     ) -> Self {
-        Self { record, outcome, operation, log, sent: 0 }
+        Self { record, outcome, operation, log, ending, sent: 0 }
     }
 
     /// Counts octets of the answer's body.
@@ -118,9 +164,27 @@ impl Settlement {
     /// Counts and logs the exchange.
     pub fn settle(&self) {
         let ended = Monotonic::now();
+        self.count_at(ended);
+        self.log.lines.add(|line| self.write(line, ended));
+    }
+
+    /// Counts it alone: it is over as an exchange, and goes on as something else.
+    pub fn count(&self) {
+        self.count_at(Monotonic::now());
+    }
+
+    /// Logs it alone.
+    pub fn log(&self) {
+        let ended = Monotonic::now();
+        self.log.lines.add(|line| self.write(line, ended));
+    }
+
+    fn count_at(&self, ended: Monotonic) {
         self.operation.outcome(self.outcome).inc();
         self.operation.duration.observe(ended.since(self.record.started).as_secs_f64());
-        self.log.lines.add(|line| self.write(line, ended));
+        if let Some(ending) = self.ending.get() {
+            self.log.ended.with_label_values(&[ending.id()]).inc();
+        }
     }
 
     fn write(&self, line: &mut Line<'_>, ended: Monotonic) -> std::fmt::Result {
@@ -157,6 +221,9 @@ impl Settlement {
                 line.member("feed", feed)?;
             }
         }
+        if let Some(ending) = self.ending.get() {
+            write!(line, r#","ended":"{}""#, ending.id())?;
+        }
         if let Some(tls) = &record.tls {
             tls.write(line)?;
         }
@@ -172,6 +239,9 @@ impl Settlement {
         }
         if let Some(octets) = refused.and_then(|refused| refused.octets) {
             write!(line, r#","upstream_octets":{octets}"#)?;
+        }
+        if let Some(ended) = record.ended {
+            write!(line, r#","tunnel_end":"{ended}""#)?;
         }
         let (received, sent) = (record.request_octets, self.sent);
         writeln!(line, r#","request_octets":{received},"response_octets":{sent}}}"#)

@@ -34,6 +34,7 @@ mod response;
 mod schema;
 mod security;
 mod structure;
+mod upgrade;
 mod uri;
 mod walk;
 
@@ -46,6 +47,7 @@ pub use policy::Policy;
 pub use problem::{ContractError, Problem};
 pub use response::ResponseRule;
 pub use security::{Credential, Presented, SecurityRule};
+pub use upgrade::UpgradeRule;
 
 use compile::Version;
 use compile::path_items::OPERATION_REFERENCE;

@@ -9,6 +9,7 @@ pub mod inherit;
 pub mod judged;
 pub mod proxy_protocol;
 pub mod socket;
+mod taking;
 pub mod tls;
 pub mod transport;
 
@@ -24,6 +25,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::access_log::Ending;
 use crate::address::PeerAddr;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Origin;
@@ -48,19 +50,29 @@ pub enum Turned {
     NoTls(NoTls),
 }
 
+/// What becomes of connections, apart from their requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// One has come.
+    Accepted,
+    /// One was not let in.
+    Turned(Turned),
+    /// One was let in, and the firewall has ended it by itself.
+    Ended(Ending),
+}
+
 /// Accepts and serves, on this thread's `LocalSet`, until dropped; then the connections go on, and
 /// [`Connections::drain`] ends them.
 ///
-/// `accepted` is told of each connection. `is_banned` is asked for each, for when no kernel program
-/// does, and again when a balancer has said whose it is; `turned` is told of each that was not let
-/// in.
+/// `settings` are asked for with each connection, which keeps them. `is_banned` is asked for each, for
+/// when no kernel program does, and again when a balancer has said whose it is; `tell` is told what
+/// becomes of them.
 pub async fn run<F, A, B>(
     mut listener: Listener,
     connections: Rc<Connections>,
-    settings: ConnectionSettings,
-    accepted: impl Fn(),
+    settings: impl Fn() -> Rc<ConnectionSettings>,
     is_banned: impl Fn(PeerAddr) -> bool + 'static,
-    turned: impl Fn(PeerAddr, Turned) + 'static,
+    tell: impl Fn(PeerAddr, Event) + 'static,
     answer: Rc<F>,
 ) where
     F: Fn(Origin, Request<Incoming>) -> A + 'static,
@@ -68,11 +80,13 @@ pub async fn run<F, A, B>(
     B: Body<Data = Bytes> + Unpin + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let (settings, gate) = (Rc::new(settings), Rc::new((is_banned, turned)));
+    let gate = Rc::new((is_banned, tell));
     loop {
-        let (mut stream, peer) = listener.accept().await;
-        accepted();
-        let (is_banned, turned) = &*gate;
+        let (stream, peer) = listener.accept().await;
+        // Before a seat is asked for: they tell how many there are.
+        let settings = settings();
+        let (is_banned, tell) = &*gate;
+        tell(peer, Event::Accepted);
         let admitted = if is_banned(peer) {
             Err(Turned::Banned)
         } else {
@@ -80,41 +94,73 @@ pub async fn run<F, A, B>(
         };
         match admitted {
             Ok(ticket) => {
-                let (settings, gate) = (Rc::clone(&settings), Rc::clone(&gate));
-                let answer = Rc::clone(&answer);
+                let (gate, answer) = (Rc::clone(&gate), Rc::clone(&answer));
                 // Its ticket is how the connection is counted, ended and waited for.
                 drop(spawn_local(async move {
-                    let id = ticket.id();
-                    let (is_banned, turned) = &*gate;
-                    if settings.balancers.contain(peer) {
-                        let known = introduce(&mut stream, &ticket, &settings.balancers).await;
-                        let entered = known.and_then(|peer| enter(&ticket, peer, is_banned));
-                        if let Err(reason) = entered {
-                            reset(&stream);
-                            return reason.map_or((), |reason| turned(ticket.peer(), reason));
-                        }
+                    let (is_banned, tell) = &*gate;
+                    let judgement = Rc::clone(ticket.judgement());
+                    let ready = prepare(stream, &ticket, &settings, is_banned).await;
+                    let peer = ticket.peer();
+                    match ready {
+                        Ok(transport) => converse(transport, ticket, &settings, answer).await,
+                        Err(Some(reason)) => return tell(peer, Event::Turned(reason)),
+                        Err(None) => {}
                     }
-                    let transport = match &settings.encryption {
-                        None => Transport::Plain(stream),
-                        Some(encryption) => match tls::accept(stream, &ticket, encryption).await {
-                            Ok(transport) => transport,
-                            Err(reason) => {
-                                let turned = |reason| turned(ticket.peer(), Turned::NoTls(reason));
-                                return reason.map_or((), turned);
-                            }
-                        },
-                    };
-                    if let Ended::Broken(error) = serve(transport, ticket, &settings, answer).await
-                    {
-                        debug!(connection = id, %error, "connection broke off");
+                    if let Some(ending) = judgement.ending() {
+                        tell(peer, Event::Ended(ending));
                     }
                 }));
             }
             Err(reason) => {
                 reset(&stream);
-                turned(peer, reason);
+                tell(peer, Event::Turned(reason));
             }
         }
+    }
+}
+
+/// What comes before the first request: who the client is, and how the connection is encrypted.
+///
+/// # Errors
+/// Why the connection is turned away; none if it was told to end, or ended by itself.
+async fn prepare(
+    mut stream: TcpStream,
+    ticket: &Ticket,
+    settings: &ConnectionSettings,
+    is_banned: impl Fn(PeerAddr) -> bool,
+) -> Result<Transport, Option<Turned>> {
+    if settings.balancers.contain(ticket.socket()) {
+        let known = introduce(&mut stream, ticket, &settings.balancers).await;
+        let entered = known.and_then(|peer| enter(ticket, peer, is_banned));
+        if let Err(reason) = entered {
+            reset(&stream);
+            return Err(reason);
+        }
+    }
+    match &settings.encryption {
+        None => Ok(Transport::Plain(stream)),
+        Some(encryption) => {
+            let accepted = tls::accept(stream, ticket, encryption).await;
+            accepted.map_err(|reason| reason.map(Turned::NoTls))
+        }
+    }
+}
+
+/// Requests and answers, until the connection is over.
+async fn converse<F, A, B>(
+    transport: Transport,
+    ticket: Ticket,
+    settings: &ConnectionSettings,
+    answer: Rc<F>,
+) where
+    F: Fn(Origin, Request<Incoming>) -> A,
+    A: Future<Output = Response<B>> + 'static,
+    B: Body<Data = Bytes> + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let id = ticket.id();
+    if let Ended::Broken(error) = serve(transport, ticket, settings, answer).await {
+        debug!(connection = id, %error, "connection broke off");
     }
 }
 

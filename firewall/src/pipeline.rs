@@ -6,6 +6,7 @@ pub mod choice;
 pub mod client;
 mod encryption;
 pub mod exchange;
+pub mod frames;
 mod grpc;
 pub mod headers;
 pub mod message;
@@ -15,6 +16,9 @@ pub mod refusal;
 pub mod ruleset;
 mod scheme;
 pub mod set_cookie;
+pub mod tunnel;
+pub mod tunnels;
+mod websocket;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -24,7 +28,7 @@ use std::time::Duration;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts as Head;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -35,7 +39,7 @@ use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Conduct, Consequence, KeeperHandle};
 use crate::ban::view::{BanView, Unwanted};
 use crate::clock::Monotonic;
-use crate::contract::{Matched, OperationIndex};
+use crate::contract::{Matched, Operation, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
@@ -46,10 +50,13 @@ use crate::pipeline::origin::Origin;
 use crate::pipeline::refusal::{After, failure, refusal};
 use crate::pipeline::ruleset::{Mode, Rulesets};
 use crate::pipeline::scheme::is_over_tls;
+use crate::pipeline::tunnel::{Terms, Tunnel, TunnelCounts};
+use crate::pipeline::tunnels::Tunnels;
+use crate::pipeline::websocket::Handshake;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
 use crate::upstream::flow::Stalled;
-use crate::upstream::pool::{Lease, Pool};
+use crate::upstream::pool::{Lease, Pool, Switched};
 use crate::violation::{Rule, Stage, Violation};
 
 /// Logged as the status of an exchange whose client left before its answer; what nginx writes too.
@@ -64,6 +71,7 @@ pub struct Pipeline {
     metrics: Arc<Metrics>,
     log: Rc<AccessLog>,
     audit: AuditLog,
+    tunnels: Rc<Tunnels>,
     /// What has not been reported to the keeper yet.
     conduct: RefCell<Conduct>,
 }
@@ -77,6 +85,7 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     pub log: Rc<AccessLog>,
     pub audit: AuditLog,
+    pub tunnels: Rc<Tunnels>,
 }
 
 /// A request that has passed every stage; only [`Pipeline::admit`] makes one, and nothing else is
@@ -86,6 +95,14 @@ struct Admitted<'a> {
     is_preflight: bool,
     target: PathAndQuery,
     body: Body,
+    handshake: Option<Handshake<'a>>,
+}
+
+/// A request for a WebSocket that has its place.
+struct Asking<'a> {
+    handshake: Handshake<'a>,
+    seat: tunnels::Seat,
+    request: Request<Body>,
 }
 
 /// Why an exchange ended without the upstream's answer.
@@ -111,6 +128,8 @@ impl From<UpstreamError> for Denied {
 struct Trace {
     operation: Option<OperationIndex>,
     upstream: Option<UpstreamRecord>,
+    /// What the exchange has become.
+    tunnel: Option<Tunnel>,
 }
 
 /// An exchange that has no answer yet.
@@ -147,9 +166,11 @@ impl Pending<'_> {
             violation,
             tls: exchange.session.map(TlsRecord::of),
             refused: exchange.refused.as_ref().map(RefusedAnswer::summary),
+            ended: None,
         };
         let operation = Rc::clone(exchange.operation_metrics(self.trace.operation));
-        Settlement::new(record, outcome, operation, Rc::clone(&self.pipeline.log))
+        let log = Rc::clone(&self.pipeline.log);
+        Settlement::new(record, outcome, operation, log, self.origin.ending())
     }
 }
 
@@ -164,9 +185,9 @@ impl Drop for Pending<'_> {
 
 impl Pipeline {
     pub fn new(parts: Parts) -> Self {
-        let Parts { rulesets, bans, keeper, ids, metrics, log, audit } = parts;
+        let Parts { rulesets, bans, keeper, ids, metrics, log, audit, tunnels } = parts;
         let conduct = RefCell::default();
-        Self { rulesets, bans, keeper, ids, metrics, log, audit, conduct }
+        Self { rulesets, bans, keeper, ids, metrics, log, audit, tunnels, conduct }
     }
 
     /// Answers one request.
@@ -223,6 +244,10 @@ impl Pipeline {
         let client = pending.exchange.client;
         self.note(origin, client, violation.as_ref(), outcome == Outcome::Passed && is_success);
         let settlement = pending.settlement(outcome, response.status().as_u16(), violation);
+        if let Some(tunnel) = pending.trace.tunnel.take() {
+            origin.leave_to(tunnel.settled_by(settlement));
+            return response;
+        }
         response.map(|body| body.settled_by(Box::new(settlement)))
     }
 
@@ -307,11 +332,12 @@ impl Pipeline {
                 exchange.settle(mode, found)?.flatten()
             }
         };
+        let handshake = websocket::asked(exchange, origin, matched.as_ref())?;
         let operation = matched.as_ref().map(|matched| matched.operation);
         let body = message::request_body(exchange, operation, origin, body).await?;
         let body = grpc::request(exchange, operation, body);
         let target = target(&exchange.request.uri, mode, matched.as_ref(), query)?;
-        Ok(Admitted { matched, is_preflight: false, target, body })
+        Ok(Admitted { matched, is_preflight: false, target, body, handshake })
     }
 
     /// Checks the head of a call of gRPC, where the operation is a method, and begins the call.
@@ -380,6 +406,12 @@ impl Pipeline {
             // Unless told so, hyper takes a GET for one without a body.
             request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
+        if let Some(handshake) = admitted.handshake {
+            let tunnels = Tunnels::admit(&self.tunnels, exchange.client);
+            let seat = tunnels.map_err(Violation::new)?;
+            let asking = Asking { handshake, seat, request };
+            return self.switch(exchange, trace, origin, operation, asking, pool).await;
+        }
         let sent = Monotonic::now();
         let (response, lease) = send(exchange, origin, pool, request).await?;
         let waited = Monotonic::now().since(sent);
@@ -390,6 +422,55 @@ impl Pipeline {
         }
         let response = message::response(exchange, operation, response, lease).await?;
         grpc::answer(exchange, operation, response)
+    }
+
+    /// Asks the upstream for a WebSocket; where it agrees, the exchange becomes a tunnel.
+    async fn switch(
+        &self,
+        exchange: &mut Exchange<'_>,
+        trace: &mut Trace,
+        origin: &Origin,
+        operation: Option<&Operation>,
+        asking: Asking<'_>,
+        pool: &Rc<Pool>,
+    ) -> Result<Response<Body>, Denied> {
+        let api = exchange.api;
+        let Asking { handshake, seat, mut request } = asking;
+        websocket::ask(request.headers_mut());
+        let sent = Monotonic::now();
+        let patience = api.limits.response_timeout;
+        let is_accepted = |headers: &HeaderMap| handshake.is_accepted(headers);
+        let switched = pool.upgrade(request, patience, is_accepted).await?;
+        let waited = Monotonic::now().since(sent);
+        let (status, lease) = match &switched {
+            Switched::Upgraded(head, upgraded) => (head.status(), upgraded.lease()),
+            Switched::Answered(response, lease) => (response.status(), lease),
+        };
+        let endpoint = Rc::clone(lease.endpoint());
+        trace.upstream = Some(UpstreamRecord { status: status.as_u16(), endpoint, waited });
+        let (head, upgraded) = match switched {
+            Switched::Upgraded(head, upgraded) => (head, upgraded),
+            Switched::Answered(response, lease) => {
+                return message::response(exchange, operation, response, lease).await;
+            }
+        };
+        let found = operation.map_or(Ok(()), |it| it.check_switching(head.headers()));
+        exchange.settle(api.response_mode, found)?;
+        let terms = Terms {
+            times: api.limits.tunnel,
+            client: exchange.client,
+            socket: origin.socket,
+            keeper: self.keeper.clone(),
+            metrics: exchange.metrics().clone(),
+            counts: TunnelCounts::new(&self.metrics, &api.name),
+            request_mode: api.request_mode,
+            response_mode: api.response_mode,
+        };
+        let frames = handshake.frames(head.headers());
+        trace.tunnel = Some(Tunnel::new(upgraded, seat, frames, terms));
+        let mut response = head.map(|()| Body::empty());
+        websocket::accept_as_asked(response.headers_mut());
+        Ok(response)
     }
 
     /// Answers a violation, once the keeper has heard of it: where it makes a ban, the kernel holds
@@ -461,6 +542,9 @@ impl Pipeline {
         self.keeper.report(&mut self.conduct.borrow_mut());
         self.log.flush();
         self.audit.flush();
+        // Who stands behind a proxy is banned without the proxy's connection.
+        let bans = self.bans.borrow();
+        self.tunnels.end_where(|client| bans.refuses(client.0, Monotonic::coarse));
     }
 
     /// How often [`Pipeline::tend`] wants to be called.

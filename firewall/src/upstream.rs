@@ -17,6 +17,7 @@ mod multiplexed;
 pub mod pool;
 mod probe;
 mod resolve;
+mod stream;
 pub mod tls;
 
 use std::net::SocketAddr;

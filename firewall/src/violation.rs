@@ -16,6 +16,7 @@ pub enum Stage {
     Authentication,
     Parameters,
     Body,
+    Upgrade,
     Response,
 }
 
@@ -143,6 +144,8 @@ rules! {
     HeadTimeout = "framing.head-timeout", Framing, 408, None, "The request head did not arrive in time";
     /// Streams of HTTP/2 are as dear as connections; honest clients share an address.
     RequestsAtOnce = "framing.requests-at-once", Framing, 429, None, "Too many requests are under way";
+    /// One connection's, where the limit above is a source's; a client may open some before it knows.
+    Http2Streams = "framing.http2-streams", Framing, 429, None, "Too many streams are open";
     /// What the h2 crate answers with an error: fields, frames or windows against RFC 9113.
     Http2Malformed = "framing.http2-malformed", Framing, 400, Some(Offence::Framing), "The HTTP/2 frames or fields are malformed";
     /// Rapid reset (CVE-2023-44487).
@@ -203,6 +206,18 @@ rules! {
     BodyIncomplete = "body.incomplete", Body, 408, None, "The body did not arrive whole and in time";
     GrpcFraming = "body.grpc-framing", Body, 400, Some(Offence::Body), "A message of gRPC is cut off or wrongly framed";
     GrpcMessageTooLarge = "body.grpc-message-too-large", Body, 413, Some(Offence::Body), "A message of gRPC exceeds its limit";
+    /// What is offered is a WebSocket, but not as RFC 6455 section 4.1 has it.
+    Handshake = "upgrade.handshake", Upgrade, 400, Some(Offence::Framing), "The WebSocket handshake is malformed";
+    /// The answer says which version there is, so that the client may ask again.
+    WebSocketVersion = "upgrade.version", Upgrade, 426, None, "The version of the WebSocket protocol is not supported";
+    UpgradeRequired = "upgrade.required", Upgrade, 426, None, "The operation is reached by an upgrade alone";
+    /// It is the page's doing (cross-site WebSocket hijacking), and whoever looks at it is the victim.
+    UpgradeOrigin = "upgrade.origin", Upgrade, 403, None, "The origin may not open a connection here";
+    Tunnels = "upgrade.tunnels", Upgrade, 503, None, "Too many upgraded connections are open";
+    /// Honest clients share an address.
+    TunnelsOfSource = "upgrade.tunnels-of-source", Upgrade, 429, None, "Too many upgraded connections are open from this address";
+    Frame = "upgrade.frame", Upgrade, 400, Some(Offence::Framing), "A WebSocket frame is malformed";
+    MessageTooLarge = "upgrade.message-too-large", Upgrade, 413, Some(Offence::Body), "A WebSocket message exceeds its limit";
     ResponseStatus = "response.status", Response, 502, None, "The upstream's status is not part of the contract";
     /// What a part of a representation is part of cannot be checked.
     ResponsePartial = "response.partial", Response, 502, None, "The upstream sent part of a representation";
@@ -217,6 +232,7 @@ rules! {
     ResponseGrpcFraming = "response.grpc-framing", Response, 502, None, "A message of the upstream's is cut off or wrongly framed";
     ResponseGrpcMessageTooLarge = "response.grpc-message-too-large", Response, 502, None, "A message of the upstream's exceeds its limit";
     ResponseGrpcTrailers = "response.grpc-trailers", Response, 502, None, "The upstream did not end the call as gRPC ends one";
+    ResponseFrame = "response.frame", Response, 502, None, "The upstream's WebSocket frame is malformed";
     /// The contract would let it pass.
     ResponseException = "response.exception", Response, 502, None, "The upstream failed";
 }
@@ -316,6 +332,7 @@ mod tests {
                 Stage::Authentication => "auth.",
                 Stage::Parameters => "parameter.",
                 Stage::Body => "body.",
+                Stage::Upgrade => "upgrade.",
                 Stage::Response => "response.",
             };
             assert!(rule.id().starts_with(stage), "{} is not of its stage", rule.id());

@@ -14,10 +14,10 @@ use crate::project;
 use crate::report::{Stopwatch, say};
 
 /// What the fuzzer's program calls its targets; `canary` is run beside them, and must crash.
-const TARGETS: [&str; 7] =
-    ["document", "framing", "hello", "json_tape", "parameters", "pattern", "router"];
+const TARGETS: [&str; 8] =
+    ["document", "frames", "framing", "hello", "json_tape", "parameters", "pattern", "router"];
 /// Inputs of a repeatable run, about ten seconds of one core for each target.
-const INPUTS: [u64; TARGETS.len()] = [4_000, 60_000, 60_000, 40_000, 60_000, 1_200, 60_000];
+const INPUTS: [u64; TARGETS.len()] = [4_000, 60_000, 60_000, 60_000, 40_000, 60_000, 1_200, 60_000];
 /// Where libFuzzer's random numbers start in such a run.
 const SEED: u32 = 1;
 const CANARY: &str = "canary";

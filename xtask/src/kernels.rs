@@ -32,9 +32,18 @@ const SERIES: [Series; 2] = [
 ];
 
 /// Tests that are run, by their whole names.
-const TESTS: [&str; 8] = [
+const TESTS: [&str; 17] = [
     "kernel_loop::a_violation_becomes_a_kernel_drop",
+    "privileges::an_unprivileged_user_needs_three_capabilities",
+    "split::a_proxy_without_capability_has_the_kernel_drop",
+    "split::tables_grow_by_way_of_the_loader",
     "xdp::attach::a_ban_outlives_the_daemon_and_is_adopted",
+    "xdp::bonds::a_bond_and_its_member_may_both_be_wanted",
+    "xdp::bonds::a_bond_of_a_mode_without_programs_is_filtered_on_its_members",
+    "xdp::bonds::a_bond_of_filtered_members_is_filtered_by_them",
+    "xdp::bonds::a_member_of_a_filtered_bond_is_filtered_by_it",
+    "xdp::bonds::a_member_without_native_mode_makes_its_bond_generic",
+    "xdp::bonds::members_are_judged_as_their_bond",
     "xdp::ladder::each_kind_of_device_has_its_rung",
     "xdp::ladder::what_is_beneath_is_filtered_only_where_that_is_allowed",
     "xdp::portable::every_case_is_judged_as_on_the_host",
@@ -120,6 +129,11 @@ impl Programs {
         archive.program(&self.tests, Path::new(guest::TESTS), folder)?;
         // The tests start it by the path that it was built at.
         archive.program(&self.firewall, &self.firewall, folder)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let mut candidates = std::env::split_paths(&path).map(|folder| folder.join("setpriv"));
+        let setpriv = candidates.find(|candidate| candidate.is_file());
+        let setpriv = setpriv.context("there is no setpriv, of util-linux")?;
+        archive.program(&setpriv, Path::new(guest::SETPRIV), folder)?;
         for (place, module) in kernel.modules.iter().enumerate() {
             let name = module.file_name().context("a module without a name")?;
             let name = format!("{place:02}-{}", name.display());

@@ -24,7 +24,7 @@ mod topology;
 
 pub use self::device::{Change, Device, add, change};
 pub use self::error::LabError;
-pub use self::link::{Port, cable, unplug};
+pub use self::link::{Port, cable, give, unplug};
 pub use self::topology::Topology;
 
 /// A network namespace, alive as long as this value, a process in it, or a socket of it.

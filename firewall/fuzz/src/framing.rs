@@ -233,7 +233,7 @@ const WORDS: &[&str] = &[
 ];
 
 fn seeds() -> Vec<Vec<u8>> {
-    const STREAMS: [&str; 12] = [
+    const STREAMS: [&str; 13] = [
         "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /a/b?c=d HTTP/1.1\r\nHost: a:80\r\nAccept: */*\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -246,6 +246,7 @@ fn seeds() -> Vec<Vec<u8>> {
         "GET / HTTP/1.1\nHost: a\n\n",
         "GET / HTTP/1.1\r\nHost : a\r\n b: c\r\n\r\n",
         "OPTIONS * HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+        "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\nGET / HTTP/1.1\r\n\r\n",
         "GET http://a/b HTTP/1.1\r\nHost: a\r\nUpgrade: h2c\r\nConnection: upgrade, HTTP2-Settings\r\n\r\n",
     ];
     let first = |(index, stream): (usize, &&str)| {

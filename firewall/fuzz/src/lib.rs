@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 mod canary;
 mod document;
+mod frames;
 mod framing;
 mod hello;
 mod json_tape;
@@ -33,9 +34,10 @@ pub struct Target {
 }
 
 /// Every target; `canary` must be found to crash.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     canary::TARGET,
     document::TARGET,
+    frames::TARGET,
     framing::TARGET,
     hello::TARGET,
     json_tape::TARGET,

@@ -31,6 +31,7 @@ pub(super) mod reader;
 mod security;
 mod servers;
 mod shape;
+mod upgrades;
 
 /// The version of the specification that a document follows, without its patch number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -225,6 +226,7 @@ impl<'d> Compiler<'d> {
             body,
             responses,
             grpc,
+            upgrade: None,
         };
         for parameter in self.parameters(at, &item.parameters) {
             self.parameter(&parameter, item, &mut operation);
@@ -240,6 +242,7 @@ impl<'d> Compiler<'d> {
                 self.problem(at, problem);
             }
         }
+        operation.upgrade = self.upgrade(at, method, &operation.responses);
         self.place(at, item, &operation);
         self.operations.push(operation);
     }

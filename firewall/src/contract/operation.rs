@@ -17,6 +17,7 @@ use super::preflight;
 use super::query::QueryRules;
 use super::response::{ResponseRule, Responses};
 use super::security::{Presented, SecurityRule};
+use super::upgrade::UpgradeRule;
 use crate::violation::{Location, Rule, Violation};
 
 /// The contract of an API: its operations, and how a request finds one. Never changes.
@@ -142,6 +143,7 @@ pub struct Operation {
     pub(crate) responses: Responses,
     /// Where it is a method of gRPC.
     pub(crate) grpc: Option<GrpcRule>,
+    pub(crate) upgrade: Option<UpgradeRule>,
 }
 
 impl Operation {
@@ -301,6 +303,21 @@ impl Operation {
     /// [`Rule::ResponseStatus`](crate::violation::Rule::ResponseStatus).
     pub fn response(&self, status: StatusCode) -> Result<&ResponseRule, Violation> {
         self.responses.select(status)
+    }
+
+    /// Which connections may be left for a WebSocket, if any: `x-firewall-upgrade`.
+    pub fn upgrade(&self) -> Option<&UpgradeRule> {
+        self.upgrade.as_ref()
+    }
+
+    /// Checks the fields that the document declares for the answer that accepts an upgrade.
+    ///
+    /// # Errors
+    ///
+    /// [`Rule::ResponseHeader`](crate::violation::Rule::ResponseHeader) with the field's name.
+    pub fn check_switching(&self, headers: &HeaderMap) -> Result<(), Violation> {
+        let rule = self.responses.exactly(StatusCode::SWITCHING_PROTOCOLS);
+        rule.map_or(Ok(()), |rule| rule.check_headers(headers))
     }
 
     /// Whether an answer may be part of a representation, which the document says by declaring the

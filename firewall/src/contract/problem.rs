@@ -16,6 +16,19 @@ pub struct ContractError {
     pub problem: Problem,
 }
 
+impl ContractError {
+    /// The files that the problem is about: the one it stands in, and the one that this refers to.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let referred = match &self.problem {
+            Problem::UnreadableReference { file, .. } | Problem::OutsideReference { file, .. } => {
+                Some(&**file)
+            }
+            _ => None,
+        };
+        [&*self.file].into_iter().chain(referred)
+    }
+}
+
 impl fmt::Display for ContractError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;
@@ -99,6 +112,8 @@ pub enum Problem {
     Path(Box<str>),
     #[error("{0}")]
     Parameter(Box<str>),
+    #[error("{0}")]
+    Upgrade(Box<str>),
     /// A field that the specification gives no meaning here.
     #[error("{0} has no effect")]
     Ineffective(Box<str>),

@@ -42,6 +42,18 @@ impl Responses {
         declared.or(self.undeclared.as_ref()).ok_or_else(|| Violation::new(rule))
     }
 
+    /// The one that is declared by this very status.
+    pub(crate) fn exactly(&self, status: StatusCode) -> Option<&ResponseRule> {
+        let mut exact = self.exact.iter();
+        exact.find(|(known, _)| *known == status.as_u16()).map(|(_, rule)| rule)
+    }
+
+    /// Whether any answer is declared that means success, by its status or its range.
+    pub(crate) fn have_success(&self) -> bool {
+        self.exact.iter().any(|(status, _)| (200..300).contains(status))
+            || self.ranges.iter().any(|(digit, _)| *digit == 2)
+    }
+
     /// Whether parts of a representation are declared, by their status.
     pub(crate) fn are_partial(&self) -> bool {
         self.exact.iter().any(|(status, _)| *status == StatusCode::PARTIAL_CONTENT.as_u16())

@@ -21,6 +21,7 @@ mod routing;
 mod schemas;
 
 mod security;
+mod upgrades;
 
 fn shop() -> Contract {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/shop.yaml");

@@ -70,6 +70,8 @@ pub struct ConfigFile {
 pub struct Limits {
     pub connections_per_worker: usize,
     pub connections_per_source: usize,
+    pub tunnels_per_worker: usize,
+    pub tunnels_per_source: usize,
     pub tls_handshakes_per_worker: usize,
     pub tls_handshakes_per_source: usize,
     pub head_octets: usize,
@@ -85,6 +87,8 @@ pub struct Limits {
     pub body_timeout: Span,
     pub response_timeout: Span,
     pub response_body_timeout: Span,
+    pub tunnel_idle_timeout: Span,
+    pub tunnel_age: Span,
     pub drain_timeout: Span,
     pub http2: Http2Limits,
 }
@@ -94,6 +98,8 @@ impl Default for Limits {
         Self {
             connections_per_worker: 16_384,
             connections_per_source: 512,
+            tunnels_per_worker: 4096,
+            tunnels_per_source: 64,
             tls_handshakes_per_worker: 1024,
             tls_handshakes_per_source: 64,
             head_octets: 16 << 10,
@@ -109,6 +115,8 @@ impl Default for Limits {
             body_timeout: Span::seconds(30),
             response_timeout: Span::seconds(60),
             response_body_timeout: Span::seconds(60),
+            tunnel_idle_timeout: Span::seconds(120),
+            tunnel_age: Span::seconds(24 * 60 * 60),
             drain_timeout: Span::seconds(30),
             http2: Http2Limits::default(),
         }
@@ -474,6 +482,46 @@ mod tests {
             assert!(is_named, "{name} is not in the example");
         }
         assert_eq!((example.requests, example.responses), (defaults.requests, defaults.responses));
+    }
+
+    /// `docs/limits.md` has a row for each key of `[limits]`, with its default, and names what there is.
+    #[test]
+    fn the_document_of_limits_is_true() {
+        use crate::access_log::Ending;
+        use crate::listen::tls::NoTls;
+        use crate::violation::Rule;
+        const DOCUMENT: &str = include_str!("../../docs/limits.md");
+        let mut table = "";
+        let mut keys = BTreeMap::new();
+        for line in EXAMPLE.lines() {
+            let line = line.split_once('#').map_or(line, |(said, _)| said).trim();
+            if let Some(name) = line.strip_prefix('[') {
+                table = name.trim_end_matches(']');
+            } else if let ("limits" | "limits.http2", Some((key, value))) =
+                (table, line.split_once(" = "))
+            {
+                keys.insert(format!("{table}.{key}"), value.to_owned());
+            }
+        }
+        assert_eq!(keys.len(), 29, "{keys:?}");
+        let rows = DOCUMENT.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix("| `limits.")?.split(" | ");
+            let (key, default) = (cells.next()?.strip_suffix('`')?, cells.next()?);
+            Some((format!("limits.{key}"), default.trim_matches('`').to_owned()))
+        });
+        assert_eq!(rows.collect::<BTreeMap<_, _>>(), keys);
+        for (place, word) in DOCUMENT.split('`').enumerate() {
+            let stage = word.split_once('.').map_or("", |(stage, _)| stage);
+            if place % 2 == 1
+                && ["framing", "client", "body", "response", "upgrade"].contains(&stage)
+            {
+                assert!(Rule::ALL.iter().any(|rule| rule.id() == word), "{word} is no rule");
+            }
+        }
+        let endings = Ending::ALL.iter().map(|ending| ending.id());
+        for reason in endings.chain(NoTls::ALL.iter().map(|reason| reason.id())) {
+            assert!(DOCUMENT.contains(&format!("`{reason}`")), "{reason} is not told of");
+        }
     }
 
     #[test]

@@ -22,8 +22,8 @@ use crate::control::generations::{Generation, Generations};
 use crate::control::kernel_plane::KernelPlane;
 use crate::control::notify::{self, Notifier, State};
 use crate::control::panic_allow::{self, PanicAllow};
-use crate::control::policy::{self, LoadError, Loaded, Watched};
-use crate::control::pressure::{self, Gauge, Sources, WorkerLoad};
+use crate::control::policy::{self, Failed, LoadError, Loaded, Watched};
+use crate::control::pressure::{self, Gauge, WorkerLoad};
 use crate::control::settings::Settings;
 use crate::control::sockets::Sockets;
 use crate::control::upgrade::predecessor::Predecessor;
@@ -141,7 +141,8 @@ fn start(
     let metrics = Arc::new(Metrics::new());
     let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
     let generation = predecessor.as_ref().map_or(0, |predecessor| predecessor.generation) + 1;
-    let loaded = policy::load(options, generation, &metrics, &upstreams, None).map_err(reported)?;
+    let loaded = policy::load(options, generation, &metrics, &upstreams, None);
+    let loaded = loaded.map_err(|failed| reported(failed.error))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -209,6 +210,7 @@ async fn serve(
     let watched = before.after(files);
     let generations = Generations::new(Generation::new(ruleset, &settings, &watched));
     let rulesets = Arc::clone(generations.published());
+    let current = Arc::clone(generations.settings());
     let shared = Arc::<Shared>::default();
     let (feeds, feeds_handle) = keeping::feeds(&settings, plane, &shared, &metrics).await;
     // Bans and feeds are in the tables before the program that reads them is attached.
@@ -238,7 +240,7 @@ async fn serve(
             metrics: Arc::clone(&metrics),
             log: log.clone(),
             audit: audit.clone(),
-            settings: Arc::clone(&settings),
+            settings: Arc::clone(&current),
             stopping: stopping.clone(),
             ended: ended.clone(),
             pulse: pulses.pulse(format!("worker-{index}")),
@@ -335,9 +337,7 @@ fn beside_workers(control: &Rc<Control>, loads: Vec<Arc<WorkerLoad>>) -> JoinSet
     let mut tasks = JoinSet::new();
     tasks.spawn_local(deadlines(Rc::clone(control)));
     tasks.spawn_local(certificates::follow(Rc::clone(control)));
-    let seats_of_each = control.settings.limits.connections_per_worker;
-    let sources = Sources { workers: loads, seats_of_each };
-    tasks.spawn_local(pressure::follow(Rc::clone(control), sources));
+    tasks.spawn_local(pressure::follow(Rc::clone(control), loads));
     if let Some(interval) = notify::watchdog_interval() {
         let watchdog = Rc::clone(&control.watchdog);
         tasks.spawn_local(watchdog.run(Rc::clone(&control.notifier), interval));
@@ -421,9 +421,17 @@ async fn reload(
     }
     let generation = control.generations.borrow().next_number();
     let before = watched.again();
-    let loaded = load_aside(options.clone(), generation, control).await?;
-    if let Some(key) = control.settings.fixed_difference(&loaded.settings) {
-        return Err(LoadError::Fixed { key }.to_string());
+    let loaded = match load_aside(options.clone(), generation, control).await? {
+        Ok(loaded) => loaded,
+        Err(failed) => {
+            watched.failed(before, failed.files);
+            return Err(format!("{:#}", reported(failed.error)));
+        }
+    };
+    let keys = control.settings.fixed_differences(&loaded.settings);
+    if !keys.is_empty() {
+        watched.failed(before, loaded.files);
+        return Err(LoadError::Fixed { keys }.to_string());
     }
     control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
     let read = before.after(loaded.files);
@@ -473,11 +481,14 @@ async fn deadlines(control: Rc<Control>) {
 }
 
 /// Compiles on a thread of its own: a large document takes seconds, in which the keeper must go on.
+///
+/// # Errors
+/// Why nothing could be tried.
 async fn load_aside(
     options: RunOptions,
     generation: u64,
     control: &Control,
-) -> Result<Loaded, String> {
+) -> Result<Result<Loaded, Failed>, String> {
     let (metrics, upstreams) = (Arc::clone(&control.metrics), control.upstreams.clone());
     let earlier = control.rulesets.load().tls.clone();
     let (sender, loaded) = oneshot::channel();
@@ -487,9 +498,5 @@ async fn load_aside(
         drop(sender.send(policy::load(&options, generation, &metrics, &upstreams, earlier)));
     });
     compiling.map_err(|error| error.to_string())?;
-    let loaded = loaded.await.map_err(|_panicked| "the compiler failed".to_owned())?;
-    loaded.map_err(|error| {
-        let error = reported(error);
-        format!("{error:#}")
-    })
+    loaded.await.map_err(|_panicked| "the compiler failed".to_owned())
 }

@@ -11,7 +11,7 @@ use crate::causes::Causes;
 use crate::control::cli::print;
 use crate::control::config::{ConfigFile, Kernel};
 use crate::control::settings;
-use crate::kernel::machine::{self, InterfaceFacts, Machine};
+use crate::kernel::machine::{self, BondFacts, InterfaceFacts, Machine};
 use crate::kernel::{self, InterfaceOptions, KernelError, PinState};
 
 /// The oldest kernel that the program was loaded on.
@@ -316,6 +316,7 @@ fn of_interface(facts: &InterfaceFacts) -> Vec<Finding> {
             .remedy(format!("ethtool -K {} {} off", facts.name, short(offload))),
         });
     }
+    findings.extend(facts.bond.as_ref().and_then(member));
     if !facts.is_up {
         findings.push(Finding::new("interface.down", Severity::Note, "it is down"));
     }
@@ -323,6 +324,24 @@ fn of_interface(facts: &InterfaceFacts) -> Vec<Finding> {
         finding.interface = Some(facts.name.clone());
     }
     findings
+}
+
+/// What there is to say of an interface that is a member of this bond; nothing where all its members are
+/// wanted.
+fn member(bond: &BondFacts) -> Option<Finding> {
+    const ID: &str = "interface.member";
+    let BondFacts { name, is_wanted, open } = bond;
+    if *is_wanted {
+        let what = format!("a member of {name}, which is filtered whole: it need not be named");
+        return Some(Finding::new(ID, Severity::Note, what));
+    }
+    if open.is_empty() {
+        return None;
+    }
+    let open = open.join(", ");
+    let what = format!("a member of {name}, of which {open} is not filtered");
+    let remedy = format!("attach to {name}: all its members are filtered, those of later as well");
+    Some(Finding::new(ID, Severity::Warning, what).remedy(remedy))
 }
 
 /// What `ethtool -K` calls a feature.
@@ -351,6 +370,13 @@ fn mode(facts: &InterfaceFacts) -> Finding {
             Finding::new(ID, Severity::Warning, what).remedy(format!(
                 "attach to {beneath}, or set `beneath = true`: all that {beneath} receives is filtered"
             ))
+        }
+        (Some(false), None) if facts.kind.as_deref() == Some("bond") => {
+            let what = "its mode or a member takes no programs: attached to its members if all are \
+                native, else generically, which is slow";
+            Finding::new(ID, Severity::Warning, what).remedy(
+                "balance-rr, active-backup, balance-xor or 802.3ad, of members with native XDP",
+            )
         }
         (Some(false), None) => {
             let what = format!("{device} runs no programs natively: generic mode, which is slow");

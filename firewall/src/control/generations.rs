@@ -49,6 +49,7 @@ impl Generation {
 /// The present generation and those that it may give way to.
 pub struct Generations {
     published: Arc<ArcSwap<Ruleset>>,
+    settings: Arc<ArcSwap<Settings>>,
     current: Generation,
     /// The highest number that was given.
     last: u64,
@@ -68,6 +69,7 @@ impl Generations {
     pub fn new(first: Generation) -> Self {
         Self {
             published: Arc::new(ArcSwap::new(Arc::clone(&first.ruleset))),
+            settings: Arc::new(ArcSwap::new(Arc::clone(&first.settings))),
             last: first.ruleset.generation,
             current: first,
             previous: None,
@@ -79,6 +81,11 @@ impl Generations {
     /// What the workers serve by.
     pub fn published(&self) -> &Arc<ArcSwap<Ruleset>> {
         &self.published
+    }
+
+    /// What the workers open connections by.
+    pub fn settings(&self) -> &Arc<ArcSwap<Settings>> {
+        &self.settings
     }
 
     pub fn current(&self) -> &Generation {
@@ -160,6 +167,7 @@ impl Generations {
             }
         }
         self.published.store(ruleset);
+        self.settings.store(Arc::clone(&self.current.settings));
     }
 }
 

@@ -44,8 +44,8 @@ pub enum LoadError {
          (servers of the documents, api.contract.hosts)"
     )]
     Rivals { one: String, other: String },
-    #[error("{key} cannot change without a restart")]
-    Fixed { key: &'static str },
+    #[error("{} cannot change without a restart", keys.join(", "))]
+    Fixed { keys: Vec<&'static str> },
 }
 
 fn first_of(errors: &[ContractError]) -> String {
@@ -66,6 +66,14 @@ pub struct Loaded {
     pub before: Before,
 }
 
+/// Why nothing was loaded.
+#[derive(Debug)]
+pub struct Failed {
+    pub error: LoadError,
+    /// What was read, or would have been: where one of them comes or changes, another load may succeed.
+    pub files: Vec<PathBuf>,
+}
+
 /// Reads everything anew, and takes from `upstreams` those that are as they were. All of it is whole,
 /// or nothing is changed. Sessions of clients of an `earlier` server go on.
 pub fn load(
@@ -74,12 +82,34 @@ pub fn load(
     metrics: &Metrics,
     upstreams: &Upstreams,
     earlier: Option<&Server>,
+) -> Result<Loaded, Failed> {
+    let mut files = Vec::new();
+    let loaded = load_noting(options, generation, metrics, upstreams, earlier, &mut files);
+    loaded.map_err(|error| Failed { error, files })
+}
+
+/// The same; what was read or wanted stands in `files`, come what may.
+fn load_noting(
+    options: &RunOptions,
+    generation: u64,
+    metrics: &Metrics,
+    upstreams: &Upstreams,
+    earlier: Option<&Server>,
+    files: &mut Vec<PathBuf>,
 ) -> Result<Loaded, LoadError> {
     let before = Before::default();
-    let (settings, read) = configured(options)?;
+    let (settings, read) = configured(options).inspect_err(|error| {
+        if let LoadError::Config(
+            ConfigError::Unreadable { path, .. } | ConfigError::Invalid { path, .. },
+        ) = error
+        {
+            files.push(path.clone());
+        }
+    })?;
+    files.extend(read);
+    files.extend(tls::files(settings.tls.as_ref()));
     let tls = settings.tls.as_ref().map(|tls| Server::load(tls, earlier)).transpose()?;
-    let (mut contracts, mut files, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    let mut problems = Vec::new();
+    let (mut contracts, mut warnings, mut problems) = (Vec::new(), Vec::new(), Vec::new());
     for api in &settings.apis {
         match contract::load(&api.spec, &api.load_options()) {
             Ok(loaded) => {
@@ -87,17 +117,26 @@ pub fn load(
                 files.extend(loaded.files);
                 warnings.extend(loaded.warnings);
             }
-            Err(found) => problems.extend(found),
+            Err(found) => {
+                files.push(api.spec.clone());
+                files.extend(found.iter().flat_map(ContractError::files).map(PathBuf::from));
+                problems.extend(found);
+            }
         }
     }
     if !problems.is_empty() {
         return Err(LoadError::Contract(problems));
     }
-    files.extend(read);
-    files.extend(tls::files(settings.tls.as_ref()));
     let choice = choice(&settings.apis, &contracts)?;
     settings.feeds.iter().try_for_each(probe)?;
-    let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>()?;
+    let encrypted = settings.apis.iter().map(encryption).collect::<Result<Vec<_>, _>>();
+    let encrypted = encrypted.inspect_err(|_| {
+        let wanted = settings.apis.iter().filter_map(|api| api.upstream.tls.as_ref());
+        for tls in wanted {
+            let identity = tls.identity.iter().flat_map(|(chain, key)| [chain, key]);
+            files.extend(tls.ca.iter().chain(identity).cloned());
+        }
+    })?;
     files.extend(encrypted.iter().flatten().flat_map(|tls| tls.files().to_vec()));
     files.sort_unstable();
     files.dedup();
@@ -124,7 +163,7 @@ pub fn load(
         trusted_proxies: settings.trusted_proxies.clone(),
         tls: tls.map(Arc::new),
     };
-    Ok(Loaded { settings, ruleset, warnings, files, before })
+    Ok(Loaded { settings, ruleset, warnings, files: std::mem::take(files), before })
 }
 
 /// How an API's upstream is spoken to, where that is by TLS.
@@ -165,7 +204,11 @@ pub fn configured(options: &RunOptions) -> Result<(Settings, Vec<PathBuf>), Load
 /// Identity is polled, not awaited: a `ConfigMap` is swapped by a symbolic link, which no watch on
 /// the file itself reports.
 #[derive(Debug)]
-pub struct Watched(Vec<WatchedFile>);
+pub struct Watched {
+    files: Vec<WatchedFile>,
+    /// And those that the last attempt at another generation wanted, if it failed.
+    wanted: Vec<WatchedFile>,
+}
 
 #[derive(Debug)]
 struct WatchedFile {
@@ -209,7 +252,7 @@ impl Default for Before {
     /// Of no file; of each then the time decides.
     fn default() -> Self {
         let now = clock_gettime(ClockId::RealtimeCoarse);
-        Self { began: (now.tv_sec, now.tv_nsec), known: Watched(Vec::new()) }
+        Self { began: (now.tv_sec, now.tv_nsec), known: Watched::new(Vec::new()) }
     }
 }
 
@@ -219,8 +262,8 @@ impl Before {
     pub fn after(self, files: Vec<PathBuf>) -> Watched {
         let Self { began, mut known } = self;
         let watched = |path: PathBuf| {
-            if let Some(place) = known.0.iter().position(|file| file.path == path) {
-                return known.0.swap_remove(place);
+            if let Some(place) = known.files.iter().position(|file| file.path == path) {
+                return known.files.swap_remove(place);
             }
             let file = WatchedFile::of(path);
             if file.identity.is_some_and(|identity| identity.changed > began) {
@@ -228,7 +271,7 @@ impl Before {
             }
             file
         };
-        Watched(files.into_iter().map(watched).collect())
+        Watched { files: files.into_iter().map(watched).collect(), wanted: Vec::new() }
     }
 }
 
@@ -240,24 +283,32 @@ impl WatchedFile {
 
 impl Watched {
     pub fn new(files: Vec<PathBuf>) -> Self {
-        Self(files.into_iter().map(WatchedFile::of).collect())
+        Self { files: files.into_iter().map(WatchedFile::of).collect(), wanted: Vec::new() }
     }
 
     /// The same files as they are now, before they are read again.
     pub fn again(&self) -> Before {
-        let known = Self::new(self.0.iter().map(|file| file.path.clone()).collect());
+        let known = Self::new(self.files.iter().map(|file| file.path.clone()).collect());
         Before { known, ..Before::default() }
+    }
+
+    /// Another generation could not be had; what it wanted is watched too, until one is.
+    pub fn failed(&mut self, before: Before, mut wanted: Vec<PathBuf>) {
+        wanted.retain(|path| self.files.iter().all(|file| file.path != *path));
+        wanted.sort_unstable();
+        wanted.dedup();
+        self.wanted = before.after(wanted).files;
     }
 
     /// Each file, and the digest of what it held when it was last looked at.
     pub fn contents(&self) -> Contents {
-        self.0.iter().map(|file| (file.path.clone(), file.digest)).collect()
+        self.files.iter().map(|file| (file.path.clone(), file.digest)).collect()
     }
 
     /// Whether the content of any file differs from what was last seen; sees it only once.
     pub fn have_changed(&mut self) -> bool {
         let mut changed = false;
-        for file in &mut self.0 {
+        for file in self.files.iter_mut().chain(&mut self.wanted) {
             let identity = Identity::of(&file.path);
             if identity == file.identity {
                 continue;
@@ -313,6 +364,34 @@ mod tests {
             assert!(!after.have_changed(), "it is seen once");
             tick();
         }
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn what_was_wanted_in_vain_is_watched_until_something_else_is() {
+        let directory = std::env::temp_dir().join(format!("firewall-vain-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let [known, missing, other] =
+            ["known", "missing", "other"].map(|name| directory.join(name));
+        std::fs::write(&known, "one").unwrap();
+        let mut watched = Watched::new(vec![known.clone()]);
+        let contents = watched.contents();
+        let before = watched.again();
+        watched.failed(before, vec![missing.clone(), known.clone(), missing.clone()]);
+        assert!(!watched.have_changed());
+        assert_eq!(watched.contents(), contents, "it is no part of the generation");
+        std::fs::write(&missing, "one").unwrap();
+        assert!(watched.have_changed() && !watched.have_changed(), "seen once");
+        // What came while it was looked for is not overlooked.
+        let before = watched.again();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::fs::write(&other, "one").unwrap();
+        watched.failed(before, vec![other]);
+        assert!(watched.have_changed());
+        std::fs::write(&missing, "two").unwrap();
+        assert!(!watched.have_changed(), "nobody wants it any more");
+        std::fs::write(&known, "two").unwrap();
+        assert!(watched.have_changed());
         std::fs::remove_dir_all(&directory).unwrap();
     }
 

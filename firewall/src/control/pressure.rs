@@ -195,12 +195,6 @@ fn due(settings: &config::Pressure, load: &Load) -> Level {
     Level(u8::try_from(level).unwrap_or(Level::MAX.0))
 }
 
-/// Where the load is read.
-pub struct Sources {
-    pub workers: Vec<Arc<WorkerLoad>>,
-    pub seats_of_each: usize,
-}
-
 /// Counters that grow, as they were at some moment.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reading {
@@ -210,7 +204,7 @@ struct Reading {
 }
 
 /// Looks at the load for as long as the daemon runs, and tells the kernel.
-pub async fn follow(control: Rc<Control>, sources: Sources) {
+pub async fn follow(control: Rc<Control>, workers: Vec<Arc<WorkerLoad>>) {
     let mut interval = tokio::time::interval(INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut earlier: Option<Reading> = None;
@@ -222,7 +216,9 @@ pub async fn follow(control: Rc<Control>, sources: Sources) {
             syns: tally.map_or(0, |tally| tally.syns),
             overflows: overflows(&std::fs::read_to_string(NETSTAT).unwrap_or_default()),
         };
-        let load = load(&sources, earlier.unwrap_or(reading), reading);
+        let settings = Arc::clone(&control.generations.borrow().current().settings);
+        let seats_of_each = settings.limits.connections_per_worker;
+        let load = load(&workers, seats_of_each, earlier.unwrap_or(reading), reading);
         earlier = Some(reading);
         observe(&control, load, reading.at);
     }
@@ -268,7 +264,7 @@ fn apply(control: &Control, before: Level) {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shares and rates need no more than 53 bits")]
-fn load(sources: &Sources, earlier: Reading, now: Reading) -> Load {
+fn load(workers: &[Arc<WorkerLoad>], seats_of_each: usize, earlier: Reading, now: Reading) -> Load {
     let elapsed = now.at.since(earlier.at).as_secs_f64();
     let rate = |from: u64, to: u64| {
         if elapsed > 0.0 { to.saturating_sub(from) as f64 / elapsed } else { 0.0 }
@@ -278,9 +274,9 @@ fn load(sources: &Sources, earlier: Reading, now: Reading) -> Load {
         overflows: rate(earlier.overflows, now.overflows),
         ..Load::default()
     };
-    for worker in &sources.workers {
+    for worker in workers {
         let seats = worker.seats.load(Ordering::Relaxed) as f64;
-        load.seats = load.seats.max(seats / sources.seats_of_each.max(1) as f64);
+        load.seats = load.seats.max(seats / seats_of_each.max(1) as f64);
         let lag = Duration::from_micros(worker.lag_us.swap(0, Ordering::Relaxed));
         load.lag = load.lag.max(lag);
     }

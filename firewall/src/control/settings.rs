@@ -266,8 +266,8 @@ impl Settings {
         networks.collect::<BTreeSet<_>>().into_iter()
     }
 
-    /// The first key that differs from `other` and that a running daemon cannot change.
-    pub fn fixed_difference(&self, other: &Self) -> Option<&'static str> {
+    /// The keys that differ from `other` and that a running daemon cannot change.
+    pub fn fixed_differences(&self, other: &Self) -> Vec<&'static str> {
         let differences = [
             ("listen.address", self.listen != other.listen),
             ("listen.workers", self.workers != other.workers),
@@ -275,10 +275,6 @@ impl Settings {
             ("listen.http2", self.http2 != other.http2),
             ("listen.tls (whether it is there)", self.tls.is_some() != other.tls.is_some()),
             ("listen.proxy_protocol", self.balancers != other.balancers),
-            (
-                "limits (of connections and heads)",
-                http2::connection_limits(&self.limits) != http2::connection_limits(&other.limits),
-            ),
             ("bans", self.bans != other.bans),
             ("management", self.management != other.management),
             ("clients.trusted_proxies", self.trusted_proxies != other.trusted_proxies),
@@ -301,7 +297,7 @@ impl Settings {
                 self.refused_response_octets != other.refused_response_octets,
             ),
         ];
-        differences.into_iter().find_map(|(key, differs)| differs.then_some(key))
+        differences.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
     }
 }
 
@@ -383,6 +379,8 @@ fn out_of_bounds(file: &ConfigFile, workers: usize) -> Vec<SettingsError> {
         ("limits.target_octets", "1 to head_octets", limits.target_octets, 1, limits.head_octets),
         ("limits.connections_per_worker", "at least 1", limits.connections_per_worker, 1, most),
         ("limits.connections_per_source", "at least 1", limits.connections_per_source, 1, most),
+        ("limits.tunnels_per_worker", "at least 1", limits.tunnels_per_worker, 1, most),
+        ("limits.tunnels_per_source", "at least 1", limits.tunnels_per_source, 1, most),
         (
             "limits.tls_handshakes_per_worker",
             "at least 1",
@@ -468,12 +466,16 @@ mod tests {
             Settings::of(ConfigFile::parse(Path::new("f.toml"), text).unwrap()).unwrap()
         };
         let (sound, feed) = (settings(SOUND), "[[feed]]\nname = \"a\"\npath = \"a\"\n");
-        assert_eq!(sound.fixed_difference(&settings(&format!("{SOUND}{feed}"))), None);
+        assert!(sound.fixed_differences(&settings(&format!("{SOUND}{feed}"))).is_empty());
         let less = settings(&format!("{SOUND}[management]\ndetect = [\"dns\"]\n"));
-        assert_eq!(sound.fixed_difference(&less), Some("management"));
+        assert_eq!(sound.fixed_differences(&less), ["management"]);
         // Others may be logged in by now: it is what was configured that is compared.
         let later = Settings { allowlist: Vec::new(), ..settings(SOUND) };
-        assert_eq!(sound.fixed_difference(&later), None);
+        assert!(sound.fixed_differences(&later).is_empty());
+        // Each is named, not the first alone.
+        let both = SOUND.replace("[listen]", "[listen]\nworkers = 7\nbacklog = 7");
+        let both = sound.fixed_differences(&settings(&both));
+        assert_eq!(both, ["listen.workers", "listen.backlog"]);
     }
 
     #[test]

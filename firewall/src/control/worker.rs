@@ -1,5 +1,8 @@
 //! One worker: a thread, a single-threaded runtime, a listener, connections and a pipeline of its own.
 
+mod notices;
+mod terms;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,6 +13,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use hyper::Request;
 use hyper::body::Incoming;
+use ipnet::IpNet;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
 
@@ -21,24 +25,24 @@ use crate::ban::view::BanView;
 use crate::clock::Monotonic;
 use crate::contract::{DEPTH_MAX, check_stack};
 use crate::control::pressure::WorkerLoad;
-use crate::control::settings::{Settings, http2};
+use crate::control::settings::Settings;
 use crate::control::watchdog::Pulse;
-use crate::listen::connection::ConnectionSettings;
-use crate::listen::connections::{ConnectionLimits, Connections, NoSeat};
-use crate::listen::framing::HeadLimits;
+use crate::listen;
+use crate::listen::connections::{ConnectionLimits, Connections};
 use crate::listen::http2::OnViolation;
-use crate::listen::judged::Patience;
-use crate::listen::proxy_protocol::Balancers;
 use crate::listen::socket::Listener;
 use crate::listen::tls::Encryption;
 use crate::listen::tls::handshakes::{HandshakeLimits, Handshakes};
-use crate::listen::{self, Turned};
 use crate::log_lines::LogWriter;
 use crate::metrics::Metrics;
 use crate::pipeline::exchange::RequestIds;
 use crate::pipeline::origin::Origin;
 use crate::pipeline::ruleset::{Ruleset, Rulesets};
+use crate::pipeline::tunnels::Tunnels;
 use crate::pipeline::{Parts, Pipeline};
+
+use notices::Notices;
+use terms::Terms;
 
 /// How long a banned client's connection may take to write the refusal that announces the ban.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -60,7 +64,8 @@ pub struct WorkerParts {
     pub metrics: Arc<Metrics>,
     pub log: Option<LogWriter>,
     pub audit: Option<LogWriter>,
-    pub settings: Arc<Settings>,
+    /// Those of the present generation.
+    pub settings: Arc<ArcSwap<Settings>>,
     pub stopping: watch::Receiver<Stop>,
     pub ended: mpsc::UnboundedSender<u16>,
     pub pulse: Pulse,
@@ -110,24 +115,23 @@ pub fn spawn(parts: WorkerParts) -> anyhow::Result<JoinHandle<()>> {
 
 async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let listener = Listener::new(parts.sockets, parts.is_shared)?;
-    let limits = &parts.settings.limits;
-    let drain_timeout = limits.drain_timeout.0;
-    let connection_limits = ConnectionLimits {
-        total: limits.connections_per_worker,
-        per_source: limits.connections_per_source,
-        exempt: [&*parts.settings.trusted_proxies, &*parts.settings.balancers].concat(),
-        suspicion: parts.keeper.suspicion(),
-    };
-    let encryption =
-        encryption(&parts.settings, &parts.rulesets, &parts.metrics, &connection_limits);
-    let mut connection_settings = connection_settings(&parts.settings);
-    connection_settings.encryption = encryption;
+    let settings = parts.settings.load_full();
+    let exempt = [&*settings.trusted_proxies, &*settings.balancers].concat();
     let bans = Rc::new(RefCell::new(parts.bans));
-    let connections = Connections::new(connection_limits, parts.index);
+    let connections = Connections::new(
+        ConnectionLimits {
+            exempt: exempt.clone(),
+            suspicion: parts.keeper.suspicion(),
+            ..ConnectionLimits::default()
+        },
+        parts.index,
+    );
+    let tunnels = Tunnels::new(terms::tunnel_limits(&settings));
+    let encryption = encryption(&settings, exempt, &parts.rulesets, &parts.metrics);
     let metrics = parts.metrics;
     let log = AccessLog::new(parts.log, &metrics);
     let dropped = metrics.audit_log_dropped.clone();
-    let audit = AuditLog::new(parts.audit, parts.settings.refused_response_octets, dropped);
+    let audit = AuditLog::new(parts.audit, settings.refused_response_octets, dropped);
     let pipeline = Rc::new(Pipeline::new(Parts {
         rulesets: Rulesets::new(parts.rulesets, Arc::clone(&metrics)),
         bans: Rc::clone(&bans),
@@ -136,6 +140,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         metrics: Arc::clone(&metrics),
         log,
         audit,
+        tunnels: Rc::clone(&tunnels),
     }));
     let following = spawn_local(follow(parts.link, Rc::clone(&bans), Rc::clone(&connections)));
     let tending = spawn_local(tend(
@@ -151,24 +156,21 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
         async move { pipeline.handle(&origin, request).await }
     });
     let blaming = Rc::clone(&pipeline);
-    connection_settings.on_violation = OnViolation::call(move |origin, rule| {
+    let on_violation = OnViolation::call(move |origin, rule| {
         let pipeline = Rc::clone(&blaming);
         // Bounded by the keeper's patience.
         drop(spawn_local(async move { pipeline.violated(&origin, rule).await }));
     });
-    let counted = Arc::clone(&metrics);
-    let accepted = move || counted.connections_total.inc();
+    let terms =
+        Terms::new(&parts.settings, (Rc::clone(&connections), tunnels), on_violation, encryption);
     let is_banned = move |peer: PeerAddr| bans.borrow().refuses(peer.0, Monotonic::coarse);
-    let turned = move |_, reason| {
-        metrics.connections_refused.with_label_values(&[turned_id(reason)]).inc();
-    };
+    let notices = Notices::new(metrics);
     let accepting = spawn_local(listen::run(
         listener,
         Rc::clone(&connections),
-        connection_settings,
-        accepted,
+        move || terms.current(),
         is_banned,
-        turned,
+        move |peer, event| notices.tell(peer, event),
         answer,
     ));
 
@@ -177,6 +179,7 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
     let told = stopping.wait_for(|stop| *stop >= Stop::GiveWay).await.map(|stop| *stop);
     accepting.abort();
     drop(accepting.await);
+    let drain_timeout = parts.settings.load().limits.drain_timeout.0;
     let grace = if matches!(told, Ok(Stop::GiveWay)) { IDLE_GRACE } else { Duration::ZERO };
     let hastened = async {
         if stopping.wait_for(|stop| *stop == Stop::Now).await.is_err() {
@@ -200,63 +203,19 @@ async fn work(parts: WorkerParts) -> anyhow::Result<()> {
 /// How the worker's connections are encrypted, where they are.
 fn encryption(
     settings: &Settings,
+    exempt: Vec<IpNet>,
     rulesets: &Arc<ArcSwap<Ruleset>>,
     metrics: &Arc<Metrics>,
-    connections: &ConnectionLimits,
 ) -> Option<Encryption> {
-    let limits = &settings.limits;
     settings.tls.is_some().then(|| {
         let rulesets = Arc::clone(rulesets);
-        let handshakes = Handshakes::new(HandshakeLimits {
-            total: limits.tls_handshakes_per_worker,
-            per_source: limits.tls_handshakes_per_source,
-            exempt: connections.exempt.clone(),
-        });
         Encryption {
             server: Rc::new(move || rulesets.load().tls.clone()),
-            timeout: limits.tls_handshake_timeout.0,
-            handshakes,
+            timeout: settings.limits.tls_handshake_timeout.0,
+            handshakes: Handshakes::new(HandshakeLimits { exempt, ..HandshakeLimits::default() }),
             metrics: Arc::clone(metrics),
         }
     })
-}
-
-/// What all connections have in common, but for how they are encrypted.
-fn connection_settings(settings: &Settings) -> ConnectionSettings {
-    let limits = &settings.limits;
-    ConnectionSettings {
-        head: HeadLimits {
-            head_octets: limits.head_octets,
-            fields: limits.head_fields,
-            target_octets: limits.target_octets,
-        },
-        patience: Patience {
-            head: limits.head_timeout.0,
-            idle: limits.idle_timeout.0,
-            ..Patience::default()
-        },
-        balancers: Balancers {
-            networks: settings.balancers.as_slice().into(),
-            header_timeout: limits.proxy_header_timeout.0,
-        },
-        http2: settings.http2,
-        http2_limits: http2::limits(&limits.http2),
-        on_violation: OnViolation::default(),
-        encryption: None,
-    }
-}
-
-/// The label of a connection that was not let in.
-fn turned_id(reason: Turned) -> &'static str {
-    match reason {
-        Turned::Banned => "banned",
-        Turned::NoSeat(NoSeat::Worker) => "worker-full",
-        Turned::NoSeat(NoSeat::Source) => "source-full",
-        Turned::NoSeat(NoSeat::Draining) => "draining",
-        Turned::NoHeader => "proxy-header",
-        Turned::HeaderTimeout => "proxy-header-timeout",
-        Turned::NoTls(reason) => reason.id(),
-    }
 }
 
 /// Takes the keeper's changes: the view first, so that no new connection slips in, then the open

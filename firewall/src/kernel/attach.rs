@@ -43,7 +43,8 @@ pub struct InterfaceReport {
     pub adopted: bool,
     pub role: Role,
     pub is_required: bool,
-    /// The interfaces that run the program in place of this one: the one beneath it, or its members.
+    /// The interfaces that run the program in place of this one: the one beneath it, its members, or the
+    /// bond that it is a member of.
     pub on: Vec<String>,
 }
 
@@ -121,8 +122,21 @@ impl Attachments {
         let links = self.links()?;
         self.forget_gone(&links, hands.judging)?;
         let options = self.options.clone();
-        for (link, option) in wanted(&links, &options) {
+        let wanted = wanted(&links, &options);
+        for (link, option) in &wanted {
             self.admit(hands, link, option.role)?;
+        }
+        // By these a bond's packets come in where it runs the program natively.
+        for member in &links {
+            let is_of = |bond: &Link| {
+                member.master == Some(bond.index) && bond.is_bond() && bond.attached.is_native
+            };
+            let is_wanted = wanted.iter().any(|(link, _)| link.index == member.index);
+            if let Some((_, option)) = wanted.iter().find(|(bond, _)| is_of(bond))
+                && !is_wanted
+            {
+                self.admit(hands, member, option.role)?;
+            }
         }
         Ok(())
     }

@@ -56,8 +56,20 @@ pub struct InterfaceFacts {
     pub offloads: Vec<String>,
     /// The name of the interface that it is stacked on.
     pub beneath: Option<String>,
+    /// The bond that it is a member of.
+    pub bond: Option<BondFacts>,
     /// A program that is attached and none of ours.
     pub foreign: Option<String>,
+}
+
+/// A bond, as one of its members sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BondFacts {
+    pub name: String,
+    /// Whether the bond is wanted itself.
+    pub is_wanted: bool,
+    /// Its members that are not.
+    pub open: Vec<String>,
 }
 
 impl Machine {
@@ -97,13 +109,15 @@ pub fn interfaces(
     let mut generic = Generic::open().map_err(failed)?;
     let ours = Pins::at(pin_dir).and_then(|pins| pins.links().ok()).unwrap_or_default();
     let mut facts = Vec::new();
-    for (link, option) in wanted(&links, options) {
+    let wanted = wanted(&links, options);
+    for &(link, option) in &wanted {
         let is_ours = ours.iter().any(|pinned| pinned.index == link.index);
         facts.push(InterfaceFacts {
             is_required: option.is_required,
             may_go_beneath: option.beneath,
             foreign: link.attached.program.filter(|_| !is_ours).map(describe),
             beneath: link.lower().and_then(|index| name_of(&links, index)),
+            bond: bond_of(link, &links, &wanted),
             ..of_link(link, &mut generic)
         });
     }
@@ -135,6 +149,18 @@ fn of_link(link: &Link, generic: &mut Generic) -> InterfaceFacts {
             .collect(),
         ..InterfaceFacts::default()
     }
+}
+
+fn bond_of(
+    link: &Link,
+    links: &[Link],
+    wanted: &[(&Link, &InterfaceOptions)],
+) -> Option<BondFacts> {
+    let bond = links.iter().find(|bond| bond.is_bond() && link.master == Some(bond.index))?;
+    let is_wanted = |link: &&Link| wanted.iter().any(|(wanted, _)| wanted.index == link.index);
+    let members = links.iter().filter(|member| member.master == Some(bond.index));
+    let open = members.filter(|member| !is_wanted(member)).map(|member| member.name.clone());
+    Some(BondFacts { name: bond.name.clone(), is_wanted: is_wanted(&bond), open: open.collect() })
 }
 
 fn name_of(links: &[Link], index: u32) -> Option<String> {

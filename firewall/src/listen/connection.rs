@@ -10,18 +10,20 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response};
+use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::http1::{self, Parts};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWrite as _;
 
 use crate::clock::Monotonic;
 use crate::pipeline::origin::{Judgement, Origin};
+use crate::pipeline::tunnel::{Farewell, Order, Tunnel};
 
-use super::connections::{LastWords, Ticket};
+use super::connections::{self, LastWords, Ticket};
 use super::framing::HeadLimits;
 use super::greeting;
 use super::http2::{self, Http2, Http2Limits, OnViolation};
@@ -112,9 +114,16 @@ where
         let answer = answer(origin, request);
         async move {
             let mut response = answer.await;
+            let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if turn.0.is_offer(ordinal) && !is_tunnel {
+                // Nothing behind an offer was read as HTTP, and nothing will be.
+                turn.0.close_after_response();
+            }
             // hyper says so by itself for a request that asked for it, not for a broken body.
-            if turn.0.is_last(ordinal) {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            if turn.0.is_last(ordinal) && !is_tunnel {
+                let offers = response.headers().contains_key(UPGRADE);
+                let options = if offers { "close, upgrade" } else { "close" };
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static(options));
             }
             Ok::<_, Infallible>(response.map(|body| Answer { body, _turn: turn }))
         }
@@ -137,10 +146,61 @@ where
         }
     })
     .await;
-    if let Ended::Dropped = ended {
-        connection.into_parts().io.into_inner().into_inner().reset();
+    if !judgement.has_offer() || !matches!(ended, Ended::Closed | Ended::Dropped) {
+        if let Ended::Dropped = ended {
+            connection.into_parts().io.into_inner().into_inner().reset();
+        }
+        return ended;
     }
-    ended
+    let Parts { io, read_buf, .. } = connection.into_parts();
+    let mut judged = io.into_inner();
+    match (judgement.take_tunnel(), ended) {
+        (Some(tunnel), Ended::Closed) => {
+            let (stream, held) = judged.into_upgraded();
+            let begun = [&*read_buf, &*held].concat();
+            pass(*tunnel, stream, &begun, &ticket).await
+        }
+        (_, Ended::Closed) => {
+            // hyper leaves a stream as it is on which an upgrade was asked for.
+            let mut course = Course { last_words: LastWords::default(), ..course };
+            poll_fn(|cx| {
+                let is_over = course.last_words.are_over(&ticket, cx);
+                let closed = Pin::new(&mut judged).poll_shutdown(cx);
+                if is_over || closed.is_ready() { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+            Ended::Closed
+        }
+        (_, ended) => {
+            judged.into_inner().reset();
+            ended
+        }
+    }
+}
+
+/// Passes on what follows an upgrade, until that ends or is told to.
+async fn pass(tunnel: Tunnel, mut stream: Transport, begun: &[u8], ticket: &Ticket) -> Ended {
+    let (judgement, mut last_words) = (ticket.judgement(), LastWords::default());
+    // A ban leaves it time to say so.
+    judgement.close_after_response();
+    let order = |cx: &mut Context<'_>| {
+        if last_words.are_over(ticket, cx) {
+            return Order::End;
+        }
+        match ticket.order(cx) {
+            connections::Order::Serve if judgement.is_draining() => Order::GoAway,
+            connections::Order::Serve => Order::GoOn,
+            connections::Order::LastWords(_) => Order::TurnAway,
+            connections::Order::Drop => Order::End,
+        }
+    };
+    match tunnel.run(&mut stream, begun, order).await {
+        Farewell::Close => Ended::Closed,
+        Farewell::Reset => {
+            stream.reset();
+            Ended::Dropped
+        }
+    }
 }
 
 /// What the outside has ordered a connection to do, against what it is doing.

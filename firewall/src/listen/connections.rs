@@ -16,13 +16,18 @@ use ipnet::IpNet;
 use tokio::sync::Notify;
 use tokio::time::{Sleep, sleep, timeout};
 
+use crate::access_log::Ending;
 use crate::address::{ClientAddr, PeerAddr};
 use crate::ban::suspicion::Suspicion;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Judgement;
 
-/// How many seats are looked at to find one that an idle connection can give up.
+/// How many seats are looked at to find one that can be given up.
 const IDLE_SAMPLE: usize = 32;
+
+/// How long a connection may wait for its client before its seat is given to another one, where all are
+/// taken: the rest of an honest head is there after a round trip.
+const SEAT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How many connections one worker keeps.
 #[derive(Clone, Debug)]
@@ -68,6 +73,8 @@ pub(super) enum Order {
 /// The open connections of one worker.
 pub struct Connections {
     limits: ConnectionLimits,
+    total: Cell<usize>,
+    per_source: Cell<usize>,
     /// Added to the low bits of each connection's number, to tell the workers' apart.
     first_id: u64,
     accepted: Cell<u64>,
@@ -103,7 +110,16 @@ impl Seat {
     /// Ends the connection: at once, or after the answer that is its last.
     fn end(&self, patience: Duration) {
         let is_last = self.judgement.has_last_word();
-        self.order(if is_last { Order::LastWords(patience) } else { Order::Drop });
+        if is_last {
+            self.order(Order::LastWords(patience));
+        } else {
+            self.drop_for(Ending::Banned);
+        }
+    }
+
+    fn drop_for(&self, ending: Ending) {
+        self.judgement.ended_for(ending);
+        self.order(Order::Drop);
     }
 
     fn wake(&self) {
@@ -127,6 +143,8 @@ impl Connections {
     /// The connections of the worker with this number; workers are numbered from 0.
     pub fn new(limits: ConnectionLimits, worker: u16) -> Rc<Self> {
         Rc::new(Self {
+            total: Cell::new(limits.total),
+            per_source: Cell::new(limits.per_source),
             limits,
             first_id: u64::from(worker) << 48,
             accepted: Cell::new(0),
@@ -136,8 +154,15 @@ impl Connections {
         })
     }
 
-    /// A seat for a new connection. When none is left, an idle connection has to make room, if one
-    /// is found among a few.
+    /// Admits so many from now on, in all and of one source. Who has a seat keeps it.
+    pub fn limit(&self, total: usize, per_source: usize) {
+        self.total.set(total);
+        self.per_source.set(per_source);
+    }
+
+    /// A seat for a new connection. When none is left, one that is idle has to make room, or else one
+    /// that waits for its client for long, if any is found among a few: so who holds connections open
+    /// by saying little, from however many sources, keeps nobody out.
     pub fn admit(self: &Rc<Self>, peer: PeerAddr, now: Monotonic) -> Result<Ticket, NoSeat> {
         if self.is_draining.get() {
             return Err(NoSeat::Draining);
@@ -146,7 +171,7 @@ impl Connections {
         if self.has_many(&seats, peer, now) {
             return Err(NoSeat::Source);
         }
-        if seats.taken() >= self.limits.total && !seats.make_room() {
+        if seats.taken() >= self.total.get() && !seats.make_room(now) {
             return Err(NoSeat::Worker);
         }
         let judgement = Rc::new(Judgement::new(now));
@@ -166,10 +191,10 @@ impl Connections {
     /// Whether this peer's source has as many seats as it may.
     fn has_many(&self, seats: &Seats, peer: PeerAddr, now: Monotonic) -> bool {
         let of_source = seats.by_source.get(&source(peer)).map_or(0, Vec::len);
-        let half = self.limits.per_source.div_ceil(2);
+        let half = self.per_source.get().div_ceil(2);
         let is_suspect = || self.limits.suspicion.holds(ClientAddr(peer.0), now);
         // Nearly every source has few: nobody is looked up before it has many.
-        let has_many = of_source >= half && (of_source >= self.limits.per_source || is_suspect());
+        let has_many = of_source >= half && (of_source >= self.per_source.get() || is_suspect());
         has_many && !self.is_exempt(peer)
     }
 
@@ -189,7 +214,7 @@ impl Connections {
         let indices = seats.by_source.get(&source(peer)).into_iter().flatten();
         let seated = indices.filter_map(|index| seats.places.get(*index)?.as_ref());
         let requests: usize = seated.map(|seat| seat.judgement.under_way()).sum();
-        requests >= self.limits.per_source
+        requests >= self.per_source.get()
     }
 
     /// The number of connections that have a seat.
@@ -252,7 +277,7 @@ impl Connections {
         let mut dropped = 0;
         for seat in self.seats.borrow().places.iter().flatten() {
             dropped += 1;
-            seat.order(Order::Drop);
+            seat.drop_for(Ending::Drained);
         }
         self.emptied().await;
         dropped
@@ -312,18 +337,34 @@ impl Seats {
         }
     }
 
-    /// Takes the seat of the connection that has been idle for longest, of the next few.
-    fn make_room(&mut self) -> bool {
+    /// Takes the seat of the connection that has been idle for longest, of the next few; where none is
+    /// idle, of the one that has waited for its client for longest.
+    fn make_room(&mut self, now: Monotonic) -> bool {
         let count = self.places.len();
-        let longest = (0..count.min(IDLE_SAMPLE))
+        let next = (0..count.min(IDLE_SAMPLE))
             .map(|step| (self.cursor + step) % count)
-            .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)))
-            .filter(|(_, seat)| seat.judgement.is_idle())
-            .min_by_key(|(_, seat)| seat.judgement.quiet_since())
-            .map(|(index, seat)| (index, Rc::clone(seat)));
+            .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)));
+        let mut longest: Option<(bool, Monotonic, usize, &Rc<Seat>)> = None;
+        for (index, seat) in next {
+            let (judgement, is_idle) = (&seat.judgement, seat.judgement.is_idle());
+            let since = if is_idle {
+                Some(judgement.quiet_since())
+            } else {
+                let awaits = judgement.awaits_client_since();
+                awaits.filter(|since| now.since(*since) >= SEAT_PATIENCE)
+            };
+            // An idle one goes before any that is not.
+            let is_longer = |since| {
+                longest.is_none_or(|(at_work, longest, ..)| (!is_idle, since) < (at_work, longest))
+            };
+            if let Some(since) = since.filter(|since| is_longer(*since)) {
+                longest = Some((!is_idle, since, index, seat));
+            }
+        }
         self.cursor = self.cursor.wrapping_add(IDLE_SAMPLE);
-        let Some((index, seat)) = longest else { return false };
-        seat.order(Order::Drop);
+        let Some((_, _, index, seat)) = longest else { return false };
+        let seat = Rc::clone(seat);
+        seat.drop_for(Ending::Room);
         self.leave(index, &seat);
         true
     }

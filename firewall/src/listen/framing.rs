@@ -61,6 +61,9 @@ enum State {
     /// Octets left of a body whose length was given.
     Length(u64),
     Chunked(Chunked),
+    /// A head has offered another protocol. What follows is not ours to read: only the answer tells
+    /// whether it is still HTTP.
+    Offered,
     Refused(Refusal),
 }
 
@@ -92,6 +95,7 @@ impl Framing {
                             Body::None | Body::Length(0) => State::Head(Head::default()),
                             Body::Length(octets) => State::Length(octets),
                             Body::Chunked => State::Chunked(Chunked::default()),
+                            Body::Offer => State::Offered,
                         };
                     }
                     Err(rule) => self.refuse(rule),
@@ -113,7 +117,7 @@ impl Framing {
                         Err(rule) => self.refuse(rule),
                     }
                 }
-                State::Refused(_) => return judged,
+                State::Offered | State::Refused(_) => return judged,
             }
         }
     }
@@ -122,7 +126,9 @@ impl Framing {
     pub fn refuse(&mut self, rule: Rule) {
         let (ordinal, part) = match self.state {
             State::Head(_) => (self.heads, Part::Head),
-            State::Length(_) | State::Chunked(_) => (self.heads.saturating_sub(1), Part::Body),
+            State::Length(_) | State::Chunked(_) | State::Offered => {
+                (self.heads.saturating_sub(1), Part::Body)
+            }
             State::Refused(_) => return,
         };
         self.state = State::Refused(Refusal { ordinal, part, rule });
@@ -134,6 +140,11 @@ impl Framing {
             State::Refused(refusal) => Some(refusal),
             _ => None,
         }
+    }
+
+    /// Which request offered another protocol, counted from 0; nothing behind it is let pass.
+    pub fn offer(&self) -> Option<u64> {
+        matches!(self.state, State::Offered).then(|| self.heads.saturating_sub(1))
     }
 
     /// The number of heads let pass.

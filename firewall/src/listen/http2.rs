@@ -29,6 +29,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::access_log::Ending;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Origin;
 use crate::violation::Rule;
@@ -296,6 +297,14 @@ impl<'a> Course<'a> {
             Step::Refused => report.refuse(Rule::HeadTimeout),
             Step::End => self.ending_since = Some(Monotonic::now()),
             Step::GiveUp | Step::Over | Step::Wait => {}
+        }
+        let is_silent = judgement.requests() == 0;
+        match step {
+            Step::GiveUp => judgement.ended_for(Ending::Untaken),
+            Step::End | Step::Over if judgement.is_draining() || judgement.is_closing() => {}
+            Step::End | Step::Over if is_silent => judgement.ended_for(Ending::Silent),
+            Step::End => judgement.ended_for(Ending::Idle),
+            Step::Over | Step::Refused | Step::Wait => {}
         }
         step
     }

@@ -18,11 +18,13 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::access_log::Ending;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::{Judgement, Part};
 use crate::violation::Rule;
 
 use super::framing::{Framing, HeadLimits};
+use super::taking::Taking;
 
 /// What hyper reads where a refused head stood.
 const SUBSTITUTE: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
@@ -82,8 +84,8 @@ pub struct Judged<S> {
     /// Since when part of which head is here.
     head_since: Option<(u64, Monotonic)>,
     alarm: Alarm,
-    stall_alarm: Alarm,
-    ending: Option<Ending>,
+    taking: Taking,
+    ending: Option<Lingering>,
 }
 
 /// Where hyper's next octets come from, once it has taken the held ones.
@@ -99,7 +101,7 @@ enum Source {
 }
 
 /// The stream after our last octet.
-struct Ending {
+struct Lingering {
     until: Monotonic,
     octets_left: usize,
 }
@@ -124,7 +126,7 @@ impl<S> Judged<S> {
             ready: 0,
             head_since: None,
             alarm: Alarm::default(),
-            stall_alarm: Alarm::default(),
+            taking: Taking::new(patience.idle),
             ending: None,
         }
     }
@@ -139,6 +141,12 @@ impl<S> Judged<S> {
     /// The stream, for what is done with it when the connection is over.
     pub fn into_inner(self) -> S {
         self.stream
+    }
+
+    /// The stream, and what has been read of it behind an offer that was accepted.
+    pub fn into_upgraded(mut self) -> (S, Vec<u8>) {
+        self.held.drain(..self.given);
+        (self.stream, self.held)
     }
 
     /// Moves what is held and judged to hyper; true if there was any.
@@ -193,6 +201,9 @@ impl<S> Judged<S> {
                 Part::Body => Source::Broken,
             };
         }
+        if let Some(ordinal) = self.framing.offer() {
+            self.judgement.offered(ordinal);
+        }
         self.judgement.set_in_head(self.is_in_head());
     }
 
@@ -240,6 +251,10 @@ impl<S> Judged<S> {
             self.settle();
         } else {
             self.source = Source::Ended;
+            if !self.judgement.is_draining() {
+                let is_first = self.framing.heads() == 0;
+                self.judgement.ended_for(if is_first { Ending::Silent } else { Ending::Idle });
+            }
         }
         true
     }
@@ -253,24 +268,35 @@ impl<S> Judged<S> {
         cx: &mut Context<'_>,
         written: Poll<Result<usize>>,
     ) -> Poll<Result<usize>> {
-        let written = ready!(self.watch(cx, written));
-        self.judgement.count_sent(*written.as_ref().unwrap_or(&0));
-        Poll::Ready(written)
+        let octets = match &written {
+            Poll::Ready(Ok(octets)) => *octets,
+            _ => 0,
+        };
+        self.judgement.count_sent(octets);
+        self.watch(cx, written, octets)
     }
 
-    /// Gives what came of writing, flushing or ending, none of which a client may hold up for long.
-    /// Only what encrypts keeps octets that flushing and ending must still write.
-    fn watch<T>(&mut self, cx: &mut Context<'_>, outcome: Poll<Result<T>>) -> Poll<Result<T>> {
+    /// Gives what came of writing so many octets, of flushing or ending, none of which a client may hold
+    /// up for long. Only what encrypts keeps octets that flushing and ending must still write.
+    fn watch<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<Result<T>>,
+        octets: usize,
+    ) -> Poll<Result<T>> {
         let Poll::Ready(outcome) = outcome else {
+            let now = Monotonic::coarse();
             if !self.judgement.is_blocked() {
-                self.judgement.set_blocked(true, Monotonic::coarse());
+                self.judgement.set_blocked(true, now);
             }
-            let due = self.judgement.quiet_since().after(self.patience.idle);
-            ready!(self.stall_alarm.poll(cx, due));
+            ready!(self.taking.poll_spent(cx, now));
+            self.judgement.ended_for(Ending::Untaken);
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         };
         if self.judgement.is_blocked() {
-            self.judgement.set_blocked(false, Monotonic::coarse());
+            let now = Monotonic::coarse();
+            self.judgement.set_blocked(false, now);
+            self.taking.took(octets, now);
         }
         Poll::Ready(outcome)
     }
@@ -292,6 +318,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Judged<S> {
                 return Poll::Ready(Ok(()));
             }
             match this.source {
+                // What was read behind an offer waits for its answer, and no more is read meanwhile.
+                Source::Stream if this.framing.offer().is_some() && !this.held.is_empty() => {
+                    return Poll::Pending;
+                }
                 Source::Stream => {}
                 // Only the answer can move the connection on, and it closes it.
                 Source::Refused => return Poll::Pending,
@@ -353,7 +383,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        this.watch(cx, flushed)
+        this.watch(cx, flushed, 0)
     }
 
     /// Ends our side, then waits for the client to end its own, as long as its patience lasts.
@@ -361,12 +391,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
         let this = self.get_mut();
         if this.ending.is_none() {
             let ended = Pin::new(&mut this.stream).poll_shutdown(cx);
-            ready!(this.watch(cx, ended))?;
+            ready!(this.watch(cx, ended, 0))?;
             if this.source == Source::Ended {
                 return Poll::Ready(Ok(()));
             }
         }
-        let ending = this.ending.get_or_insert_with(|| Ending {
+        let ending = this.ending.get_or_insert_with(|| Lingering {
             until: Monotonic::coarse().after(this.patience.linger),
             octets_left: this.patience.linger_octets,
         });

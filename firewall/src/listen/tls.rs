@@ -83,6 +83,17 @@ pub enum NoTls {
 }
 
 impl NoTls {
+    pub const ALL: [Self; 8] = [
+        Self::Busy,
+        Self::Source,
+        Self::Timeout,
+        Self::Plaintext,
+        Self::Hello,
+        Self::UnknownName,
+        Self::ClientCertificate,
+        Self::Failed,
+    ];
+
     /// For logs and metrics.
     pub const fn id(self) -> &'static str {
         match self {

@@ -158,7 +158,7 @@ fn trailers(fields: &HeaderMap, hides_exceptions: bool) -> Result<(), Violation>
 
 /// Whether an octet may stand in a value that is written in base64, or between several.
 fn is_of_base64(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"+/=,".contains(octet)
+    octet.is_ascii_alphanumeric() || b"+/=,".contains(&octet)
 }
 
 /// The text of a message that is written with percent signs; what is wrongly written stays as it is.

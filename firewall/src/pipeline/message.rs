@@ -62,8 +62,11 @@ pub(super) async fn request_body(
         }
     };
     let reading = timeout(exchange.api.limits.body_timeout, collect(body, limit));
+    let awaiting = origin.awaits_body();
+    let read = reading.await;
+    drop(awaiting);
     // Broken framing or a client that broke off leaves nothing that could pass, in any mode.
-    let octets = match reading.await {
+    let octets = match read {
         Ok(Collected::Whole(octets)) => octets,
         // HTTP/1 is refused them by its framing, in any mode.
         Ok(Collected::Trailed(_)) => return Err(Violation::new(Rule::Trailer)),

@@ -3,11 +3,13 @@
 //! A connection's socket side writes a [`Judgement`]; the pipeline reads it through the [`Origin`]
 //! that comes with each request. Both run on one thread, so nothing here locks.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 
+use crate::access_log::{Ending, SharedEnding};
 use crate::address::PeerAddr;
 use crate::clock::Monotonic;
+use crate::pipeline::tunnel::Tunnel;
 use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
@@ -44,9 +46,21 @@ pub struct Judgement {
     /// While it drains, the client may come to its next request first.
     is_awaited: Cell<bool>,
     quiet_since: Cell<Monotonic>,
+    /// Requests of which the body is waited for.
+    awaiting_body: Cell<u32>,
+    /// Answers of HTTP/2 of which a piece waits for the client's window.
+    waiting_pieces: Cell<u32>,
+    /// Since when part of a head is here, or a body is waited for, or a piece waits.
+    waiting_since: Cell<Monotonic>,
+    ending: SharedEnding,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
     session: OnceCell<Box<Session>>,
+    /// The request that offered another protocol, and the tunnel that its answer makes of the
+    /// connection.
+    offer: Cell<Option<u64>>,
+    tunnel: RefCell<Option<Box<Tunnel>>>,
+    is_tunnel: Cell<bool>,
 }
 
 impl Judgement {
@@ -102,7 +116,9 @@ impl Judgement {
 
     /// Says whether part of a head has arrived.
     pub fn set_in_head(&self, is_in_head: bool) {
-        self.is_in_head.set(is_in_head);
+        if !self.is_in_head.replace(is_in_head) && is_in_head {
+            self.waiting_since.set(Monotonic::coarse());
+        }
     }
 
     pub fn is_in_head(&self) -> bool {
@@ -122,7 +138,45 @@ impl Judgement {
 
     /// Nothing is asked, nothing is being asked, nothing is being answered.
     pub fn is_idle(&self) -> bool {
-        !self.is_answering() && !self.is_in_head.get() && !self.is_blocked.get()
+        let is_at_work = self.is_answering() || self.is_tunnel.get();
+        !is_at_work && !self.is_in_head.get() && !self.is_blocked.get()
+    }
+
+    /// Since when nothing is waited for but the client: for the rest of a head or of the bodies of all
+    /// requests, or until it takes what it is sent. None where it is idle, or we have work to do.
+    pub fn awaits_client_since(&self) -> Option<Monotonic> {
+        if self.is_tunnel.get() {
+            return None;
+        }
+        if self.is_blocked.get() {
+            return Some(self.quiet_since.get());
+        }
+        let awaiting = self.awaiting_body.get() + self.waiting_pieces.get();
+        let awaits = self.answering.get() <= awaiting && (awaiting > 0 || self.is_in_head.get());
+        awaits.then(|| self.waiting_since.get())
+    }
+
+    /// A piece of an answer waits for the client's window.
+    pub fn piece_waits(&self, now: Monotonic) {
+        self.waiting_pieces.set(self.waiting_pieces.get().saturating_add(1));
+        self.waiting_since.set(now);
+    }
+
+    /// It has gone, or is given up.
+    pub fn piece_went(&self) {
+        self.waiting_pieces.set(self.waiting_pieces.get().saturating_sub(1));
+    }
+
+    /// Says that the firewall ends the connection by itself; the first word stands.
+    pub fn ended_for(&self, ending: Ending) {
+        if self.ending.get().is_none() {
+            self.ending.set(Some(ending));
+        }
+    }
+
+    /// Why the firewall ends the connection by itself, if it does.
+    pub fn ending(&self) -> Option<Ending> {
+        self.ending.get()
     }
 
     /// When the last answer ended, or the client last began or ceased to take it, or the connection
@@ -172,6 +226,29 @@ impl Judgement {
         self.session.set(Box::new(session)).unwrap_or(());
     }
 
+    /// Says that the request of this ordinal offers another protocol, and is the connection's last
+    /// that is one of HTTP.
+    pub fn offered(&self, ordinal: u64) {
+        self.offer.set(Some(ordinal));
+    }
+
+    /// Whether that request is the one of this ordinal.
+    pub fn is_offer(&self, ordinal: u64) -> bool {
+        self.offer.get() == Some(ordinal)
+    }
+
+    /// Whether any request has offered another protocol.
+    pub fn has_offer(&self) -> bool {
+        self.offer.get().is_some()
+    }
+
+    /// The tunnel that the connection has become, once; from then on it is at work until it ends.
+    pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        let tunnel = self.tunnel.take();
+        self.is_tunnel.set(tunnel.is_some());
+        tunnel
+    }
+
     pub fn count_received(&self, octets: usize) {
         add(&self.octets_received, octets);
     }
@@ -197,6 +274,36 @@ impl<'a> Refusing<'a> {
 impl Drop for Refusing<'_> {
     fn drop(&mut self) {
         self.0.refusing.set(self.0.refusing.get().saturating_sub(1));
+    }
+}
+
+/// An answer that alone is given up, and not its connection: whatever of it is dropped before this is
+/// settled so.
+#[derive(Debug)]
+#[must_use]
+pub struct GivenUp(Rc<Judgement>, Option<Ending>);
+
+impl GivenUp {
+    pub fn new(judgement: &Rc<Judgement>, ending: Ending) -> Self {
+        let before = judgement.ending.replace(Some(ending));
+        Self(Rc::clone(judgement), before)
+    }
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        self.0.ending.set(self.1);
+    }
+}
+
+/// A request's body is being read, as long as this is kept.
+#[derive(Debug)]
+#[must_use]
+pub struct AwaitingBody<'a>(&'a Judgement);
+
+impl Drop for AwaitingBody<'_> {
+    fn drop(&mut self) {
+        self.0.awaiting_body.set(self.0.awaiting_body.get().saturating_sub(1));
     }
 }
 
@@ -288,6 +395,32 @@ impl Origin {
         let refusal = self.judgement.refusal.get()?;
         (refusal.ordinal == self.ordinal && refusal.part == part)
             .then(|| Violation::new(refusal.rule))
+    }
+
+    /// Says that nothing is done for the request but to read its body.
+    pub fn awaits_body(&self) -> AwaitingBody<'_> {
+        let judgement = &*self.judgement;
+        judgement.awaiting_body.set(judgement.awaiting_body.get().saturating_add(1));
+        judgement.waiting_since.set(Monotonic::coarse());
+        AwaitingBody(judgement)
+    }
+
+    /// Where it is told that the connection is being ended.
+    pub fn ending(&self) -> SharedEnding {
+        Rc::clone(&self.judgement.ending)
+    }
+
+    /// Whether the request offers another protocol, as framing lets it: well-formed, and nothing
+    /// behind it has been read as HTTP.
+    pub fn offers_upgrade(&self) -> bool {
+        !self.is_multiplexed && self.judgement.is_offer(self.ordinal)
+    }
+
+    /// Leaves the connection to this tunnel when the answer in hand, a 101, has been written.
+    pub fn leave_to(&self, tunnel: Tunnel) {
+        if self.offers_upgrade() {
+            self.judgement.tunnel.replace(Some(Box::new(tunnel)));
+        }
     }
 
     /// Says that a refusal is being settled: a ban that it causes lets this connection write it.

@@ -49,7 +49,13 @@ pub(super) fn admit<'a>(
     };
     let target = target(&exchange.request.uri, mode, Some(&asked), query)?;
     // The operation tells which fields must not be forwarded; nothing else of it is demanded.
-    Ok(Admitted { matched: Some(asked), is_preflight: true, target, body: Body::empty() })
+    Ok(Admitted {
+        matched: Some(asked),
+        is_preflight: true,
+        target,
+        body: Body::empty(),
+        handshake: None,
+    })
 }
 
 pub(super) async fn answer(

@@ -2,14 +2,17 @@
 //! echo nothing of the request.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SEC_WEBSOCKET_VERSION, UPGRADE,
+    WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::pipeline::exchange::RequestId;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
-use crate::violation::{Location, Violation};
+use crate::violation::{Location, Rule, Violation};
 
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
@@ -64,7 +67,22 @@ pub fn refusal(violation: &Violation, id: RequestId, after: After) -> Response<B
             response.headers_mut().insert(name, value);
         }
     }
+    match rule {
+        Rule::WebSocketVersion => {
+            response.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            offer_websocket(response.headers_mut());
+        }
+        Rule::UpgradeRequired => offer_websocket(response.headers_mut()),
+        _ => {}
+    }
     response
+}
+
+/// Says what to upgrade to, as a 426 must (RFC 9110 section 15.5.22); HTTP/2 knows no such fields, and
+/// loses them on the way.
+fn offer_websocket(headers: &mut HeaderMap) {
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
 }
 
 /// The answer where the upstream failed; tells the client nothing of the upstream.
@@ -100,7 +118,6 @@ fn answer(problem: &Problem<'_>, after: After) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::violation::Rule;
 
     fn members(response: Response<Body>) -> serde_json::Value {
         serde_json::from_slice(&response.into_body().into_bytes().unwrap()).unwrap()

@@ -13,6 +13,7 @@ use crate::contract::{Contract, OperationIndex};
 use crate::metrics::{ApiMetrics, Metrics, OperationMetrics};
 use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::choice::Choice;
+use crate::pipeline::tunnel::TunnelTimes;
 use crate::tls::server::Server;
 use crate::upstream::Upstream;
 use crate::upstream::pool::Pool;
@@ -39,6 +40,8 @@ pub struct ExchangeLimits {
     pub response_timeout: Duration,
     /// Longest time from the head of the answer to its last octet, where the answer is checked.
     pub response_body_timeout: Duration,
+    /// Of what an exchange becomes that is upgraded.
+    pub tunnel: TunnelTimes,
 }
 
 /// One API: its contract, and where its requests go.

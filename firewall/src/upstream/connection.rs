@@ -1,4 +1,4 @@
-//! Opening one connection to an endpoint, by whichever way it is reached, and what is spoken on it.
+//! Opening one connection to an endpoint, by whichever way it is reached.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -8,7 +8,6 @@ use http_body::Body;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use rustls::{AlertDescription, Error as TlsError};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
@@ -16,6 +15,7 @@ use tokio_rustls::TlsConnector;
 use super::UpstreamError;
 use super::address::Scheme;
 use super::endpoint::{Endpoint, Target};
+use super::stream::Stream;
 use super::tls::UpstreamTls;
 
 /// The endpoint cannot be reached.
@@ -46,51 +46,27 @@ impl ConnectError {
     }
 }
 
-/// How it is known what the endpoint speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Agreed<'a> {
-    /// Plain text: the configuration says so.
-    Configured,
-    /// What TLS agreed upon, if on anything (ALPN, RFC 7301).
-    Alpn(Option<&'a [u8]>),
-}
-
-/// What is begun on a connection that has just been opened.
-pub(super) trait Begin {
-    /// By which requests are sent.
-    type Sender;
-
-    async fn on<S>(self, stream: S, agreed: Agreed<'_>) -> Result<Self::Sender, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static;
-}
-
-/// Connects, and begins what is to be spoken; on this thread's `LocalSet`. Takes as long as it takes.
-pub(super) async fn open<P: Begin>(
+/// Connects. Takes as long as it takes.
+pub(super) async fn connect(
     endpoint: &Endpoint,
     tls: Option<&UpstreamTls>,
-    protocol: P,
-) -> Result<P::Sender, ConnectError> {
+) -> Result<Stream, ConnectError> {
     match &endpoint.target {
         Target::Tcp(address) => {
             let stream = TcpStream::connect(address).await.map_err(ConnectError::Connect)?;
             // Small messages are written whole: waiting for more would only add delay.
             stream.set_nodelay(true).map_err(ConnectError::Connect)?;
-            match endpoint.scheme {
-                Scheme::Plain => protocol.on(stream, Agreed::Configured).await,
-                Scheme::Tls => {
-                    let tls = tls.ok_or(ConnectError::NoName)?;
-                    let name = tls.name_of(endpoint).ok_or(ConnectError::NoName)?;
-                    let connector = TlsConnector::from(Arc::clone(&tls.client));
-                    let stream = connector.connect(name, stream).await.map_err(not_encrypted)?;
-                    let chosen = stream.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-                    protocol.on(stream, Agreed::Alpn(chosen.as_deref())).await
-                }
+            if endpoint.scheme == Scheme::Plain {
+                return Ok(Stream::Plain(stream));
             }
+            let tls = tls.ok_or(ConnectError::NoName)?;
+            let name = tls.name_of(endpoint).ok_or(ConnectError::NoName)?;
+            let connector = TlsConnector::from(Arc::clone(&tls.client));
+            let stream = connector.connect(name, stream).await.map_err(not_encrypted)?;
+            Ok(Stream::Tls(Box::new(stream)))
         }
         Target::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(ConnectError::Connect)?;
-            protocol.on(stream, Agreed::Configured).await
+            Ok(Stream::Unix(UnixStream::connect(path).await.map_err(ConnectError::Connect)?))
         }
     }
 }
@@ -105,32 +81,22 @@ fn not_encrypted(error: std::io::Error) -> ConnectError {
     ConnectError::Tls(error)
 }
 
-/// HTTP/1.1: the connection lives until its sender is dropped or the endpoint closes it.
-pub(super) struct Http1<B>(std::marker::PhantomData<B>);
-
-impl<B> Http1<B> {
-    pub(super) const fn new() -> Self {
-        Self(std::marker::PhantomData)
-    }
-}
-
-impl<B> Begin for Http1<B>
+/// Connects, and speaks HTTP/1.1; on this thread's `LocalSet`, the connection lives until its sender
+/// is dropped or the endpoint closes it. Takes as long as it takes.
+pub(super) async fn open<B>(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
+) -> Result<SendRequest<B>, ConnectError>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
-    type Sender = SendRequest<B>;
-
-    async fn on<S>(self, stream: S, _: Agreed<'_>) -> Result<SendRequest<B>, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + 'static,
-    {
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
-        spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
-        });
-        Ok(sender)
-    }
+    let stream = connect(endpoint, tls).await?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
+    spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    Ok(sender)
 }

@@ -3,6 +3,7 @@
 
 mod member;
 mod shared;
+mod upgrade;
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -18,10 +19,10 @@ use tokio::time::timeout;
 
 pub use self::member::Lease;
 use self::member::{Member, Used};
+pub use self::upgrade::{Switched, Upgraded};
 use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
-use super::connection::Http1;
 use super::{Protocol, Upstream, UpstreamError, WithoutHealthy, connection, framing};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
@@ -211,8 +212,7 @@ impl Pool {
             }
         }
         holder.take();
-        let opening =
-            connection::open(&member.endpoint, self.upstream.0.tls.as_ref(), Http1::new());
+        let opening = connection::open(&member.endpoint, self.upstream.0.tls.as_ref());
         // Boxed: most requests open none, and would carry its state.
         let opening = timeout(limits.connect_timeout, Box::pin(opening)).await;
         let mut sender = match opening {
@@ -264,24 +264,26 @@ impl Pool {
             Used::Shared(_) => framing::is_plain_stream(status, response.headers()),
         };
         let is_valid = status != StatusCode::SWITCHING_PROTOCOLS && is_plain;
-        let is_failure = !is_valid
-            || matches!(
-                status,
-                StatusCode::BAD_GATEWAY
-                    | StatusCode::SERVICE_UNAVAILABLE
-                    | StatusCode::GATEWAY_TIMEOUT
-            );
-        if is_failure {
-            self.failed(lease.member());
-        } else {
-            lease.member().seat.succeeded();
-            lease.member().endpoint.succeeded();
-        }
         if !is_valid {
+            self.failed(lease.member());
             return Err(UpstreamError::Protocol.into());
         }
+        self.judge(lease.member(), status);
         lease.keep(used);
         Ok((response, lease))
+    }
+
+    /// Notes what the status of a valid answer says of its endpoint.
+    fn judge(&self, member: &Member, status: StatusCode) {
+        if matches!(
+            status,
+            StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT
+        ) {
+            self.failed(member);
+        } else {
+            member.seat.succeeded();
+            member.endpoint.succeeded();
+        }
     }
 
     /// Notes a failure that is the endpoint's own.
@@ -331,7 +333,7 @@ impl Pool {
         let limit = u32::try_from(settings.limits.connections).unwrap_or(u32::MAX);
         let is_candidate = |member: &Rc<Member>| {
             (!has_usable || member.endpoint.is_usable())
-                && member.seat.in_flight() < limit
+                && member.exchanges() < limit
                 && !tried.iter().any(|tried| Rc::ptr_eq(tried, member))
         };
         let chosen = match &**members {

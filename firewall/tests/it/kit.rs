@@ -7,10 +7,13 @@ pub(crate) mod load;
 pub(crate) mod multiplexed;
 pub(crate) mod tls;
 pub(crate) mod upstream;
+pub(crate) mod websocket;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use xtask::skip::REQUIRE_DEVICES;
 
 /// The longest that anything on loopback may take; a deadline for failures, never a measure.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -54,18 +57,24 @@ impl Drop for Scratch {
 /// Asks until there is an answer, or fails with what was waited for.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let patience = if is_emulated() { 4 * PATIENCE } else { PATIENCE };
     #[expect(clippy::disallowed_methods, reason = "a test's deadline")]
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         #[expect(clippy::disallowed_methods, reason = "a test's deadline")]
         let now = Instant::now();
-        assert!(now < deadline, "{what}: not within {PATIENCE:?}");
+        assert!(now < deadline, "{what}: not within {patience:?}");
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(5));
     }
+}
+
+/// Whether this is one of the machines of `cargo xtask test --kernels`, which take ten times as long.
+fn is_emulated() -> bool {
+    std::env::var_os(REQUIRE_DEVICES).is_some_and(|value| value == "1")
 }
 
 /// When a listed ban ends, in milliseconds since 1970; none for one without end.

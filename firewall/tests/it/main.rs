@@ -36,6 +36,8 @@ mod http2;
 mod interfaces;
 /// The loop through the kernel: namespaces, a native XDP program, real packets.
 mod kernel_loop;
+/// Limits at n and one more, exhaustion, and limits that change.
+mod limits;
 /// The ways to lock oneself out, and back in.
 mod lockout;
 /// Offences become bans, bans hold, survive, and are lifted.
@@ -66,5 +68,7 @@ mod upgrade;
 mod upstream_http2;
 /// Several endpoints, several APIs: what fails, returns, stalls, is moved or is not there.
 mod upstreams;
+/// WebSockets where they are declared: handshake, frames, limits, ends.
+mod websocket;
 /// The packet table through the kernel, attaching, pinning, adopting.
 mod xdp;

@@ -128,6 +128,47 @@ fn a_reload_takes_the_new_document_and_a_broken_one_changes_nothing() {
     assert_eq!(ask("GET /notes"), 200);
 }
 
+/// A reload that fails for a file that is not there is tried again when it is: so files may come in any
+/// order.
+#[test]
+fn what_a_reload_lacks_is_waited_for() {
+    let upstream = notes();
+    let gateway = Gateway::start(&Setup::of(NOTES), &upstream);
+    let ask = |line: &str| exchange(gateway.address, bodiless(line)).status;
+    let text = std::fs::read_to_string(&gateway.config).unwrap();
+    std::fs::write(&gateway.config, text.replace("spec.yaml", "memos.yaml")).unwrap();
+    let failed = |what: &str| {
+        eventually(what, || {
+            let errors = gateway.errors();
+            (errors.contains("not reloaded") && errors.contains(what)).then_some(())
+        });
+    };
+    failed("memos.yaml");
+    assert_eq!((ask("GET /notes"), ask("GET /memos")), (200, 404));
+    // It refers to one that is not there either.
+    let memos = NOTES.replace("  /notes:", "  /memos:");
+    let (memos, components) = memos.split_once("components:").unwrap();
+    let memos = memos.replace("#/components", "shared.yaml#/components");
+    gateway.scratch.file("memos.yaml", &memos);
+    failed("shared.yaml");
+    let components = components.replace("#/components", "shared.yaml#/components");
+    gateway.scratch.file("shared.yaml", &format!("components:{components}"));
+    eventually("all files are there", || (ask("GET /memos") == 200).then_some(()));
+    // The same of a drop-in that is mended where it is.
+    let directory = gateway.scratch.path().join("firewall.d");
+    std::fs::create_dir(&directory).unwrap();
+    let dropin = directory.join("50-a.toml");
+    std::fs::write(&dropin, "[[api]]\nname = \"test\"\nrequest = \"observe\"\n").unwrap();
+    failed("50-a.toml");
+    assert_eq!(ask("GET /nothing"), 404);
+    std::fs::write(
+        &dropin,
+        "[[api]]\nname = \"test\"\nrequests = \"observe\"\nresponses = \"off\"\n",
+    )
+    .unwrap();
+    eventually("it is mended", || (ask("GET /nothing") == 200).then_some(()));
+}
+
 #[test]
 fn what_cannot_change_while_running_is_refused_by_name() {
     let upstream = notes();

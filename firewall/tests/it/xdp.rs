@@ -6,6 +6,7 @@
 )]
 
 mod attach;
+mod bonds;
 mod budgets;
 mod cookies;
 mod evidence;

@@ -19,6 +19,8 @@ use crate::skip::REQUIRE_DEVICES;
 pub(super) const INIT: &str = "/xtask";
 pub(super) const TESTS: &str = "/it";
 pub(super) const MODULES: &str = "/modules";
+/// By which tests run a program as another user; in the directory that is searched for programs.
+pub(super) const SETPRIV: &str = "/setpriv";
 /// The serial line that results go to; the kernel talks on the first one.
 const RESULTS: &str = "/dev/ttyS1";
 /// The last line, with the exit code of the tests behind it.

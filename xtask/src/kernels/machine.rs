@@ -14,7 +14,7 @@ use crate::report::{Stopwatch, say};
 
 const QEMU: &str = "qemu-system-x86_64";
 /// A machine that takes longer hangs.
-const PATIENCE: Duration = Duration::from_mins(10);
+const PATIENCE: Duration = Duration::from_mins(15);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 const MEMORY_MIB: u32 = 2048;
 /// Of the console of a machine that failed.

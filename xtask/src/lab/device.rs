@@ -2,7 +2,7 @@
 
 use std::os::fd::AsRawFd as _;
 
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{BondMode, LinkMessage};
 use rtnetlink::{
     LinkBond, LinkDummy, LinkMacVlan, LinkMessageBuilder, LinkUnspec, LinkVeth, LinkVlan,
 };
@@ -27,7 +27,10 @@ pub enum Device<'a> {
         on: &'a str,
         id: u16,
     },
+    /// Of a mode that takes programs: balance-rr.
     Bond,
+    /// Of a mode that takes none: balance-tlb.
+    AdaptiveBond,
     Dummy,
 }
 
@@ -41,6 +44,7 @@ pub enum Change<'a> {
     Mtu(u32),
     Namespace(&'a NetNs),
     Master(&'a str),
+    NoMaster,
 }
 
 /// Makes an interface, which is down.
@@ -58,6 +62,7 @@ pub fn add(namespace: &NetNs, name: &str, device: Device<'_>) -> Result<(), LabE
             Device::Macvlan { on } => LinkMacVlan::new(name, index(on)?, BRIDGE).build(),
             Device::Vlan { on, id } => LinkVlan::new(name, index(on)?, id).build(),
             Device::Bond => LinkBond::new(name).build(),
+            Device::AdaptiveBond => LinkBond::new(name).mode(BondMode::BalanceTlb).build(),
             Device::Dummy => LinkDummy::new(name).build(),
         };
         netlink("making an interface", async |handle| handle.link().add(message).execute().await)
@@ -83,6 +88,7 @@ pub fn change(namespace: &NetNs, name: &str, change: Change<'_>) -> Result<(), L
             Change::Mtu(octets) => link.mtu(octets),
             Change::Namespace(other) => link.setns_by_fd(other.file.as_raw_fd()),
             Change::Master(master) => link.controller(index(master)?),
+            Change::NoMaster => link.nocontroller(),
         };
         let message = message.build();
         netlink("changing an interface", async |handle| handle.link().set(message).execute().await)

@@ -48,10 +48,12 @@ pub fn cable(left: Port<'_>, right: Port<'_>) -> Result<(), LabError> {
     for port in [left, right] {
         port.namespace.run(|| up(port.interface))??;
     }
-    for port in [left, right] {
-        port.namespace.run(|| address(port))??;
-    }
-    Ok(())
+    [left, right].into_iter().try_for_each(give)
+}
+
+/// Gives an interface that is there, and up, its addresses and routes.
+pub fn give(port: Port<'_>) -> Result<(), LabError> {
+    port.namespace.run(|| address(port))?
 }
 
 /// Deletes an interface of the namespace; the other end of its cable goes with it.

@@ -39,7 +39,7 @@ impl<'d> Compiler<'d> {
         self.fields(&at, PATH_ITEM);
         self.servers(&at);
         let inherited = self.parameters(&at, &[]);
-        for (_, operation) in self.methods(&at) {
+        for (method, operation) in self.methods(&at) {
             self.fields(&operation, OPERATION);
             self.security(&operation);
             self.servers(&operation);
@@ -47,7 +47,8 @@ impl<'d> Compiler<'d> {
             if let Some(body) = operation.get("requestBody") {
                 self.request_body(&body);
             }
-            self.responses(&operation);
+            let responses = self.responses(&operation);
+            self.upgrade(&operation, &method, &responses);
         }
     }
 

@@ -105,6 +105,17 @@ fn interfaces_are_judged() {
     };
     let one_page = InterfaceFacts { takes_fragments: Some(false), ..interface() };
     let foreign = InterfaceFacts { foreign: Some("XDP program 7".into()), ..interface() };
+    let member = |is_wanted, open: &[&str]| {
+        let open = open.iter().map(|name| (*name).to_owned()).collect();
+        let bond = BondFacts { name: "bond0".into(), is_wanted, open };
+        InterfaceFacts { bond: Some(bond), ..interface() }
+    };
+    let bond = InterfaceFacts {
+        kind: Some("bond".into()),
+        driver: None,
+        is_native: Some(false),
+        ..interface()
+    };
     let with = |offload: &str| InterfaceFacts { offloads: vec![offload.into()], ..interface() };
     for (facts, expected) in [
         (interface(), vec![]),
@@ -121,6 +132,11 @@ fn interfaces_are_judged() {
         (InterfaceFacts { is_up: false, ..interface() }, vec![("interface.down", Note)]),
         (foreign.clone(), vec![("interface.foreign", Warning)]),
         (InterfaceFacts { is_required: true, ..foreign }, vec![("interface.foreign", Fatal)]),
+        (member(true, &["eth0", "eth1"]), vec![("interface.member", Note)]),
+        (member(false, &["eth1"]), vec![("interface.member", Warning)]),
+        (member(false, &[]), vec![]),
+        (bond.clone(), vec![("interface.mode", Warning)]),
+        (InterfaceFacts { is_native: Some(true), ..bond.clone() }, vec![]),
         (with("rx-lro"), vec![("interface.merging", Warning)]),
         (with("rx-gro-hw"), vec![("interface.merging", Warning)]),
         (with("rx-vlan-hw-parse"), vec![("interface.vlan-offload", Note)]),
@@ -134,6 +150,16 @@ fn interfaces_are_judged() {
             .collect();
         assert_eq!(found, expected, "{facts:?}");
     }
+    let named = |facts: &InterfaceFacts, words: &str| {
+        let findings = of_interface(facts);
+        let found = findings.iter().any(|found| found.text().contains(words));
+        assert!(found, "{findings:?}");
+    };
+    named(
+        &member(false, &["eth1", "eth2"]),
+        "a member of bond0, of which eth1, eth2 is not filtered",
+    );
+    named(&bond, "802.3ad");
     let lro = of_interface(&with("rx-lro"));
     assert!(lro.iter().any(|found| found.remedy.as_deref() == Some("ethtool -K eth0 lro off")));
     let mut absent = InterfaceOptions::of("wan*".parse().unwrap());

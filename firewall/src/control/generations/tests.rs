@@ -11,6 +11,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::answer_fields::AnswerFields;
 use crate::pipeline::choice::Choice;
 use crate::pipeline::ruleset::{Api, ExchangeLimits};
+use crate::pipeline::tunnel::TunnelTimes;
 use crate::upstream::keeper::Upstreams;
 
 const SPEC: &str = "openapi: 3.0.3\ninfo: { title: t, version: '1' }\npaths: {}\n";
@@ -41,6 +42,7 @@ fn generation(number: u64, content: u8) -> Generation {
                 body_timeout: second,
                 response_timeout: second,
                 response_body_timeout: second,
+                tunnel: TunnelTimes { idle: second, age: second },
             },
             answer_fields: AnswerFields::new(&rules, &contract),
             contract: Arc::new(contract),

@@ -122,18 +122,18 @@ fn the_fullest_and_the_latest_worker_count() {
     workers[0].tell(50, Duration::from_millis(3));
     workers[0].tell(40, Duration::from_millis(2));
     workers[1].tell(75, Duration::ZERO);
-    let sources = Sources { workers, seats_of_each: 100 };
+    let load = |earlier, now| load(&workers, 100, earlier, now);
     let earlier = Reading { at: at(10), syns: 1_000, overflows: 7 };
     let now = Reading { at: at(12), syns: 3_000, overflows: 7 };
-    let load_now = load(&sources, earlier, now);
+    let load_now = load(earlier, now);
     let expected =
         Load { seats: 0.75, lag: Duration::from_millis(3), overflows: 0.0, syns: 1_000.0 };
     assert_eq!(load_now, expected);
     // Lags are told once; no time has passed, and nothing comes in no time.
-    assert_eq!(load(&sources, now, now), seats(0.75));
+    assert_eq!(load(now, now), seats(0.75));
     // A counter that starts anew is no flood.
     let anew = Reading { at: at(13), syns: 0, overflows: 0 };
-    assert_eq!(load(&sources, now, anew), seats(0.75));
+    assert_eq!(load(now, anew), seats(0.75));
 }
 
 #[test]

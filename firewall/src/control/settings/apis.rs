@@ -7,6 +7,7 @@ use crate::contract::{DEPTH_MAX, LoadOptions};
 use crate::control::config::{Api, Headers, Limits};
 use crate::feeds;
 use crate::pipeline::ruleset::ExchangeLimits;
+use crate::pipeline::tunnel::TunnelTimes;
 use crate::upstream::Protocol;
 
 /// APIs that one process serves.
@@ -73,6 +74,7 @@ fn api_settings(
                 .response_body_timeout
                 .unwrap_or(limits.response_body_timeout)
                 .0,
+            tunnel: TunnelTimes { idle: limits.tunnel_idle_timeout.0, age: limits.tunnel_age.0 },
         },
         body_octets: own.body_octets.unwrap_or(limits.body_octets),
         response_octets: own.response_octets.unwrap_or(limits.response_octets),

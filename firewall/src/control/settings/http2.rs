@@ -1,8 +1,6 @@
-//! What connections are opened with: the limits of HTTP/2, and those that only a restart changes.
+//! HTTP/2: where it is spoken, and what one connection of it may take.
 
-use std::time::Duration;
-
-use crate::control::config::{self, Limits, Rate};
+use crate::control::config::{self, Rate};
 use crate::listen::http2::{self, Http2, Http2Limits};
 
 /// Where HTTP/2 is spoken.
@@ -54,31 +52,6 @@ pub(super) fn bounds(limits: &config::Http2Limits) -> impl Iterator<Item = Bound
     ]
     .into_iter()
     .chain(rates)
-}
-
-/// The limits that connections are opened with.
-pub(super) fn connection_limits(
-    limits: &Limits,
-) -> ([usize; 7], [Duration; 5], config::Http2Limits) {
-    (
-        [
-            limits.connections_per_worker,
-            limits.connections_per_source,
-            limits.tls_handshakes_per_worker,
-            limits.tls_handshakes_per_source,
-            limits.head_octets,
-            limits.head_fields,
-            limits.target_octets,
-        ],
-        [
-            limits.tls_handshake_timeout.0,
-            limits.proxy_header_timeout.0,
-            limits.head_timeout.0,
-            limits.idle_timeout.0,
-            limits.drain_timeout.0,
-        ],
-        limits.http2,
-    )
 }
 
 #[cfg(test)]
@@ -135,16 +108,15 @@ mod tests {
     }
 
     #[test]
-    fn only_a_restart_changes_them() {
+    fn a_reload_changes_them_but_not_where_it_is_spoken() {
         let none = settings("", "");
-        let limits = Some("limits (of connections and heads)");
-        for (other, key) in [
-            (settings("http2 = \"off\"", ""), Some("listen.http2")),
-            (settings("", "streams = 7"), limits),
-            (settings("", "resets = { rate = 1, burst = 2 }"), limits),
-            (settings("", ""), None),
+        for (other, keys) in [
+            (settings("http2 = \"off\"", ""), &["listen.http2"][..]),
+            (settings("", "streams = 7"), &[]),
+            (settings("", "resets = { rate = 1, burst = 2 }"), &[]),
+            (settings("", ""), &[]),
         ] {
-            assert_eq!(none.fixed_difference(&other), key);
+            assert_eq!(none.fixed_differences(&other), keys);
         }
     }
 }

@@ -129,7 +129,7 @@ fn a_refusal_is_written_when_the_kernel_holds_its_ban_and_not_before() {
         metrics,
         log: None,
         audit: None,
-        settings,
+        settings: Arc::new(ArcSwap::new(settings)),
         stopping,
         ended,
         pulse: Pulses::default().pulse("worker-0".to_owned()),

@@ -38,9 +38,15 @@ impl<'b> Site<'_, '_, 'b> {
         self.links.iter().filter(is_member).collect()
     }
 
+    /// The bond that `link` is a member of.
+    fn bond(&self, link: &Link) -> Option<&'b Link> {
+        let master = link.master?;
+        self.links.iter().find(|link| link.index == master && link.is_bond())
+    }
+
     /// Everything that decides whether `link` can be attached to.
     fn about(&self, link: &Link) -> Vec<Link> {
-        let others = self.lower(link).into_iter().chain(self.members(link));
+        let others = self.lower(link).into_iter().chain(self.bond(link)).chain(self.members(link));
         std::iter::once(link).chain(others).cloned().collect()
     }
 }
@@ -55,7 +61,7 @@ impl Attachments {
     ) -> Result<InterfaceReport, KernelError> {
         let mut report = match self.covered(site, link, option)? {
             Some(report) => report,
-            None => self.attempt(site, link, option),
+            None => self.attempt(site, link, option)?,
         };
         report.role = option.role;
         report.is_required = option.is_required;
@@ -71,7 +77,13 @@ impl Attachments {
     ) -> Result<Option<InterfaceReport>, KernelError> {
         if site.runs_ours(link) {
             self.admit(site.hands, link, option.role)?;
-            return Ok(Some(self.report(link, link.attached.mode())));
+            return self.by_itself(site, link, option.role, link.attached.mode()).map(Some);
+        }
+        if let Some(bond) = site.bond(link)
+            && let Some(mode) = self.own_mode(site, bond)?
+        {
+            self.admit(site.hands, link, option.role)?;
+            return Ok(Some(self.by_bond(link, bond, mode)));
         }
         if option.beneath
             && let Some(lower) = site.lower(link)
@@ -82,8 +94,10 @@ impl Attachments {
             return Ok(Some(self.by_lower(link, lower)));
         }
         let members = site.members(link);
-        if members.iter().any(|member| site.runs_ours(member)) {
-            return self.by_members(site, link, &members, option.role).map(Some);
+        for member in &members {
+            if self.own_mode(site, member)?.is_some() {
+                return self.by_members(site, link, &members, option.role).map(Some);
+            }
         }
         if let Some((then, reason)) = self.refused.get(&link.index)
             && *then == site.about(link)
@@ -102,27 +116,27 @@ impl Attachments {
         site: &mut Site<'_, '_, '_>,
         link: &Link,
         option: &InterfaceOptions,
-    ) -> InterfaceReport {
+    ) -> Result<InterfaceReport, KernelError> {
         self.refused.remove(&link.index);
         let mut reasons = Vec::new();
         match self.put(site, link, option.role, XdpMode::Driver) {
-            Ok(mode) => return self.report(link, mode),
+            Ok(mode) => return self.by_itself(site, link, option.role, mode),
             Err(error) => reasons.push(format!("native mode: {error}")),
         }
         if option.beneath && link.lower().is_some() {
             match self.put_beneath(site, link, option.role) {
-                Ok(report) => return report,
+                Ok(report) => return Ok(report),
                 Err(reason) => reasons.push(reason),
             }
         }
         let members = site.members(link);
         if !members.is_empty() {
             match self.put_on_members(site, link, &members, option.role) {
-                Ok(report) => return report,
+                Ok(report) => return Ok(report),
                 Err(reason) => reasons.push(reason),
             }
         }
-        match self.put(site, link, option.role, XdpMode::Skb) {
+        Ok(match self.put(site, link, option.role, XdpMode::Skb) {
             Ok(mode) => {
                 self.remark(link.index, &reasons.join("; "));
                 self.report(link, mode)
@@ -133,7 +147,50 @@ impl Attachments {
                 self.refused.insert(link.index, (site.about(link), reason.clone()));
                 self.unattached(link, reason)
             }
+        })
+    }
+
+    /// An interface that runs the program. In native mode a bond gives it to its members, by which the
+    /// packets come in then: they are judged as the bond's are to be.
+    fn by_itself(
+        &mut self,
+        site: &mut Site<'_, '_, '_>,
+        link: &Link,
+        role: Role,
+        mode: Mode,
+    ) -> Result<InterfaceReport, KernelError> {
+        let mut on = Vec::new();
+        if mode == Mode::Native {
+            for member in site.members(link) {
+                self.admit_for(site, member, role)?;
+                on.push(member.name.clone());
+            }
         }
+        Ok(InterfaceReport { on, ..self.report(link, mode) })
+    }
+
+    /// A member of a bond that runs the program, beside which the kernel takes none of the member's own.
+    fn by_bond(&self, link: &Link, bond: &Link, mode: Mode) -> InterfaceReport {
+        let name = &bond.name;
+        let reason =
+            format!("a member of {name}, which is attached to: all its members are filtered");
+        let on = vec![name.clone()];
+        InterfaceReport { reason: Some(reason), on, ..self.report(link, mode) }
+    }
+
+    /// How our program runs on an interface, if it does: as it was listed, or is since.
+    fn own_mode(
+        &mut self,
+        site: &Site<'_, '_, '_>,
+        link: &Link,
+    ) -> Result<Option<Mode>, KernelError> {
+        let mut attached = link.attached;
+        if site.new.contains(&link.index) {
+            let now = self.netlink.link(link.index);
+            let now = now.map_err(|source| KernelError::Netlink { source })?;
+            attached = now.unwrap_or_default().attached;
+        }
+        Ok((attached.program == Some(site.own)).then(|| attached.mode()))
     }
 
     fn put_beneath(
@@ -204,9 +261,9 @@ impl Attachments {
         let mut mode = Mode::Native;
         let mut reasons = Vec::new();
         for member in members {
-            let found = if site.runs_ours(member) {
+            let found = if let Some(mode) = self.own_mode(site, member)? {
                 self.admit_for(site, member, role)?;
-                Ok(member.attached.mode())
+                Ok(mode)
             } else {
                 self.put_native(site, member, role)
                     .map(|()| Mode::Native)

@@ -15,8 +15,9 @@ use tokio::time::timeout;
 
 use super::super::connections::{ConnectionLimits, Connections, NoSeat};
 use super::super::socket::{Listener, bind};
-use super::super::{Turned, run};
+use super::super::{Event, Turned, run};
 use super::*;
+use crate::access_log::Ending;
 
 /// Longer than anything here may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -27,6 +28,7 @@ struct Worker {
     connections: Rc<Connections>,
     service: Rc<Service>,
     turned: Rc<RefCell<Vec<Turned>>>,
+    ended: Rc<RefCell<Vec<Ending>>>,
 }
 
 #[derive(Default)]
@@ -111,8 +113,11 @@ impl Worker {
             connections: Connections::new(limits, 1),
             service: Rc::default(),
             turned: Rc::default(),
+            ended: Rc::default(),
         };
+        let settings = Rc::new(settings);
         let (service, turned) = (Rc::clone(&worker.service), Rc::clone(&worker.turned));
+        let ended = Rc::clone(&worker.ended);
         let answer = move |origin, request| {
             let service = Rc::clone(&service);
             async move { service.answer(origin, request).await }
@@ -120,10 +125,13 @@ impl Worker {
         drop(spawn_local(run(
             listener,
             Rc::clone(&worker.connections),
-            settings,
-            || {},
+            move || Rc::clone(&settings),
             |_| false,
-            move |_, reason| turned.borrow_mut().push(reason),
+            move |_, event| match event {
+                Event::Accepted => {}
+                Event::Turned(reason) => turned.borrow_mut().push(reason),
+                Event::Ended(reason) => ended.borrow_mut().push(reason),
+            },
             Rc::new(answer),
         )));
         worker
@@ -330,6 +338,8 @@ async fn silence_ends_a_connection_without_a_word() {
         assert_eq!(statuses(&answers), [200], "{answers}");
         assert!(!answers.contains("connection: close"), "{answers}");
         assert_eq!(worker.seen(), ["GET /a"]);
+        timeout(DEADLINE, emptied(&worker)).await.unwrap();
+        assert_eq!(worker.ended.take(), [Ending::Silent, Ending::Idle]);
     })
     .await;
     let lingering = Patience { linger: DEADLINE * 10, ..hasty() };

@@ -1,6 +1,7 @@
 //! Seats: limits at n and one more, per source and in all, and what is left when all have gone.
 
 use super::*;
+use crate::pipeline::origin::Origin;
 
 fn peer(address: &str) -> PeerAddr {
     PeerAddr::new(address.parse().unwrap())
@@ -72,6 +73,53 @@ fn a_full_worker_takes_the_seat_that_has_been_idle_for_longest() {
     assert_eq!(admit(4).err(), Some(NoSeat::Worker), "who has begun to ask is not idle");
     drop((working, shorter, newest));
     assert_eq!(connections.open(), 0);
+}
+
+#[test]
+fn who_waits_for_its_client_for_long_makes_room_where_nobody_is_idle() {
+    let connections = connections(3, 10);
+    let now = Monotonic::coarse();
+    let late = now.after(SEAT_PATIENCE * 2);
+    let admit = |at| connections.admit(peer("192.0.2.1"), at);
+    let (in_head, in_body, working) =
+        (admit(now).unwrap(), admit(now).unwrap(), at_work(admit(now).unwrap()));
+    in_head.judgement().set_in_head(true);
+    let body = at_work(in_body);
+    let origin = Origin::of_connection(body.peer(), body.socket(), 0, now, body.judgement());
+    let awaiting = origin.awaits_body();
+    assert_eq!(admit(now).err(), Some(NoSeat::Worker), "they have just begun");
+    let first = at_work(admit(late).unwrap());
+    assert_eq!(in_head.seat.order.get(), Order::Drop, "the rest of its head does not come");
+    assert_eq!(in_head.judgement().ending(), Some(Ending::Room));
+    assert_eq!(body.seat.order.get(), Order::Serve);
+    let second = at_work(admit(late).unwrap());
+    assert_eq!(body.seat.order.get(), Order::Drop, "nor does that of its body");
+    assert_eq!(admit(late).err(), Some(NoSeat::Worker), "we are at work for all that are left");
+    drop(awaiting);
+    working.judgement().set_blocked(true, now);
+    let third = admit(late).unwrap();
+    assert_eq!(working.seat.order.get(), Order::Drop, "it does not take its answer");
+    // Who is idle goes first, be it for a moment only.
+    first.judgement().set_blocked(true, now);
+    drop(at_work(admit(late).unwrap()));
+    assert_eq!(first.seat.order.get(), Order::Serve);
+    assert_eq!(third.seat.order.get(), Order::Drop);
+    drop(second);
+}
+
+#[test]
+fn limits_change_for_those_who_come() {
+    let connections = connections(2, 2);
+    let admit = |address| connections.admit(peer(address), Monotonic::now()).map(at_work);
+    let _seated = [admit("192.0.2.1").unwrap(), admit("192.0.2.1").unwrap()];
+    connections.limit(4, 3);
+    let _third = admit("192.0.2.1").unwrap();
+    assert_eq!(admit("192.0.2.1").err(), Some(NoSeat::Source));
+    let fourth = admit("192.0.2.2").unwrap();
+    connections.limit(1, 1);
+    assert_eq!(connections.open(), 4, "who has a seat keeps it");
+    drop(fourth);
+    assert_eq!(admit("192.0.2.3").err(), Some(NoSeat::Worker));
 }
 
 #[test]

@@ -8,12 +8,14 @@ const HOST_OCTETS: usize = 255;
 /// Fields that the framing has to know; every other one is only looked at for its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
+    Connection,
     ContentLength,
     Expect,
     Host,
     TransferEncoding,
-    /// `Upgrade`, and the `HTTP2-Settings` that belongs to it (RFC 7540 section 3.2.1).
     Upgrade,
+    /// Belongs to an upgrade to HTTP/2 (RFC 7540 section 3.2.1).
+    Http2Settings,
     Other,
 }
 
@@ -23,10 +25,11 @@ impl Field {
             4 => (b"host", Self::Host),
             6 => (b"expect", Self::Expect),
             7 => (b"upgrade", Self::Upgrade),
+            10 => (b"connection", Self::Connection),
             14 if name.starts_with(b"C") || name.starts_with(b"c") => {
                 (b"content-length", Self::ContentLength)
             }
-            14 => (b"http2-settings", Self::Upgrade),
+            14 => (b"http2-settings", Self::Http2Settings),
             17 => (b"transfer-encoding", Self::TransferEncoding),
             _ => return Self::Other,
         };
@@ -43,6 +46,11 @@ pub(super) fn trim(mut value: &[u8]) -> &[u8] {
         value = rest;
     }
     value
+}
+
+/// Whether a list holds this token, in whichever case (RFC 9110 section 5.6.1).
+pub(super) fn names(list: &[u8], token: &[u8]) -> bool {
+    list.split(|octet| *octet == b',').any(|element| trim(element).eq_ignore_ascii_case(token))
 }
 
 /// One number: decimal digits alone, no superfluous zero before them, at most 2^63 - 1.

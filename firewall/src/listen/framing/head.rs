@@ -3,7 +3,7 @@
 use crate::violation::Rule;
 
 use super::HeadLimits;
-use super::field::{Field, content_length, is_host, trim};
+use super::field::{Field, content_length, is_host, names, trim};
 use super::octets::{PATH, QUERY, TOKEN, printable, run};
 
 /// Octets of a method; the longest that is registered has seventeen.
@@ -16,6 +16,8 @@ pub(super) enum Body {
     None,
     Length(u64),
     Chunked,
+    /// Nothing, or what the protocol begins with that the head offers to speak.
+    Offer,
 }
 
 /// A head while it is read. Offsets count from its first octet.
@@ -31,6 +33,9 @@ pub(super) struct Head {
     fields: usize,
     has_host: bool,
     expects_continue: bool,
+    /// Whether `Upgrade` offers a WebSocket, and `Connection` names that field.
+    offers: bool,
+    names_offer: bool,
     body: Body,
 }
 
@@ -46,10 +51,12 @@ enum Element {
     Value(Field),
 }
 
-/// The methods for which another form of the target is defined (RFC 9112 section 3.2).
+/// The methods for which another form of the target is defined (RFC 9112 section 3.2), and the one by
+/// which a WebSocket is opened.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Method {
     Connect,
+    Get,
     Options,
     #[default]
     Other,
@@ -90,10 +97,22 @@ impl Head {
                     return Err(Rule::HeadTooLarge);
                 }
                 Step::Starved => return Ok(None),
-                Step::End if self.has_host => return Ok(Some((self.at, self.body))),
-                Step::End => return Err(Rule::Host),
+                Step::End if !self.has_host => return Err(Rule::Host),
+                Step::End => return Ok(Some((self.at, self.body()?))),
             }
         }
+    }
+
+    /// What follows the head. An offer that not every reader takes for one is refused: what comes
+    /// behind it would be the new protocol to some, and requests to others (RFC 6455 section 4.1).
+    fn body(&self) -> Result<Body, Rule> {
+        if !self.offers {
+            return Ok(self.body);
+        }
+        let is_bodiless = matches!(self.body, Body::None | Body::Length(0));
+        let is_plain = is_bodiless && !self.expects_continue && !self.is_version_1_0;
+        let is_offer = is_plain && self.names_offer && self.method == Method::Get;
+        if is_offer { Ok(Body::Offer) } else { Err(Rule::Upgrade) }
     }
 
     fn go(&mut self, element: Element, start: usize) -> Step {
@@ -111,6 +130,7 @@ impl Head {
             Some(b' ') if self.at > 0 => {
                 self.method = match window.get(..self.at) {
                     Some(b"CONNECT") => Method::Connect,
+                    Some(b"GET") => Method::Get,
                     Some(b"OPTIONS") => Method::Options,
                     _ => Method::Other,
                 };
@@ -251,14 +271,16 @@ impl Head {
                     Body::None => Body::Length(content_length(value).ok_or(Rule::ContentLength)?),
                     Body::Length(_) => return Err(Rule::ContentLength),
                     // RFC 9112 section 6.1: this is smuggling, not a conflict to resolve.
-                    Body::Chunked => return Err(Rule::LengthConflict),
+                    Body::Chunked | Body::Offer => return Err(Rule::LengthConflict),
                 };
             }
             Field::TransferEncoding => {
                 self.body = match self.body {
                     Body::None if self.is_version_1_0 => return Err(Rule::TransferEncoding),
                     Body::None if value.eq_ignore_ascii_case(b"chunked") => Body::Chunked,
-                    Body::None | Body::Chunked => return Err(Rule::TransferEncoding),
+                    Body::None | Body::Chunked | Body::Offer => {
+                        return Err(Rule::TransferEncoding);
+                    }
                     Body::Length(_) => return Err(Rule::LengthConflict),
                 };
             }
@@ -268,7 +290,12 @@ impl Head {
                 }
                 self.expects_continue = true;
             }
-            Field::Upgrade => return Err(Rule::Upgrade),
+            Field::Upgrade if self.offers || !value.eq_ignore_ascii_case(b"websocket") => {
+                return Err(Rule::Upgrade);
+            }
+            Field::Upgrade => self.offers = true,
+            Field::Http2Settings => return Err(Rule::Upgrade),
+            Field::Connection => self.names_offer |= names(value, b"upgrade"),
             Field::Other => {}
         }
         Ok(())

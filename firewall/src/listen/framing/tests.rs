@@ -202,6 +202,53 @@ fn field_lines() {
 }
 
 #[test]
+fn offers() {
+    let asking = |fields: &str| format!("GET /a HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
+    let (named, offer) = ("Connection: Upgrade\r\n", "Upgrade: websocket\r\n");
+    let both = format!("{named}{offer}");
+    for fields in [
+        &*both,
+        "upgrade:\tWebSocket \r\nconnection:keep-alive ,UPGRADE\r\n",
+        "Connection: a\r\nConnection: b, upgrade\r\nUpgrade: websocket\r\n",
+        &format!("{both}Content-Length: 0\r\n"),
+    ] {
+        // Nothing behind it passes, be it a request or not.
+        for behind in ["", GET, "\u{1}\u{2}\r\r\n"] {
+            let head = asking(fields);
+            let found = outcome(&[&*head, behind.as_bytes()].concat(), HeadLimits::default());
+            let expected = Outcome { heads: 1, judged: head.len(), refusal: None };
+            assert_eq!(found, expected, "{fields}");
+            let mut framing = Framing::new(HeadLimits::default());
+            framing.scan(&[GET.as_bytes(), &head].concat());
+            assert_eq!(framing.offer(), Some(1));
+            assert!(!framing.is_in_head());
+        }
+    }
+    for fields in [
+        offer,
+        &format!("{offer}Connection: upgrades\r\n"),
+        &format!("{offer}Connection: \"upgrade\"\r\n"),
+        &format!("{both}{offer}"),
+        &format!("{named}Upgrade: websocket, h2c\r\n"),
+        &format!("{named}Upgrade: websocket,\r\n"),
+        &format!("{both}HTTP2-Settings: AAMA\r\n"),
+        &format!("{both}Content-Length: 1\r\n"),
+        &format!("Content-Length: 1\r\n{both}"),
+        &format!("{both}Transfer-Encoding: chunked\r\n"),
+        &format!("{both}Expect: 100-continue\r\n"),
+    ] {
+        refuses_head(&asking(fields), Rule::Upgrade);
+    }
+    for line in ["POST / HTTP/1.1", "HEAD / HTTP/1.1", "GET / HTTP/1.0", "get / HTTP/1.1"] {
+        refuses_head(format!("{line}\r\nHost: a\r\n{both}\r\n").as_bytes(), Rule::Upgrade);
+    }
+    // What is not offered is no offer, whatever `Connection` says.
+    let framed = [&*asking(named), GET.as_bytes()].concat();
+    accepts(&framed, 2);
+    refuses_head(format!("GET / HTTP/1.1\r\n{both}\r\n").as_bytes(), Rule::Host);
+}
+
+#[test]
 fn lengths() {
     for (fields, body) in [
         ("Content-Length: 0\r\n", ""),

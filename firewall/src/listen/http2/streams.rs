@@ -13,8 +13,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::task::JoinSet;
 
+use crate::access_log::Ending;
 use crate::clock::Monotonic;
-use crate::pipeline::origin::Judgement;
+use crate::pipeline::origin::{GivenUp, Judgement};
 
 use super::super::judged::Alarm;
 
@@ -68,16 +69,22 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
     fn execute(&self, task: F) {
         let (turn, patience) = (self.0.begun.take(), self.0.patience);
         self.0.tasks.borrow_mut().spawn_local(async move {
+            // It outlives the task: what the task leaves behind is settled by what it says.
+            let given_up = Cell::new(None);
             let (mut task, mut alarm) = (pin!(task), Alarm::default());
             poll_fn(|cx| {
                 if task.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(());
                 }
-                match turn.as_ref().and_then(|turn| turn.waiting.get()) {
-                    // Dropped, it resets the stream.
-                    Some(since) => alarm.poll(cx, since.after(patience)),
-                    None => Poll::Pending,
-                }
+                let Some((turn, since)) =
+                    turn.as_ref().and_then(|turn| Some((turn, turn.waiting.get()?)))
+                else {
+                    return Poll::Pending;
+                };
+                ready!(alarm.poll(cx, since.after(patience)));
+                // Dropped, it resets the stream.
+                given_up.set(Some(GivenUp::new(&turn.judgement, Ending::Untaken)));
+                Poll::Ready(())
             })
             .await;
         });
@@ -91,8 +98,26 @@ pub(super) struct Turn {
     waiting: Cell<Option<Monotonic>>,
 }
 
+impl Turn {
+    /// A piece of the answer is handed over, and waits for the client.
+    fn wait(&self) {
+        let now = Monotonic::coarse();
+        if self.waiting.replace(Some(now)).is_none() {
+            self.judgement.piece_waits(now);
+        }
+    }
+
+    /// It has gone.
+    fn go_on(&self) {
+        if self.waiting.take().is_some() {
+            self.judgement.piece_went();
+        }
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
+        self.go_on();
         self.judgement.end(Monotonic::coarse());
     }
 }
@@ -121,7 +146,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let this = self.get_mut();
         // Who asks for more has got rid of what there was.
-        this.turn.waiting.set(None);
+        this.turn.go_on();
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(cx)) {
                 Some(Ok(frame)) => match frame.into_data() {
@@ -132,7 +157,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
             }
         }
         let piece = this.rest.split_to(this.rest.len().min(PIECE_OCTETS));
-        this.turn.waiting.set(Some(Monotonic::coarse()));
+        this.turn.wait();
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

@@ -31,6 +31,7 @@ mod code {
     pub(super) const FLOW_CONTROL_ERROR: u32 = 3;
     pub(super) const STREAM_CLOSED: u32 = 5;
     pub(super) const FRAME_SIZE_ERROR: u32 = 6;
+    pub(super) const REFUSED_STREAM: u32 = 7;
     pub(super) const CANCEL: u32 = 8;
     pub(super) const COMPRESSION_ERROR: u32 = 9;
     pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
@@ -240,6 +241,14 @@ impl Counters {
             Some(code::STREAM_CLOSED) => {
                 if !self.late.take(now) {
                     report.give_up();
+                }
+                return;
+            }
+            // More at once than there may be: no work was done for it, and the client may not have known.
+            Some(code::REFUSED_STREAM) => {
+                report.violated(Rule::Http2Streams);
+                if let Err(rule) = self.control(now) {
+                    report.refuse(rule);
                 }
                 return;
             }

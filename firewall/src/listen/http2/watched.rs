@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::access_log::Ending;
 use crate::clock::Monotonic;
 use crate::pipeline::origin::Judgement;
 
-use super::super::judged::Alarm;
+use super::super::taking::Taking;
 use super::Http2Limits;
 use super::watch::{Report, Watch};
 
@@ -45,10 +46,7 @@ pub(super) struct Watched<S: AsyncWrite + Unpin> {
     watch: Watch,
     shared: Rc<Shared>,
     judgement: Rc<Judgement>,
-    /// From one octet that the client takes to the next.
-    patience: Duration,
-    blocked_since: Option<Monotonic>,
-    stall_alarm: Alarm,
+    taking: Taking,
 }
 
 impl<S: AsyncWrite + Unpin> Watched<S> {
@@ -68,9 +66,7 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
             watch: Watch::new(limits),
             shared: Rc::clone(&shared),
             judgement,
-            patience,
-            blocked_since: None,
-            stall_alarm: Alarm::default(),
+            taking: Taking::new(patience),
         };
         (watched, shared)
     }
@@ -90,17 +86,19 @@ impl<S: AsyncWrite + Unpin> Watched<S> {
     ) -> Poll<Result<usize>> {
         let Poll::Ready(written) = written else {
             let now = Monotonic::coarse();
-            if self.blocked_since.is_none() {
+            if !self.taking.is_waiting() {
                 self.judgement.set_blocked(true, now);
             }
-            let since = *self.blocked_since.get_or_insert(now);
-            ready!(self.stall_alarm.poll(cx, since.after(self.patience)));
+            ready!(self.taking.poll_spent(cx, now));
+            self.judgement.ended_for(Ending::Untaken);
             return Poll::Ready(Err(ErrorKind::TimedOut.into()));
         };
-        if self.blocked_since.take().is_some() {
-            self.judgement.set_blocked(false, Monotonic::coarse());
-        }
         let mut left = *written.as_ref().unwrap_or(&0);
+        if self.taking.is_waiting() {
+            let now = Monotonic::coarse();
+            self.judgement.set_blocked(false, now);
+            self.taking.took(left, now);
+        }
         self.judgement.count_sent(left);
         for buf in bufs {
             let taken = buf.get(..left).unwrap_or(buf);

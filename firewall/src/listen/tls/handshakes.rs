@@ -32,7 +32,7 @@ impl Default for HandshakeLimits {
 /// and keeps nobody out.
 #[derive(Debug, Default)]
 pub struct Handshakes {
-    limits: HandshakeLimits,
+    limits: RefCell<HandshakeLimits>,
     begun: Cell<u64>,
     /// The oldest first.
     in_hand: RefCell<BTreeMap<u64, Rc<Notify>>>,
@@ -50,7 +50,13 @@ pub(super) struct Place {
 
 impl Handshakes {
     pub fn new(limits: HandshakeLimits) -> Rc<Self> {
-        Rc::new(Self { limits, ..Self::default() })
+        Rc::new(Self { limits: RefCell::new(limits), ..Self::default() })
+    }
+
+    /// Takes so many at once from now on, in all and of one source.
+    pub fn limit(&self, total: usize, per_source: usize) {
+        let mut limits = self.limits.borrow_mut();
+        (limits.total, limits.per_source) = (total, per_source);
     }
 
     /// A place for one more, which may be another's: that one is told to end.
@@ -58,16 +64,17 @@ impl Handshakes {
     /// # Errors
     /// [`NoTls::Source`] where the peer's source has as many as it may.
     pub(super) fn begin(self: &Rc<Self>, peer: PeerAddr) -> Result<Place, NoTls> {
-        let source = ClientAddr(peer.0).ban_target();
+        let (source, limits) = (ClientAddr(peer.0).ban_target(), self.limits.borrow());
         let mut by_source = self.by_source.borrow_mut();
         let of_source = by_source.get(&source).copied().unwrap_or(0);
-        let is_exempt = || self.limits.exempt.iter().any(|network| network.contains(&peer.0));
-        if of_source >= self.limits.per_source && !is_exempt() {
+        let is_exempt = || limits.exempt.iter().any(|network| network.contains(&peer.0));
+        if of_source >= limits.per_source && !is_exempt() {
             return Err(NoTls::Source);
         }
         by_source.insert(source, of_source + 1);
         let mut in_hand = self.in_hand.borrow_mut();
-        if in_hand.len() >= self.limits.total
+        // More than one where there may be fewer than there were.
+        while in_hand.len() >= limits.total
             && let Some((_, oldest)) = in_hand.pop_first()
         {
             oldest.notify_one();
@@ -154,6 +161,19 @@ mod tests {
         assert!([&second, &fourth, &fifth].iter().all(|place| !is_lost(place)));
         drop((second, fourth, fifth));
         assert!(handshakes.in_hand.borrow().is_empty() && handshakes.by_source.borrow().is_empty());
+    }
+
+    #[test]
+    fn fewer_places_end_the_oldest_when_one_more_comes() {
+        let limits = HandshakeLimits { total: 4, per_source: 4, exempt: Vec::new() };
+        let handshakes = Handshakes::new(limits);
+        let begun = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
+        let places = begun.map(|address| handshakes.begin(peer(address)).unwrap());
+        handshakes.limit(2, 1);
+        assert!(!places.iter().any(is_lost));
+        assert_eq!(handshakes.begin(peer("192.0.2.3")).unwrap_err(), NoTls::Source);
+        let _more = handshakes.begin(peer("192.0.2.4")).unwrap();
+        assert_eq!(places.each_ref().map(is_lost), [true, true, false]);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Member {
     pub(super) shared: Rc<Connections>,
     /// The upstream has it no more: its connections are not kept.
     is_retired: Cell<bool>,
+    /// Of the seat's exchanges, those that have become tunnels.
+    tunnels: Cell<u32>,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,14 @@ impl Member {
             idle: RefCell::default(),
             shared: Rc::default(),
             is_retired: Cell::new(false),
+            tunnels: Cell::new(0),
         })
+    }
+
+    /// Exchanges in flight. Tunnels are bounded elsewhere: who holds them open for long does not
+    /// keep requests from the endpoint, although it counts as busy with them.
+    pub(super) fn exchanges(&self) -> u32 {
+        self.seat.in_flight().saturating_sub(self.tunnels.get())
     }
 
     /// The connection that was used last, of those that are not too old and still open.
@@ -86,12 +95,13 @@ pub struct Lease {
     pool: Rc<Pool>,
     member: Rc<Member>,
     used: Option<Used>,
+    is_tunnel: bool,
 }
 
 impl Lease {
     pub(super) fn new(pool: &Rc<Pool>, member: &Rc<Member>) -> Self {
         member.seat.enter();
-        Self { pool: Rc::clone(pool), member: Rc::clone(member), used: None }
+        Self { pool: Rc::clone(pool), member: Rc::clone(member), used: None, is_tunnel: false }
     }
 
     pub(super) fn member(&self) -> &Rc<Member> {
@@ -100,6 +110,14 @@ impl Lease {
 
     pub(super) fn keep(&mut self, used: Used) {
         self.used = Some(used);
+    }
+
+    /// The exchange has become a tunnel, and makes room for another one.
+    pub(super) fn leave_to_a_tunnel(&mut self) {
+        if !std::mem::replace(&mut self.is_tunnel, true) {
+            self.member.tunnels.set(self.member.tunnels.get().saturating_add(1));
+            self.pool.freed.notify_one();
+        }
     }
 
     /// What the endpoint is called in the log.
@@ -123,6 +141,9 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         self.member.seat.leave();
+        if self.is_tunnel {
+            self.member.tunnels.set(self.member.tunnels.get().saturating_sub(1));
+        }
         if let Some(Used::Alone(sender)) = self.used.take()
             && !self.member.is_retired.get()
             && !sender.is_closed()

@@ -1,8 +1,10 @@
-//! A capture whose reader has stopped reading: it costs itself, and nobody else.
+//! A capture whose reader has stopped reading, or is slow: it costs itself, and nobody else.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -124,4 +126,91 @@ fn a_reader_that_stalls_delays_nobody() {
         (stalled(&site.gateway, 1).1 == 200).then_some(())
     });
     site.assert_served(Family::V4, NEIGHBOUR);
+}
+
+/// How long the slow reader's capture takes, and what it reads meanwhile.
+const SLOW_SECONDS: u64 = 5;
+const SLOW_OCTETS: usize = 4096;
+const SLOW_EVERY: Duration = Duration::from_millis(50);
+
+/// What a capture's file says: its packets, and the losses of all interfaces, by what it says last of each.
+struct File {
+    packets: u64,
+    behind: u64,
+    in_kernel: u64,
+}
+
+impl File {
+    fn read(octets: &[u8]) -> Self {
+        let word = |at: usize| u32::from_le_bytes(octets[at..at + 4].try_into().unwrap());
+        let long = |at: usize| u64::from_le_bytes(octets[at..at + 8].try_into().unwrap());
+        let (mut packets, mut losses, mut at) = (0, BTreeMap::new(), 0);
+        while at < octets.len() {
+            let length = word(at + 4) as usize;
+            assert_eq!(word(at + length - 4) as usize, length, "the block at {at} is whole");
+            match word(at) {
+                6 => packets += 1,
+                // Interface, time, and two options of eight octets each.
+                5 => {
+                    assert_eq!((word(at + 20), word(at + 32)), (8 << 16 | 5, 8 << 16 | 7));
+                    losses.insert(word(at + 8), (long(at + 24), long(at + 36)));
+                }
+                _ => {}
+            }
+            at += length;
+        }
+        let behind = losses.values().map(|(behind, _)| behind).sum();
+        let in_kernel = losses.values().map(|(_, in_kernel)| in_kernel).sum();
+        Self { packets, behind, in_kernel }
+    }
+}
+
+#[test]
+fn a_slow_reader_is_told_what_it_lost() {
+    let test = "kernel_loop::capture::a_slow_reader_is_told_what_it_lost";
+    let Some(site) = Site::start(test, &Setup::of(NOTES)) else { return };
+    let before = resident_kib(site.gateway.pid());
+    let duration = format!("{SLOW_SECONDS}s");
+    let mut command = site.gateway.command(&["capture", "-w", "-", "--for", &duration]);
+    let count = u32::MAX.to_string();
+    command.args(["--count", &count, "--reason", "T1,T2,T3,T4,T5"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let started = Monotonic::now();
+    let mut child = command.spawn().unwrap();
+    let (mut out, mut octets) = (child.stdout.take().unwrap(), Vec::new());
+    let over = AtomicBool::new(false);
+    let (grown, missed_before_end) = std::thread::scope(|scope| {
+        scope.spawn(|| site.topology.client.run(|| flood(&over)).unwrap());
+        let mut portion = [0; SLOW_OCTETS];
+        let mut grown = 0;
+        while Monotonic::now().since(started) < Duration::from_secs(SLOW_SECONDS + 2) {
+            let read = out.read(&mut portion).unwrap();
+            octets.extend(&portion[..read]);
+            std::thread::sleep(SLOW_EVERY);
+            grown = grown.max(resident_kib(site.gateway.pid()).saturating_sub(before));
+        }
+        // The flood outlasts the capture: what comes after its end is none of its losses.
+        let missed = missed(&site);
+        over.store(true, Ordering::Relaxed);
+        (grown, missed)
+    });
+    out.read_to_end(&mut octets).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{said}");
+    assert!(grown < GROWTH_MAX_KIB, "{grown} KiB");
+
+    let File { packets, behind, in_kernel } = File::read(&octets);
+    assert!(packets > 0 && behind > 0, "{packets} packets, {behind} lost");
+    let expected = format!(
+        "lost: {behind} samples that came too fast, {in_kernel} that the kernel had no room for"
+    );
+    assert!(said.contains(&expected), "{said} where the file has {behind} and {in_kernel}");
+    // Those that found no room, and those that still waited when its time was over.
+    assert!(behind >= missed_before_end, "{behind} of {missed_before_end}");
+    assert_eq!(missed(&site), missed_before_end, "nothing is offered after its end");
+    // A reader that keeps up loses none.
+    let file = site.gateway.scratch.path().join("quiet.pcapng").display().to_string();
+    let (code, said) = site.gateway.cli(&["capture", "-w", &file, "--for", "1s"]);
+    assert!(code == Some(0) && !said.contains("lost: "), "{said:?}");
 }

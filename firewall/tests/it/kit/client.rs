@@ -75,6 +75,11 @@ impl Client {
         self
     }
 
+    /// The same connection, for another thread to send on.
+    pub(crate) fn clone_stream(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+
     /// Has the connection end with a reset.
     pub(crate) fn reset(&self) {
         let socket = socket2::SockRef::from(&self.stream);
@@ -146,6 +151,15 @@ impl Client {
             }
             Err(_) => None,
         }
+    }
+
+    /// Reads at most so many octets, and at least one; none if the connection has ended.
+    pub(crate) fn some_octets(&mut self, most: usize) -> Option<Vec<u8>> {
+        if self.read.is_empty() {
+            self.more()?;
+        }
+        let length = most.min(self.read.len());
+        Some(self.read.drain(..length).collect())
     }
 
     /// Waits for the other side to end the connection; gives what came before that.

@@ -96,6 +96,30 @@ fn silent_connections_keep_nobody_out() {
     drop(held);
 }
 
+/// The time of what follows a handshake runs from its end.
+#[test]
+fn slowness_behind_a_handshake() {
+    let limits = "head_timeout = \"600ms\"\nbody_timeout = \"600ms\"\nidle_timeout = \"500ms\"";
+    let served = Served::with("", "", limits, |_, _| String::new());
+    let connect = || served.client().connect(served.gateway.address, NAME);
+    let mut slow = connect();
+    slow.write_all(b"GET /page HTTP/1.1\r\nHost: ").unwrap();
+    let mut status = [0; 12];
+    slow.read_exact(&mut status).unwrap();
+    assert_eq!(&status, b"HTTP/1.1 408");
+    crate::kit::eventually("it is logged", || {
+        let log = served.gateway.access_log();
+        log.iter().any(|line| line["rule"] == "framing.head-timeout").then_some(())
+    });
+    let mut silent = connect();
+    silent.conn.complete_io(&mut silent.sock).unwrap();
+    served.counts("firewall_connections_ended_total{reason=\"silent\"} 1");
+    let mut idle = connect();
+    super::ask(&mut idle, NAME, "/page").unwrap();
+    assert!(matches!(idle.read(&mut status), Ok(0)), "a proper end");
+    served.counts("firewall_connections_ended_total{reason=\"idle\"} 1");
+}
+
 #[test]
 fn old_versions_are_refused() {
     let served = Served::start("");

@@ -132,7 +132,7 @@ fn what_our_own_frames_tell() {
         (reset(code::CANCEL), None),
         (reset(code::INTERNAL_ERROR), None),
         (reset(code::STREAM_CLOSED), None),
-        (reset(7), None),
+        (reset(code::REFUSED_STREAM), Some(Rule::Http2Streams)),
         (reset(code::PROTOCOL_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::FLOW_CONTROL_ERROR), Some(Rule::Http2Malformed)),
         (reset(code::FRAME_SIZE_ERROR), Some(Rule::Http2Malformed)),
@@ -157,7 +157,7 @@ fn what_our_own_frames_tell() {
     }
     let mut connection = Connection::begun();
     for is_refused in [false, false, true] {
-        connection.send(&reset(7));
+        connection.send(&reset(13));
         assert_eq!(connection.1.is_refused(), is_refused);
     }
     assert_eq!(connection.1.take_violations(), [Rule::Http2Errors]);
@@ -175,6 +175,19 @@ fn what_our_own_frames_tell() {
         assert_eq!(connection.1.is_refused(), is_refused);
     }
     assert_eq!(connection.1.take_violations(), []);
+}
+
+/// Streams beyond those that may be open cost little, and are no offence before they are a flood.
+#[test]
+fn refused_streams_count_as_frames_that_bring_nothing() {
+    let mut connection = Connection::begun();
+    let refused = frame(kind::RST_STREAM, 0, 1, &code::REFUSED_STREAM.to_be_bytes());
+    for is_refused in [false, false, true] {
+        connection.send(&refused);
+        assert_eq!(connection.1.is_refused(), is_refused);
+    }
+    let streams = Rule::Http2Streams;
+    assert_eq!(connection.1.take_violations(), [streams, streams, streams, Rule::Http2Frames]);
 }
 
 #[test]
