@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod ruleset;
 mod scheme;
 pub mod set_cookie;
+mod switching;
 pub mod tunnel;
 pub mod tunnels;
 mod websocket;
@@ -28,9 +29,8 @@ use std::time::Duration;
 use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts as Head;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Incoming;
-use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use crate::access_log::{AccessLog, Record, Settlement, TlsRecord, UpstreamRecord};
@@ -39,7 +39,7 @@ use crate::audit_log::{AuditLog, RefusedAnswer};
 use crate::ban::keeper::{Conduct, Consequence, KeeperHandle};
 use crate::ban::view::{BanView, Unwanted};
 use crate::clock::Monotonic;
-use crate::contract::{Matched, Operation, OperationIndex};
+use crate::contract::{Matched, OperationIndex};
 use crate::metrics::{Metrics, Outcome};
 use crate::pipeline::authentication::authentication;
 use crate::pipeline::client::client;
@@ -50,13 +50,14 @@ use crate::pipeline::origin::Origin;
 use crate::pipeline::refusal::{After, failure, refusal};
 use crate::pipeline::ruleset::{Mode, Rulesets};
 use crate::pipeline::scheme::is_over_tls;
-use crate::pipeline::tunnel::{Terms, Tunnel, TunnelCounts};
+use crate::pipeline::switching::Asking;
+use crate::pipeline::tunnel::Tunnel;
 use crate::pipeline::tunnels::Tunnels;
 use crate::pipeline::websocket::Handshake;
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
 use crate::upstream::flow::Stalled;
-use crate::upstream::pool::{Lease, Pool, Switched};
+use crate::upstream::pool::{Lease, Pool};
 use crate::violation::{Rule, Stage, Violation};
 
 /// Logged as the status of an exchange whose client left before its answer; what nginx writes too.
@@ -96,13 +97,6 @@ struct Admitted<'a> {
     target: PathAndQuery,
     body: Body,
     handshake: Option<Handshake<'a>>,
-}
-
-/// A request for a WebSocket that has its place.
-struct Asking<'a> {
-    handshake: Handshake<'a>,
-    seat: tunnels::Seat,
-    request: Request<Body>,
 }
 
 /// Why an exchange ended without the upstream's answer.
@@ -340,33 +334,6 @@ impl Pipeline {
         Ok(Admitted { matched, is_preflight: false, target, body, handshake })
     }
 
-    /// Checks the head of a call of gRPC, where the operation is a method, and begins the call.
-    fn call<'a>(
-        &self,
-        exchange: &mut Exchange<'a>,
-        matched: &Matched<'a>,
-        origin: &Origin,
-        accepts_trailers: bool,
-    ) -> Result<(), Violation> {
-        let Some(rule) = matched.operation.grpc() else { return Ok(()) };
-        let found = grpc::head(exchange, rule, accepts_trailers);
-        let within = exchange.settle(exchange.api.request_mode, found)?.unwrap_or(rule.longest);
-        let (metrics, keeper) = (exchange.metrics().clone(), self.keeper.clone());
-        let (client, socket) = (exchange.client, origin.socket);
-        let tell = move |rule: Rule, outcome| {
-            metrics.violation(rule, outcome);
-            if let Some(offence) = rule.offence().filter(|_| outcome == Outcome::Refused) {
-                let keeper = keeper.clone();
-                spawn_local(async move {
-                    // It closes the source's connections where that makes a ban.
-                    keeper.offend(client, socket, offence, rule.id()).await;
-                });
-            }
-        };
-        grpc::begin(exchange, within, Box::new(tell));
-        Ok(())
-    }
-
     /// Refuses who is banned or listed; who stands behind a trusted proxy is seen here alone.
     fn unwanted(&self, exchange: &mut Exchange<'_>) -> Result<(), Violation> {
         match self.bans.borrow().unwanted(exchange.client.0, Monotonic::coarse) {
@@ -422,55 +389,6 @@ impl Pipeline {
         }
         let response = message::response(exchange, operation, response, lease).await?;
         grpc::answer(exchange, operation, response)
-    }
-
-    /// Asks the upstream for a WebSocket; where it agrees, the exchange becomes a tunnel.
-    async fn switch(
-        &self,
-        exchange: &mut Exchange<'_>,
-        trace: &mut Trace,
-        origin: &Origin,
-        operation: Option<&Operation>,
-        asking: Asking<'_>,
-        pool: &Rc<Pool>,
-    ) -> Result<Response<Body>, Denied> {
-        let api = exchange.api;
-        let Asking { handshake, seat, mut request } = asking;
-        websocket::ask(request.headers_mut());
-        let sent = Monotonic::now();
-        let patience = api.limits.response_timeout;
-        let is_accepted = |headers: &HeaderMap| handshake.is_accepted(headers);
-        let switched = pool.upgrade(request, patience, is_accepted).await?;
-        let waited = Monotonic::now().since(sent);
-        let (status, lease) = match &switched {
-            Switched::Upgraded(head, upgraded) => (head.status(), upgraded.lease()),
-            Switched::Answered(response, lease) => (response.status(), lease),
-        };
-        let endpoint = Rc::clone(lease.endpoint());
-        trace.upstream = Some(UpstreamRecord { status: status.as_u16(), endpoint, waited });
-        let (head, upgraded) = match switched {
-            Switched::Upgraded(head, upgraded) => (head, upgraded),
-            Switched::Answered(response, lease) => {
-                return message::response(exchange, operation, response, lease).await;
-            }
-        };
-        let found = operation.map_or(Ok(()), |it| it.check_switching(head.headers()));
-        exchange.settle(api.response_mode, found)?;
-        let terms = Terms {
-            times: api.limits.tunnel,
-            client: exchange.client,
-            socket: origin.socket,
-            keeper: self.keeper.clone(),
-            metrics: exchange.metrics().clone(),
-            counts: TunnelCounts::new(&self.metrics, &api.name),
-            request_mode: api.request_mode,
-            response_mode: api.response_mode,
-        };
-        let frames = handshake.frames(head.headers());
-        trace.tunnel = Some(Tunnel::new(upgraded, seat, frames, terms));
-        let mut response = head.map(|()| Body::empty());
-        websocket::accept_as_asked(response.headers_mut());
-        Ok(response)
     }
 
     /// Answers a violation, once the keeper has heard of it: where it makes a ban, the kernel holds

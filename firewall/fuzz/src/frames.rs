@@ -87,10 +87,8 @@ fn plain(stream: &[u8], is_masked: bool, is_compressed: bool) -> (usize, Option<
             return fault(Fault::Malformed);
         }
         let octets = message.unwrap_or(0) + length;
-        if !is_control {
-            if octets > MESSAGE_OCTETS {
-                return fault(Fault::TooLarge);
-            }
+        if !is_control && octets > MESSAGE_OCTETS {
+            return fault(Fault::TooLarge);
         }
         let header = 2 + width + if is_masked { 4 } else { 0 };
         if stream.len() < at + header {

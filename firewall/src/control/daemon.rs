@@ -142,7 +142,7 @@ fn start(
     let upstreams = Upstreams::of_the_system(Arc::clone(&metrics));
     let generation = predecessor.as_ref().map_or(0, |predecessor| predecessor.generation) + 1;
     let loaded = policy::load(options, generation, &metrics, &upstreams, None);
-    let loaded = loaded.map_err(|failed| reported(failed.error))?;
+    let loaded = loaded.map_err(|failed| reported(*failed.error))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -425,7 +425,7 @@ async fn reload(
         Ok(loaded) => loaded,
         Err(failed) => {
             watched.failed(before, failed.files);
-            return Err(format!("{:#}", reported(failed.error)));
+            return Err(format!("{:#}", reported(*failed.error)));
         }
     };
     let keys = control.settings.fixed_differences(&loaded.settings);

@@ -69,7 +69,7 @@ pub struct Loaded {
 /// Why nothing was loaded.
 #[derive(Debug)]
 pub struct Failed {
-    pub error: LoadError,
+    pub error: Box<LoadError>,
     /// What was read, or would have been: where one of them comes or changes, another load may succeed.
     pub files: Vec<PathBuf>,
 }
@@ -85,7 +85,7 @@ pub fn load(
 ) -> Result<Loaded, Failed> {
     let mut files = Vec::new();
     let loaded = load_noting(options, generation, metrics, upstreams, earlier, &mut files);
-    loaded.map_err(|error| Failed { error, files })
+    loaded.map_err(|error| Failed { error: error.into(), files })
 }
 
 /// The same; what was read or wanted stands in `files`, come what may.

@@ -13,12 +13,15 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, Version};
+use tokio::task::spawn_local;
 
 use crate::contract::exception::trace;
-use crate::contract::{Contract, GrpcRule, Operation};
-use crate::pipeline::Denied;
+use crate::contract::{Contract, GrpcRule, Matched, Operation};
+use crate::metrics::Outcome;
 use crate::pipeline::exchange::{Exchange, RequestId};
+use crate::pipeline::origin::Origin;
 use crate::pipeline::ruleset::Mode;
+use crate::pipeline::{Denied, Pipeline};
 use crate::upstream::UpstreamError;
 use crate::upstream::body::Body;
 use crate::upstream::grpc::{Call, Passing, Tell};
@@ -36,6 +39,35 @@ const STATUS_DIGITS: usize = 10;
 /// Fields that frame a message, and are none of one that has ended (RFC 9110 section 6.5.1).
 const FRAMING: [HeaderName; 8] =
     [CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+impl Pipeline {
+    /// Checks the head of a call of gRPC, where the operation is a method, and begins the call.
+    pub(super) fn call<'a>(
+        &self,
+        exchange: &mut Exchange<'a>,
+        matched: &Matched<'a>,
+        origin: &Origin,
+        accepts_trailers: bool,
+    ) -> Result<(), Violation> {
+        let Some(rule) = matched.operation.grpc() else { return Ok(()) };
+        let found = head(exchange, rule, accepts_trailers);
+        let within = exchange.settle(exchange.api.request_mode, found)?.unwrap_or(rule.longest);
+        let (metrics, keeper) = (exchange.metrics().clone(), self.keeper.clone());
+        let (client, socket) = (exchange.client, origin.socket);
+        let tell = move |rule: Rule, outcome| {
+            metrics.violation(rule, outcome);
+            if let Some(offence) = rule.offence().filter(|_| outcome == Outcome::Refused) {
+                let keeper = keeper.clone();
+                spawn_local(async move {
+                    // It closes the source's connections where that makes a ban.
+                    keeper.offend(client, socket, offence, rule.id()).await;
+                });
+            }
+        };
+        begin(exchange, within, Box::new(tell));
+        Ok(())
+    }
+}
 
 /// Whether whoever asks expects an answer of gRPC's, where there may be one.
 pub(super) fn is_call(head: &Parts, contract: &Contract) -> bool {

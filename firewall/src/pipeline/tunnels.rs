@@ -130,10 +130,10 @@ mod tests {
         assert_eq!(admit("192.0.2.2").unwrap_err(), Rule::Tunnels);
         drop(second);
         let fourth = admit("2001:db8::3").unwrap();
-        let mut context = Context::from_waker(Waker::noop());
+        let context = Context::from_waker(Waker::noop());
         tunnels.end_where(|client| client.0.is_ipv4());
         for (seat, is_unwanted) in [(&first, false), (&third, true), (&fourth, false)] {
-            assert_eq!(seat.poll_unwanted(&mut context).is_ready(), is_unwanted);
+            assert_eq!(seat.poll_unwanted(&context).is_ready(), is_unwanted);
         }
         drop((first, third, fourth));
         assert_eq!((tunnels.open.get(), tunnels.by_source.borrow().len()), (0, 0));

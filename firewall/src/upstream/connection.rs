@@ -1,4 +1,4 @@
-//! Opening one connection to an endpoint, by whichever way it is reached, and what is spoken on it.
+//! Opening one connection to an endpoint, by whichever way it is reached.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -46,32 +46,6 @@ impl ConnectError {
     }
 }
 
-/// How it is known what the endpoint speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Agreed<'a> {
-    /// Plain text: the configuration says so.
-    Configured,
-    /// What TLS agreed upon, if on anything (ALPN, RFC 7301).
-    Alpn(Option<&'a [u8]>),
-}
-
-/// What is begun on a connection that has just been opened.
-pub(super) trait Begin {
-    /// By which requests are sent.
-    type Sender;
-
-    async fn on(self, stream: Stream) -> Result<Self::Sender, ConnectError>;
-}
-
-/// Connects, and begins what is to be spoken; on this thread's `LocalSet`. Takes as long as it takes.
-pub(super) async fn open<P: Begin>(
-    endpoint: &Endpoint,
-    tls: Option<&UpstreamTls>,
-    protocol: P,
-) -> Result<P::Sender, ConnectError> {
-    protocol.on(connect(endpoint, tls).await?).await
-}
-
 /// Connects. Takes as long as it takes.
 pub(super) async fn connect(
     endpoint: &Endpoint,
@@ -107,29 +81,22 @@ fn not_encrypted(error: std::io::Error) -> ConnectError {
     ConnectError::Tls(error)
 }
 
-/// HTTP/1.1: the connection lives until its sender is dropped or the endpoint closes it.
-pub(super) struct Http1<B>(std::marker::PhantomData<B>);
-
-impl<B> Http1<B> {
-    pub(super) const fn new() -> Self {
-        Self(std::marker::PhantomData)
-    }
-}
-
-impl<B> Begin for Http1<B>
+/// Connects, and speaks HTTP/1.1; on this thread's `LocalSet`, the connection lives until its sender
+/// is dropped or the endpoint closes it. Takes as long as it takes.
+pub(super) async fn open<B>(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
+) -> Result<SendRequest<B>, ConnectError>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + 'static,
 {
-    type Sender = SendRequest<B>;
-
-    async fn on(self, stream: Stream) -> Result<SendRequest<B>, ConnectError> {
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
-        spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
-        });
-        Ok(sender)
-    }
+    let stream = connect(endpoint, tls).await?;
+    let (sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
+    spawn_local(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an upstream connection ended");
+        }
+    });
+    Ok(sender)
 }

@@ -21,12 +21,11 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 pub use begin::PingRules;
-pub(super) use begin::{Begun, Http2};
+pub(super) use begin::open;
 
 use super::UpstreamError;
 use super::address::Scheme;
 use super::body::Body;
-use super::connection;
 use super::endpoint::Endpoint;
 use super::flow::Flow;
 use super::tls::UpstreamTls;
@@ -47,7 +46,7 @@ pub(super) struct Connections {
 
 /// One connection.
 struct Shared {
-    begun: Begun<Body>,
+    begun: begin::Begun<Body>,
     exchanges: Cell<usize>,
     idle_since: Cell<Monotonic>,
 }
@@ -129,8 +128,8 @@ impl Connections {
         let (endpoint, tls) = (Arc::clone(endpoint), how.tls.cloned());
         let (patience, pings) = (how.connect_timeout, how.pings);
         spawn_local(async move {
-            let open = connection::open(&endpoint, tls.as_ref(), Http2::new(pings));
-            let outcome = match timeout(patience, open).await {
+            let opened = open(&endpoint, tls.as_ref(), pings);
+            let outcome = match timeout(patience, opened).await {
                 // Who allows none would be asked for one connection after another.
                 Ok(Ok(begun)) if (begun.allowed)() == 0 => Err(UpstreamError::Refused),
                 Ok(Ok(begun)) => {

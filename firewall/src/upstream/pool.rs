@@ -23,7 +23,6 @@ pub use self::upgrade::{Switched, Upgraded};
 use super::balance::least_loaded;
 use super::body::Body;
 use super::budget::Budget;
-use super::connection::Http1;
 use super::{Protocol, Upstream, UpstreamError, WithoutHealthy, connection, framing};
 use crate::causes::Causes;
 use crate::clock::Monotonic;
@@ -213,8 +212,7 @@ impl Pool {
             }
         }
         holder.take();
-        let opening =
-            connection::open(&member.endpoint, self.upstream.0.tls.as_ref(), Http1::new());
+        let opening = connection::open(&member.endpoint, self.upstream.0.tls.as_ref());
         // Boxed: most requests open none, and would carry its state.
         let opening = timeout(limits.connect_timeout, Box::pin(opening)).await;
         let mut sender = match opening {

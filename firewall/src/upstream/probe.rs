@@ -13,9 +13,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Protocol;
 use super::check::{CheckRules, Streak};
-use super::connection::{self, Http1};
+use super::connection;
 use super::endpoint::Endpoint;
-use super::multiplexed::{Http2, PingRules, convert};
+use super::multiplexed::{self, PingRules, convert};
 use super::tls::UpstreamTls;
 use crate::causes::Causes;
 
@@ -37,11 +37,11 @@ pub(super) async fn run(
             let request = question(&endpoint, &rules, protocol)?;
             let answer = match protocol {
                 Protocol::Http1 => {
-                    let opened = connection::open(&endpoint, tls.as_ref(), Http1::new()).await;
+                    let opened = connection::open(&endpoint, tls.as_ref()).await;
                     opened.map_err(told)?.send_request(request).await
                 }
                 Protocol::Http2 => {
-                    let opened = connection::open(&endpoint, tls.as_ref(), Http2::new(pings)).await;
+                    let opened = multiplexed::open(&endpoint, tls.as_ref(), pings).await;
                     let mut begun = opened.map_err(told)?;
                     begun.sender.send_request(request).await
                 }

@@ -8,8 +8,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
 
-use super::connection::Agreed;
-
 /// One connection to an endpoint.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -19,11 +17,11 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// How it is known what is spoken on it.
-    pub(super) fn agreed(&self) -> Agreed<'_> {
+    /// Whether this is what the two agreed upon in TLS (ALPN); in plain text, what the configuration says.
+    pub(super) fn speaks(&self, protocol: &[u8]) -> bool {
         match self {
-            Self::Plain(_) | Self::Unix(_) => Agreed::Configured,
-            Self::Tls(stream) => Agreed::Alpn(stream.get_ref().1.alpn_protocol()),
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(protocol),
+            Self::Plain(_) | Self::Unix(_) => true,
         }
     }
 }

@@ -33,10 +33,17 @@ pub(super) struct Head {
     fields: usize,
     has_host: bool,
     expects_continue: bool,
-    /// Whether `Upgrade` offers a WebSocket, and `Connection` names that field.
-    offers: bool,
-    names_offer: bool,
+    offer: Offer,
     body: Body,
+}
+
+/// A WebSocket that is offered.
+#[derive(Clone, Copy, Default)]
+struct Offer {
+    /// By `Upgrade`.
+    is_made: bool,
+    /// That field by `Connection`.
+    is_named: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -106,12 +113,12 @@ impl Head {
     /// What follows the head. An offer that not every reader takes for one is refused: what comes
     /// behind it would be the new protocol to some, and requests to others (RFC 6455 section 4.1).
     fn body(&self) -> Result<Body, Rule> {
-        if !self.offers {
+        if !self.offer.is_made {
             return Ok(self.body);
         }
         let is_bodiless = matches!(self.body, Body::None | Body::Length(0));
         let is_plain = is_bodiless && !self.expects_continue && !self.is_version_1_0;
-        let is_offer = is_plain && self.names_offer && self.method == Method::Get;
+        let is_offer = is_plain && self.offer.is_named && self.method == Method::Get;
         if is_offer { Ok(Body::Offer) } else { Err(Rule::Upgrade) }
     }
 
@@ -290,12 +297,12 @@ impl Head {
                 }
                 self.expects_continue = true;
             }
-            Field::Upgrade if self.offers || !value.eq_ignore_ascii_case(b"websocket") => {
+            Field::Upgrade if self.offer.is_made || !value.eq_ignore_ascii_case(b"websocket") => {
                 return Err(Rule::Upgrade);
             }
-            Field::Upgrade => self.offers = true,
+            Field::Upgrade => self.offer.is_made = true,
             Field::Http2Settings => return Err(Rule::Upgrade),
-            Field::Connection => self.names_offer |= names(value, b"upgrade"),
+            Field::Connection => self.offer.is_named |= names(value, b"upgrade"),
             Field::Other => {}
         }
         Ok(())

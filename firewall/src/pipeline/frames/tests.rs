@@ -1,3 +1,5 @@
+//! Frames by their headers, in pieces of every size.
+
 use super::*;
 
 const LIMIT: u64 = 70_000;
@@ -9,11 +11,11 @@ fn frame(first: u8, payload: usize, is_masked: bool) -> Vec<u8> {
     match payload {
         0..126 => octets.push(mask | u8::try_from(payload).unwrap()),
         126..65_536 => {
-            octets.push(mask | 126);
+            octets.push(mask | 0x7e);
             octets.extend(u16::try_from(payload).unwrap().to_be_bytes());
         }
         _ => {
-            octets.push(mask | 127);
+            octets.push(mask | 0x7f);
             octets.extend((payload as u64).to_be_bytes());
         }
     }
@@ -102,12 +104,12 @@ fn lengths_at_their_bounds() {
         let mask = if is_masked { MASKED } else { 0 };
         // Longer than it must be written, or with the first of its bits.
         for length in [
-            &[mask | 126, 0, 0][..],
-            &[mask | 126, 0, 125],
-            &[mask | 127, 0, 0, 0, 0, 0, 0, 0, 125],
-            &[mask | 127, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
-            &[mask | 127, 0x80, 0, 0, 0, 0, 0, 0, 0],
-            &[mask | 127, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            &[mask | 0x7e, 0, 0][..],
+            &[mask | 0x7e, 0, 125],
+            &[mask | 0x7f, 0, 0, 0, 0, 0, 0, 0, 125],
+            &[mask | 0x7f, 0, 0, 0, 0, 0, 0, 0xff, 0xff],
+            &[mask | 0x7f, 0x80, 0, 0, 0, 0, 0, 0, 0],
+            &[mask | 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
         ] {
             let octets = [&[FINAL | BINARY], length, &[0; 200]].concat();
             check(&frames, &octets, 0, Some(Fault::Malformed));

@@ -1,3 +1,5 @@
+//! Handshakes as they are asked for, and as they are accepted.
+
 use super::*;
 
 fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {

@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::future::{Future, poll_fn};
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -20,8 +19,9 @@ use super::STREAMS_MAX;
 use super::watched::Watched;
 use crate::causes::Causes;
 use crate::upstream::Protocol;
-use crate::upstream::connection::{Agreed, Begin, ConnectError};
-use crate::upstream::stream::Stream;
+use crate::upstream::connection::{ConnectError, connect};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::tls::UpstreamTls;
 
 /// Octets of one answer's body that may be on their way.
 const STREAM_WINDOW: u32 = 128 << 10;
@@ -57,69 +57,56 @@ pub(in crate::upstream) struct Begun<B> {
     pub(super) allowed: Box<dyn Fn() -> usize>,
 }
 
-/// HTTP/2: over TLS if that agreed upon it, in plain text by knowing so beforehand (RFC 9113 section
-/// 3.3). It has begun when the endpoint's SETTINGS are here, so that no request is sent to who speaks
-/// something else, nor more than are allowed.
-pub(in crate::upstream) struct Http2<B> {
+/// Connects, and speaks HTTP/2; on this thread's `LocalSet`. Over TLS if that agreed upon it, in plain
+/// text by knowing so beforehand (RFC 9113 section 3.3). Takes as long as it takes: it has begun when the
+/// endpoint's SETTINGS are here, so that no request is sent to who speaks something else, nor more than
+/// are allowed.
+pub(in crate::upstream) async fn open<B>(
+    endpoint: &Endpoint,
+    tls: Option<&UpstreamTls>,
     pings: PingRules,
-    body: PhantomData<B>,
-}
-
-impl<B> Http2<B> {
-    pub(in crate::upstream) const fn new(pings: PingRules) -> Self {
-        Self { pings, body: PhantomData }
-    }
-}
-
-impl<B> Begin for Http2<B>
+) -> Result<Begun<B>, ConnectError>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin + 'static,
 {
-    type Sender = Begun<B>;
-
-    async fn on(self, stream: Stream) -> Result<Begun<B>, ConnectError> {
-        let chosen = Agreed::Alpn(Some(Protocol::Http2.alpn()));
-        if ![Agreed::Configured, chosen].contains(&stream.agreed()) {
-            return Err(ConnectError::NotChosen);
-        }
-        let (stream, greeting) = Watched::new(stream);
-        let mut protocol = http2::Builder::new(Local);
-        protocol
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADER_LIST_OCTETS)
-            .max_send_buf_size(SEND_BUFFER_OCTETS)
-            .max_local_error_reset_streams(ERRORS_MAX)
-            .keep_alive_interval(self.pings.interval)
-            .keep_alive_timeout(self.pings.timeout);
-        let (sender, connection) = protocol
-            .handshake::<_, B>(TokioIo::new(stream))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        let connection = Rc::new(RefCell::new(Some(connection)));
-        let allowed = {
-            let connection = Rc::clone(&connection);
-            let allowed = move || {
-                connection.borrow().as_ref().map(http2::Connection::current_max_send_streams)
-            };
-            Box::new(move || allowed().unwrap_or_default())
-        };
-        spawn_local(async move {
-            let ended = poll_fn(|cx| {
-                let mut connection = connection.borrow_mut();
-                let Some(running) = connection.as_mut() else { return Poll::Ready(Ok(())) };
-                let ended = ready!(Pin::new(running).poll(cx));
-                // Its sender learns that nobody takes requests any more.
-                *connection = None;
-                Poll::Ready(ended)
-            });
-            if let Err(error) = ended.await {
-                tracing::debug!(error = %Causes(&error), "an upstream connection ended");
-            }
-        });
-        if greeting.await { Ok(Begun { sender, allowed }) } else { Err(ConnectError::NotHttp2) }
+    let stream = connect(endpoint, tls).await?;
+    if !stream.speaks(Protocol::Http2.alpn()) {
+        return Err(ConnectError::NotChosen);
     }
+    let (stream, greeting) = Watched::new(stream);
+    let mut protocol = http2::Builder::new(Local);
+    protocol
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(HEADER_LIST_OCTETS)
+        .max_send_buf_size(SEND_BUFFER_OCTETS)
+        .max_local_error_reset_streams(ERRORS_MAX)
+        .keep_alive_interval(pings.interval)
+        .keep_alive_timeout(pings.timeout);
+    let (sender, connection) =
+        protocol.handshake::<_, B>(TokioIo::new(stream)).await.map_err(ConnectError::Handshake)?;
+    let connection = Rc::new(RefCell::new(Some(connection)));
+    let allowed = {
+        let connection = Rc::clone(&connection);
+        let allowed =
+            move || connection.borrow().as_ref().map(http2::Connection::current_max_send_streams);
+        Box::new(move || allowed().unwrap_or_default())
+    };
+    spawn_local(async move {
+        let ended = poll_fn(|cx| {
+            let mut connection = connection.borrow_mut();
+            let Some(running) = connection.as_mut() else { return Poll::Ready(Ok(())) };
+            let ended = ready!(Pin::new(running).poll(cx));
+            // Its sender learns that nobody takes requests any more.
+            *connection = None;
+            Poll::Ready(ended)
+        });
+        if let Err(error) = ended.await {
+            tracing::debug!(error = %Causes(&error), "an upstream connection ended");
+        }
+    });
+    if greeting.await { Ok(Begun { sender, allowed }) } else { Err(ConnectError::NotHttp2) }
 }
 
 /// Runs hyper's tasks where the connection was opened.

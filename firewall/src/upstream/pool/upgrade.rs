@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use super::super::body::Body;
 use super::super::connection;
 use super::super::stream::Stream;
-use super::super::{UpstreamError, framing};
+use super::super::{Protocol, UpstreamError, framing};
 use super::member::Lease;
 use super::{Holder, Pool};
 use crate::causes::Causes;
@@ -119,6 +119,10 @@ impl Pool {
     /// A new connection to one endpoint, or to the next where that fails.
     async fn reach(self: &Rc<Self>) -> Result<(Stream, Lease), UpstreamError> {
         let settings = self.upstream.settings();
+        if settings.protocol != Protocol::Http1 {
+            // HTTP/2 has no upgrades of this kind, and RFC 8441 is not spoken.
+            return Err(UpstreamError::Protocol);
+        }
         let mut lease = self.seat().await?;
         let mut tried = Vec::new();
         loop {
