@@ -85,7 +85,7 @@ fn the_request_is_the_one_that_was_checked() {
     assert!(answer.head.starts_with("HTTP/1.1 200"), "{}", answer.head);
     let chunked = "PUT /things HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/json\r\n\
                    Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
-    assert_eq!(exchange(gateway.address, chunked.to_owned()).status, 200);
+    assert_eq!(exchange(gateway.address, chunked).status, 200);
     let asked = upstream.asked();
     let [first, second] = &asked[..] else { panic!("{asked:?}") };
     assert_eq!(first.line, "GET /things");

@@ -54,10 +54,10 @@ pub(crate) fn head(first: u8, length: u64, is_masked: bool) -> Vec<u8> {
     {
         octets.push(mask | short);
     } else if let Ok(length) = u16::try_from(length) {
-        octets.push(mask | 126);
+        octets.push(mask | 0x7e);
         octets.extend(length.to_be_bytes());
     } else {
-        octets.push(mask | 127);
+        octets.push(mask | 0x7f);
         octets.extend(length.to_be_bytes());
     }
     octets.extend_from_slice(if is_masked { &[1, 2, 3, 4] } else { &[] });

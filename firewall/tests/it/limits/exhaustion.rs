@@ -83,13 +83,13 @@ fn slow_bodies() {
     let gateway = besieged(&upstream, "");
     let head = "POST /notes HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/json\r\n\
                 Content-Length: 100\r\n\r\n{";
-    let held = besiege(&gateway, ATTACKERS, head.as_bytes());
+    let besieging = besiege(&gateway, ATTACKERS, head.as_bytes());
     get_through(&gateway, "slow bodies");
     eventually("what was given up is told of", || {
         let log = gateway.access_log();
         log.iter().any(|line| line["ended"] == "room" && line["status"] == 499).then_some(())
     });
-    drop(held);
+    drop(besieging);
 }
 
 #[test]

@@ -231,7 +231,9 @@ fn an_early_answer_is_whole() {
 /// Who does not begin as HTTP/2 does, or allows no streams, gets no request.
 #[test]
 fn beginnings() {
-    let cases: [(&str, fn(&mut Http2), u16, &str); 4] = [
+    /// How it begins.
+    type Begin = fn(&mut Http2);
+    let cases: [(&str, Begin, u16, &str); 4] = [
         (
             "another frame first",
             |c| {
