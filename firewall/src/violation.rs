@@ -249,15 +249,15 @@ impl Rule {
 /// makes of most that it is unknown what was wrong.
 pub const fn grpc_status(status: u16) -> u8 {
     match status {
-        400 | 415 | 417 => 3,        // INVALID_ARGUMENT
-        401 => 16,                   // UNAUTHENTICATED
-        403 => 7,                    // PERMISSION_DENIED
-        404 | 405 | 410 | 505 => 12, // UNIMPLEMENTED
-        408 | 504 => 4,              // DEADLINE_EXCEEDED
-        413 | 414 | 429 | 431 => 8,  // RESOURCE_EXHAUSTED
-        421 | 503 => 14,             // UNAVAILABLE
-        502 => 13,                   // INTERNAL
-        _ => 2,                      // UNKNOWN
+        400 | 415 | 417 => 3,              // INVALID_ARGUMENT
+        401 => 16,                         // UNAUTHENTICATED
+        403 => 7,                          // PERMISSION_DENIED
+        404 | 405 | 410 | 426 | 505 => 12, // UNIMPLEMENTED
+        408 | 504 => 4,                    // DEADLINE_EXCEEDED
+        413 | 414 | 429 | 431 => 8,        // RESOURCE_EXHAUSTED
+        421 | 503 => 14,                   // UNAVAILABLE
+        502 => 13,                         // INTERNAL
+        _ => 2,                            // UNKNOWN
     }
 }
 
