@@ -435,7 +435,7 @@ fn malformed_frames_ban_their_source() {
         (Some("127.0.0.2/32"), Some("framing.http2-malformed"))
     );
     assert!(neighbour.is_served());
-    assert!(!Http2::connect_from(BAD, gateway.address).is_served());
+    assert!(!Http2::is_let_in(BAD, gateway.address));
 }
 
 /// A ban that a request brings about is told on its stream, and ends the connection with all that is

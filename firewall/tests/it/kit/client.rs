@@ -61,6 +61,13 @@ impl Client {
         Ok(Self::over(socket.into()))
     }
 
+    /// Whether a new connection of the source's is answered. Who is not let in may be told so before he
+    /// has seen that he was connected.
+    pub(crate) fn is_let_in(source: IpAddr, to: SocketAddr, request: impl AsRef<[u8]>) -> bool {
+        let connected = Self::connect_from(source, to);
+        connected.is_ok_and(|mut client| client.send(request).answer().is_some())
+    }
+
     /// Speaks over a connection that is there already.
     pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();

@@ -130,6 +130,15 @@ impl Http2 {
         Self::begin(source, to, &setting(1, 0))
     }
 
+    /// Whether a new connection of the source's is served. Who is not let in may be told so before he
+    /// has seen that he was connected.
+    pub(crate) fn is_let_in(source: IpAddr, to: SocketAddr) -> bool {
+        Self::reach(source, to).is_ok_and(|mut client| {
+            client.send(PREFACE).send(frame(SETTINGS, 0, 0, &setting(1, 0)));
+            client.is_served()
+        })
+    }
+
     pub(crate) fn begin(source: IpAddr, to: SocketAddr, settings: &[u8]) -> Self {
         let mut client = Self::silent(source, to);
         client.send(PREFACE).send(frame(SETTINGS, 0, 0, settings));
@@ -138,16 +147,19 @@ impl Http2 {
 
     /// Connects, and says nothing.
     pub(crate) fn silent(source: IpAddr, to: SocketAddr) -> Self {
+        Self::reach(source, to).unwrap()
+    }
+
+    fn reach(source: IpAddr, to: SocketAddr) -> std::io::Result<Self> {
         let socket =
-            socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)
-                .unwrap();
-        socket.bind(&SocketAddr::new(source, 0).into()).unwrap();
-        socket.connect_timeout(&to.into(), PATIENCE).unwrap();
+            socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect_timeout(&to.into(), PATIENCE)?;
         let stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, read: Vec::new(), next: 1, kept: Vec::new(), goaway: None }
+        Ok(Self { stream, read: Vec::new(), next: 1, kept: Vec::new(), goaway: None })
     }
 
     /// The server's end, once the client has begun; none if it left before.
