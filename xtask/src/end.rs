@@ -1,6 +1,7 @@
 //! Ctrl-C and its kin, from the first moment: nothing that was started may be left behind.
 
 use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
@@ -8,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether the task has been told to end, by SIGINT, SIGTERM or SIGHUP.
 #[derive(Debug)]
-pub(crate) struct End(Receiver<()>);
+pub(crate) struct End(Mutex<Receiver<()>>);
 
 impl End {
     /// From now on the signals no longer end the process.
@@ -34,7 +35,7 @@ impl End {
             drop(sender);
         };
         thread::Builder::new().name("signals".to_owned()).spawn(told)?;
-        Ok(Self(receiver))
+        Ok(Self(receiver.into()))
     }
 
     /// An end that never comes.
@@ -43,17 +44,21 @@ impl End {
         let (sender, receiver) = mpsc::channel();
         // As long as the tests.
         std::mem::forget(sender);
-        Self(receiver)
+        Self(receiver.into())
     }
 
     /// An error once the end has come.
     pub(crate) fn not_yet(&self) -> Result<()> {
-        ensure!(self.0.try_recv() == Err(TryRecvError::Empty), "interrupted");
+        ensure!(self.told().try_recv() == Err(TryRecvError::Empty), "interrupted");
         Ok(())
     }
 
     pub(crate) fn wait(&self) {
         // Nothing is ever sent: the other side ends with the signal.
-        self.0.recv().ok();
+        self.told().recv().ok();
+    }
+
+    fn told(&self) -> MutexGuard<'_, Receiver<()>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -21,9 +21,11 @@ mod compile;
 
 /// Declared names that are compared one after another; more are searched by halves.
 const FEW_NAMES: usize = 12;
-/// How often a walk may judge: so often for each cell of the tape, and so often beyond.
-const VISITS_OF_A_CELL: usize = 16;
+/// How much work a walk may do: so many visits for each cell of the tape, and so many beyond.
+const VISITS_OF_A_CELL: usize = 4;
 const VISITS: usize = 256;
+/// Octets of a text that take as long to look at as a visit.
+const OCTETS_OF_A_VISIT: usize = 16;
 
 /// The schemas of a set that can be walked.
 #[derive(Default)]
@@ -36,7 +38,7 @@ pub(super) struct Walks {
 /// One walk.
 struct Walk<'w> {
     rules: &'w [Rule],
-    /// How many values may still be judged.
+    /// How many visits are left.
     fuel: Cell<usize>,
 }
 
@@ -95,7 +97,7 @@ struct Text {
 
 enum TextFormat {
     Own(Check),
-    Theirs(Validator<TapeJson>),
+    Theirs(Arc<Validator<TapeJson>>),
 }
 
 /// What a number must be.
@@ -171,7 +173,7 @@ enum Beside {
     One(Box<[RuleIndex]>),
     Not(RuleIndex),
     If { condition: RuleIndex, then: Option<RuleIndex>, otherwise: Option<RuleIndex> },
-    Among { texts: Box<[Box<str>]>, others: Box<[Value]> },
+    Among { texts: Box<[Box<str>]>, integers: Box<[i64]>, others: Box<[Value]> },
 }
 
 impl Walks {
@@ -208,7 +210,7 @@ impl Walk<'_> {
         let is_own = match *cell {
             Node::String(text) => {
                 rule.kinds.has(Kinds::STRING)
-                    && rule.text.as_ref().is_none_or(|rule| rule.accepts(text))
+                    && rule.text.as_ref().is_none_or(|rule| rule.accepts(self, text))
             }
             Node::Object { len, .. } => {
                 rule.kinds.has(Kinds::OBJECT)
@@ -245,9 +247,11 @@ impl Rule {
 }
 
 impl Text {
-    fn accepts(&self, text: &str) -> bool {
-        self.is_long_enough(text)
-            && self.patterns.iter().all(|pattern| pattern.is_match(text))
+    fn accepts(&self, walk: &Walk<'_>, text: &str) -> bool {
+        let read = || walk.spend(text.len() / OCTETS_OF_A_VISIT);
+        self.is_long_enough(walk, text)
+            && self.patterns.iter().all(|pattern| read() && pattern.is_match(text))
+            && (self.format.is_none() || read())
             && match &self.format {
                 None => true,
                 Some(TextFormat::Own(check)) => check(text),
@@ -258,12 +262,13 @@ impl Text {
     }
 
     /// A code point has one to four octets, so that most texts need not be counted.
-    fn is_long_enough(&self, text: &str) -> bool {
+    fn is_long_enough(&self, walk: &Walk<'_>, text: &str) -> bool {
         let octets = text.len();
         if octets.div_ceil(4) >= self.at_least && octets <= self.at_most {
             return true;
         }
-        (self.at_least..=self.at_most).contains(&text.chars().count())
+        walk.spend(octets / OCTETS_OF_A_VISIT)
+            && (self.at_least..=self.at_most).contains(&text.chars().count())
     }
 }
 
@@ -320,7 +325,7 @@ fn order_of_integer(integer: i128, double: f64) -> Ordering {
 
 impl Members {
     fn accepts(&self, walk: &Walk<'_>, len: usize, tape: &[Node<'_>]) -> bool {
-        if len < self.at_least || len > self.at_most {
+        if len < self.at_least || len > self.at_most || !walk.spend(len) {
             return false;
         }
         let (mut seen, mut place) = (0, 0);
@@ -380,7 +385,9 @@ impl Items {
                 rest = behind(rest);
             }
         }
-        !self.is_unique || walk.spend(len) && TapeNode::new(tape).has_unique_elements()
+        !self.is_unique
+            || walk.spend(weight(TapeNode::new(tape).cells()))
+                && TapeNode::new(tape).has_unique_elements()
     }
 }
 
@@ -399,7 +406,7 @@ impl Beside {
                 let branch = if accepts(condition) { then } else { otherwise };
                 branch.as_ref().is_none_or(accepts)
             }
-            Self::Among { texts, others } => match tape.first() {
+            Self::Among { texts, integers, others } => match tape.first() {
                 Some(Node::String(text)) => {
                     if texts.len() <= FEW_NAMES {
                         let text = text.as_bytes();
@@ -408,10 +415,26 @@ impl Beside {
                         texts.binary_search_by(|known| (**known).cmp(text)).is_ok()
                     }
                 }
-                _ => others.iter().any(|other| TapeNode::new(tape).equals_value(other)),
+                _ => {
+                    let node = TapeNode::new(tape);
+                    let integer = node.as_number().and_then(TapeNumber::integer);
+                    let integer = integer.and_then(|integer| i64::try_from(integer).ok());
+                    integer.is_some_and(|integer| integers.binary_search(&integer).is_ok())
+                        || walk.spend(others.len())
+                            && others.iter().any(|other| node.equals_value(other))
+                }
             },
         }
     }
+}
+
+/// The visits that reading all of these cells is worth.
+fn weight(cells: &[Node<'_>]) -> usize {
+    let weight = |cell: &Node<'_>| match cell {
+        Node::String(text) => 1 + text.len() / OCTETS_OF_A_VISIT,
+        _ => 1,
+    };
+    cells.iter().map(weight).sum()
 }
 
 /// What lies behind the value that `tape` begins with.

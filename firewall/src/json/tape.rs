@@ -342,7 +342,7 @@ pub enum TapeNumber {
 
 impl TapeNumber {
     /// The integer, where the number is one that 64 bits can hold; `1.0` is one.
-    fn integer(self) -> Option<i128> {
+    pub(crate) fn integer(self) -> Option<i128> {
         match self {
             Self::I64(number) => Some(number.into()),
             Self::U64(number) => Some(number.into()),

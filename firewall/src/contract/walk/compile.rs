@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use jsonschema::Draft;
+use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
 use super::super::format;
@@ -31,6 +31,8 @@ struct Compiling<'s> {
     definitions: HashMap<usize, RuleIndex>,
     /// What the definition in hand refers to.
     references: Vec<Reference>,
+    /// jsonschema's own formats, by their names.
+    formats: HashMap<String, Arc<Validator<TapeJson>>>,
     /// How far within the value in hand the schema speaks of another.
     steps: usize,
 }
@@ -60,6 +62,7 @@ impl Walks {
             rules: keys.iter().map(|_| Rule::open()).collect(),
             definitions: (0..).map(RuleIndex).zip(&keys).map(|(rule, key)| (*key, rule)).collect(),
             references: Vec::new(),
+            formats: HashMap::new(),
             steps: 0,
         };
         let mut references = Vec::new();
@@ -180,7 +183,7 @@ impl Compiling<'_> {
         Ok(rule)
     }
 
-    fn text(&self, schema: &Map<String, Value>) -> Result<Option<Text>, Unknown> {
+    fn text(&mut self, schema: &Map<String, Value>) -> Result<Option<Text>, Unknown> {
         if !has_any(schema, &["minLength", "maxLength", "pattern", "format"]) {
             return Ok(None);
         }
@@ -193,8 +196,26 @@ impl Compiling<'_> {
             at_least: count(schema, "minLength", 0)?,
             at_most: count(schema, "maxLength", usize::MAX)?,
             patterns: schema.get("pattern").map(pattern).into_iter().collect::<Result<_, _>>()?,
-            format: name.map(|name| text_format(name.as_str().ok_or(Unknown)?)).transpose()?,
+            format: name.map(|name| self.text_format(name.as_str().ok_or(Unknown)?)).transpose()?,
         }))
+    }
+
+    fn text_format(&mut self, name: &str) -> Result<TextFormat, Unknown> {
+        if let Some((_, check)) = format::text_checks().find(|(known, _)| *known == name) {
+            return Ok(TextFormat::Own(check));
+        }
+        if let Some(known) = self.formats.get(name) {
+            return Ok(TextFormat::Theirs(Arc::clone(known)));
+        }
+        let validator = jsonschema::options_for::<TapeJson>()
+            .with_draft(Draft::Draft202012)
+            .offline()
+            .should_validate_formats(true)
+            .should_ignore_unknown_formats(false)
+            .build(&json!({"format": name}));
+        let validator = Arc::new(validator.map_err(|_unknown| Unknown)?);
+        self.formats.insert(name.to_owned(), Arc::clone(&validator));
+        Ok(TextFormat::Theirs(validator))
     }
 
     fn members(&mut self, schema: &Map<String, Value>) -> Result<Option<Members>, Unknown> {
@@ -359,8 +380,11 @@ fn among(values: &[Value]) -> Beside {
     let texts = values.iter().filter_map(Value::as_str);
     let mut texts: Vec<Box<str>> = texts.map(Box::from).collect();
     texts.sort_unstable();
-    let others = values.iter().filter(|value| !value.is_string()).cloned().collect();
-    Beside::Among { texts: texts.into(), others }
+    let mut integers: Vec<i64> = values.iter().filter_map(Value::as_i64).collect();
+    integers.sort_unstable();
+    let is_other = |value: &&Value| !value.is_string() && !value.is_i64();
+    let others = values.iter().filter(is_other).cloned().collect();
+    Beside::Among { texts: texts.into(), integers: integers.into(), others }
 }
 
 fn numeric(schema: &Map<String, Value>) -> Result<Option<Numeric>, Unknown> {
@@ -385,18 +409,4 @@ fn numeric(schema: &Map<String, Value>) -> Result<Option<Numeric>, Unknown> {
     }
     let says_something = !numeric.limits.is_empty() || numeric.divisor.is_some();
     Ok(says_something.then_some(numeric))
-}
-
-fn text_format(name: &str) -> Result<TextFormat, Unknown> {
-    if let Some((_, check)) = format::text_checks().find(|(known, _)| *known == name) {
-        return Ok(TextFormat::Own(check));
-    }
-    jsonschema::options_for::<TapeJson>()
-        .with_draft(Draft::Draft202012)
-        .offline()
-        .should_validate_formats(true)
-        .should_ignore_unknown_formats(false)
-        .build(&json!({"format": name}))
-        .map(TextFormat::Theirs)
-        .map_err(|_unknown| Unknown)
 }

@@ -10,7 +10,10 @@ use super::super::schema::{Patterns, Schema, SchemaSet, Vocabulary};
 use crate::json::{JsonRules, with_tape};
 
 /// Sources of the patterns that schemas here have.
-const PATTERNS: [&str; 3] = ["^a", "[0-9]{2}$", "^[A-Z]{2}-[0-9]{4}$"];
+const PATTERNS: [&str; 4] = ["^a", "[0-9]{2}$", "^[A-Z]{2}-[0-9]{4}$", LOOKING_AHEAD];
+
+/// One for the engine that goes back.
+const LOOKING_AHEAD: &str = "^(?=a)a";
 
 /// The schemas with these definitions, by the keys 0, 1, ….
 fn schemas(definitions: &[Value]) -> Vec<Schema> {
@@ -67,6 +70,11 @@ fn each_rule_accepts_refuses_and_has_a_boundary() {
         (json!({"format": "uuid"}), "\"6f2d1c3a-8b4e-4f7a-9c5d-0e1f2a3b4c5d\" 1", "\"6f2d\""),
         (json!({"format": "email"}), "\"a@b.test\" 1", "\"a\""),
         (json!({"enum": ["a", 1, null, [1]]}), "\"a\" 1 1.0 null [1]", "\"b\" 2 [] [1,1]"),
+        (
+            json!({"enum": [3, 1, 2, 1.5, 18_446_744_073_709_551_615_u64]}),
+            "1 2 3.0 1.5 18446744073709551615",
+            "0 4 2.5 -1 18446744073709551614",
+        ),
         (json!({"const": {"a": 1}}), "{\"a\":1.0}", "{} {\"a\":1,\"b\":1}"),
         (json!({"required": ["a"]}), "{\"a\":null} 1", "{} {\"b\":1}"),
         // Required and not declared, it is as the others.
@@ -186,6 +194,52 @@ fn alternatives_within_alternatives_end_the_walk() {
     assert_eq!(verdicts(schema, &nested(60, "1")), (Some(true), true));
     assert_eq!(verdicts(schema, &nested(4, "null")), (Some(false), false));
     assert_eq!(verdicts(schema, &nested(60, "null")), (None, false));
+}
+
+/// What is never visited must not pay for what is visited over and over.
+#[test]
+fn a_walk_ends_by_what_it_does() {
+    let of = |key: usize| json!({"$ref": format!("contract:///#/$defs/{key}")});
+    let both = json!({"anyOf": [
+        {"required": ["x"], "properties": {"args": {"items": of(0)}}},
+        {"required": ["y"], "properties": {"args": {"items": of(0)}, "leaf": of(1)}},
+    ]});
+    let costly = [
+        (json!({"pattern": "^a"}), format!("\"{}\"", "b".repeat(200_000))),
+        (json!({"minLength": 200_001}), format!("\"{}\"", "b".repeat(200_000))),
+        (json!({"uniqueItems": true, "minItems": 1}), format!("[{}0]", "0,".repeat(50_000))),
+        (json!({"maxProperties": 1}), members(50_000)),
+        (json!({"required": ["z"]}), members(50_000)),
+    ];
+    for (leaf, value) in costly {
+        let schema = &schemas(&[both.clone(), leaf])[0];
+        let mut body = format!("{{\"leaf\":{value},\"y\":1}}");
+        for _ in 0..25 {
+            body = format!("{{\"args\":[{body}]}}");
+        }
+        let body = format!("{{\"args\":[{body}],\"pad\":[{}0]}}", "0,".repeat(100_000));
+        // Were each of the 2^25 visits done, this would take days.
+        let (walked, _) = verdicts(schema, &body);
+        assert_eq!(walked, None);
+    }
+}
+
+fn members(count: usize) -> String {
+    let members: Vec<_> = (0..count).map(|at| format!("\"m{at}\":0")).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+#[test]
+fn what_a_pattern_leaves_undecided_is_asked_of_jsonschema() {
+    let schema = json!({"anyOf": [
+        {"required": ["x"], "properties": {"t": {"pattern": LOOKING_AHEAD}}},
+        {"properties": {"t": {"type": "string"}}},
+    ]});
+    let schema = &schemas(&[schema])[0];
+    let long = format!("{{\"t\":\"{}\"}}", "a".repeat(17 << 10));
+    let rules = JsonRules::strict(64);
+    let checked = with_tape(long.as_bytes(), rules, |root| schema.check(root));
+    assert_eq!(checked.unwrap(), Ok(()), "the second alternative does not ask");
 }
 
 /// Numbers that look random and are the same each time (xorshift64).
