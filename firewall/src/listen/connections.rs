@@ -337,8 +337,9 @@ impl Seats {
         }
     }
 
-    /// Takes the seat of the connection that has been idle for longest, of the next few; where none is
-    /// idle, of the one that has waited for its client for longest.
+    /// Takes the seat of the connection that has been idle for longest since it was answered, of the next
+    /// few; where none is, of the one that has waited for its client for longest, be it for the first
+    /// octet: who has just come is not who makes room.
     fn make_room(&mut self, now: Monotonic) -> bool {
         let count = self.places.len();
         let next = (0..count.min(IDLE_SAMPLE))
@@ -346,13 +347,15 @@ impl Seats {
             .filter_map(|index| Some((index, self.places.get(index)?.as_ref()?)));
         let mut longest: Option<(bool, Monotonic, usize, &Rc<Seat>)> = None;
         for (index, seat) in next {
-            let (judgement, is_idle) = (&seat.judgement, seat.judgement.is_idle());
-            let since = if is_idle {
+            let judgement = &seat.judgement;
+            let is_silent = judgement.is_idle();
+            let is_idle = is_silent && judgement.requests() > 0;
+            let since = if is_silent {
                 Some(judgement.quiet_since())
             } else {
-                let awaits = judgement.awaits_client_since();
-                awaits.filter(|since| now.since(*since) >= SEAT_PATIENCE)
+                judgement.awaits_client_since()
             };
+            let since = since.filter(|since| is_idle || now.since(*since) >= SEAT_PATIENCE);
             // An idle one goes before any that is not.
             let is_longer = |since| {
                 longest.is_none_or(|(at_work, longest, ..)| (!is_idle, since) < (at_work, longest))

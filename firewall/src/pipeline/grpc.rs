@@ -75,9 +75,10 @@ pub(super) fn is_call(head: &Parts, contract: &Contract) -> bool {
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {
+    const KIND: &[u8] = b"application/grpc";
     let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    kind.strip_prefix(b"application/grpc")
-        .is_some_and(|rest| matches!(rest, [] | [b'+' | b';', ..]))
+    let Some((kind, rest)) = kind.split_at_checked(KIND.len()) else { return false };
+    kind.eq_ignore_ascii_case(KIND) && matches!(rest, [] | [b'+' | b';' | b' ' | b'\t', ..])
 }
 
 /// Whether trailers are accepted, which belongs to the hop and is taken from the request.
@@ -142,7 +143,8 @@ pub(super) fn answer(
         exchange.settle(mode, found)?;
         return Ok(response);
     }
-    let is_looked_at = mode != Mode::Off && is_grpc(response.headers());
+    let is_looked_at =
+        mode == Mode::Enforce || mode == Mode::Observe && is_grpc(response.headers());
     let octets = is_looked_at.then_some(rule.message_octets);
     let is_compressed = is_compressed(response.headers());
     let judge = Box::new(move |fields: &HeaderMap| {

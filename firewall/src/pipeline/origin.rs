@@ -13,6 +13,10 @@ use crate::pipeline::tunnel::Tunnel;
 use crate::tls::session::Session;
 use crate::violation::{Rule, Violation};
 
+/// Octets by which a client that is waited for shows that it gets on. To seem so while it does not, on
+/// many connections, would take a flood.
+const PROGRESS_OCTETS: u64 = 16 * 1024;
+
 /// The part of a message that was being read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -52,6 +56,8 @@ pub struct Judgement {
     waiting_pieces: Cell<u32>,
     /// Since when part of a head is here, or a body is waited for, or a piece waits.
     waiting_since: Cell<Monotonic>,
+    /// What had been received by then.
+    waiting_octets: Cell<u64>,
     ending: SharedEnding,
     octets_received: Cell<u64>,
     octets_sent: Cell<u64>,
@@ -116,9 +122,23 @@ impl Judgement {
 
     /// Says whether part of a head has arrived.
     pub fn set_in_head(&self, is_in_head: bool) {
-        if !self.is_in_head.replace(is_in_head) && is_in_head {
-            self.waiting_since.set(Monotonic::coarse());
+        if is_in_head {
+            self.waits(Monotonic::coarse());
         }
+        self.is_in_head.set(is_in_head);
+    }
+
+    /// The client is waited for, from now on unless it was already: what it begins beside what it does
+    /// not end must not make it look quick.
+    fn waits(&self, now: Monotonic) {
+        if !self.is_in_head.get() && self.awaiting_body.get() + self.waiting_pieces.get() == 0 {
+            self.moved(now);
+        }
+    }
+
+    fn moved(&self, now: Monotonic) {
+        self.waiting_since.set(now);
+        self.waiting_octets.set(self.octets_received.get());
     }
 
     pub fn is_in_head(&self) -> bool {
@@ -158,8 +178,8 @@ impl Judgement {
 
     /// A piece of an answer waits for the client's window.
     pub fn piece_waits(&self, now: Monotonic) {
+        self.waits(now);
         self.waiting_pieces.set(self.waiting_pieces.get().saturating_add(1));
-        self.waiting_since.set(now);
     }
 
     /// It has gone, or is given up.
@@ -251,6 +271,10 @@ impl Judgement {
 
     pub fn count_received(&self, octets: usize) {
         add(&self.octets_received, octets);
+        let since = self.octets_received.get().saturating_sub(self.waiting_octets.get());
+        if since >= PROGRESS_OCTETS {
+            self.moved(Monotonic::coarse());
+        }
     }
 
     pub fn count_sent(&self, octets: usize) {
@@ -400,8 +424,8 @@ impl Origin {
     /// Says that nothing is done for the request but to read its body.
     pub fn awaits_body(&self) -> AwaitingBody<'_> {
         let judgement = &*self.judgement;
+        judgement.waits(Monotonic::coarse());
         judgement.awaiting_body.set(judgement.awaiting_body.get().saturating_add(1));
-        judgement.waiting_since.set(Monotonic::coarse());
         AwaitingBody(judgement)
     }
 

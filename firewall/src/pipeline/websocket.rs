@@ -56,7 +56,7 @@ pub(super) fn asked<'a>(
     }
     let headers = &mut exchange.request.headers;
     let handshake = read(headers, rule).map_err(Violation::new)?;
-    if mode == Mode::Enforce {
+    if [mode, exchange.api.response_mode].contains(&Mode::Enforce) {
         return Ok(Some(handshake.within_contract(headers)));
     }
     Ok(Some(handshake))

@@ -206,7 +206,14 @@ impl Place {
                 *response.version_mut() = Version::HTTP_11;
                 Ok(response)
             }
-            Err(error) => Err(Unanswered::of(error)),
+            Err(error) => {
+                let unanswered = Unanswered::of(error);
+                if matches!(unanswered, Unanswered::Unsent(_)) {
+                    // Its body is to flow by another connection.
+                    self.flow = None;
+                }
+                Err(unanswered)
+            }
         }
     }
 }

@@ -219,6 +219,36 @@ fn goaway_loses_no_request() {
     assert!(upstream.connections() > 10, "{}", upstream.connections());
 }
 
+/// A streamed body that was not sent yet flows by another connection, while others still end on the
+/// one that takes no more.
+#[test]
+fn goaway_loses_no_stream() {
+    let upstream = Multiplexed::start(|mut exchange| {
+        Box::pin(async move {
+            exchange.whole().await;
+            exchange
+                .head(200, &[("content-type", "application/octet-stream")])
+                .send_data(bytes::Bytes::from_static(b"got it"), true)
+                .unwrap();
+        })
+    });
+    let gateway = before(&upstream, "");
+    let begun = "POST /stream HTTP/1.1\r\nHost: a\r\nContent-Type: application/octet-stream\r\n\
+                 Transfer-Encoding: chunked\r\n";
+    let mut held = Vec::new();
+    for round in 0..5 {
+        let mut client = Client::connect(gateway.address);
+        client.send(format!("{begun}X-Last: 1\r\n\r\n2\r\nab\r\n"));
+        eventually("it is under way", || (upstream.asked().len() > 2 * round).then_some(()));
+        held.push(client);
+        let answer = exchange(gateway.address, format!("{begun}\r\n2\r\nab\r\n0\r\n\r\n"));
+        assert_eq!((answer.status, &*answer.text()), (200, "got it"), "{round}");
+    }
+    for mut client in held {
+        assert_eq!(client.send("0\r\n\r\n").answer().unwrap().status, 200);
+    }
+}
+
 #[test]
 fn idle_connections_are_closed_and_opened_again() {
     let upstream = Multiplexed::start(honest);

@@ -59,9 +59,14 @@ fn a_suspected_source_has_half_of_the_seats() {
 fn a_full_worker_takes_the_seat_that_has_been_idle_for_longest() {
     let connections = connections(3, 10);
     let admit = |ms: u64| connections.admit(peer("192.0.2.1"), Monotonic::from_ns(ms * 1_000_000));
+    let answered = |ms: u64| {
+        let ticket = at_work(admit(ms).unwrap());
+        ticket.judgement().end(Monotonic::from_ns(ms * 1_000_000));
+        ticket
+    };
     let working = at_work(admit(0).unwrap());
-    let longest = admit(1).unwrap();
-    let shorter = admit(2).unwrap();
+    let longest = answered(1);
+    let shorter = answered(2);
     let newest = at_work(admit(3).unwrap());
     assert_eq!(connections.open(), 3);
     assert_eq!(longest.seat.order.get(), Order::Drop);
@@ -99,11 +104,16 @@ fn who_waits_for_its_client_for_long_makes_room_where_nobody_is_idle() {
     working.judgement().set_blocked(true, now);
     let third = admit(late).unwrap();
     assert_eq!(working.seat.order.get(), Order::Drop, "it does not take its answer");
-    // Who is idle goes first, be it for a moment only.
+    // Who has just come is not who makes room; who was answered goes first, be it a moment ago.
     first.judgement().set_blocked(true, now);
+    let fourth = at_work(admit(late).unwrap());
+    assert_eq!((first.seat.order.get(), third.seat.order.get()), (Order::Drop, Order::Serve));
+    second.judgement().set_blocked(true, now);
+    let third = at_work(third);
+    third.judgement().end(late);
     drop(at_work(admit(late).unwrap()));
-    assert_eq!(first.seat.order.get(), Order::Serve);
-    assert_eq!(third.seat.order.get(), Order::Drop);
+    assert_eq!((second.seat.order.get(), third.seat.order.get()), (Order::Serve, Order::Drop));
+    drop(fourth);
     drop(second);
 }
 
@@ -217,9 +227,11 @@ fn who_is_named_by_a_balancer_has_his_own_seats() {
 #[test]
 fn who_is_named_after_giving_up_his_seat_does_not_get_another() {
     let connections = connections(1, 10);
-    let admit = || connections.admit(peer("192.0.2.200"), Monotonic::now()).unwrap();
-    let late = admit();
-    let newer = admit();
+    let now = Monotonic::now();
+    let late = connections.admit(peer("192.0.2.200"), now).unwrap();
+    let soon = now.after(SEAT_PATIENCE / 2);
+    assert_eq!(connections.admit(peer("192.0.2.200"), soon).err(), Some(NoSeat::Worker));
+    let newer = connections.admit(peer("192.0.2.200"), now.after(SEAT_PATIENCE)).unwrap();
     assert_eq!(late.seat.order.get(), Order::Drop);
     late.rename(peer("192.0.2.1"), Monotonic::now()).unwrap();
     assert_eq!(connections.seats.borrow().by_source.len(), 1);

@@ -41,6 +41,10 @@ const SEND_BUFFER_OCTETS: usize = 64 << 10;
 /// Streams that we may reset for the endpoint's errors before the connection is given up.
 const ERRORS_MAX: usize = 128;
 
+/// Streams that we have taken back and that are remembered for a second, by which what still comes for
+/// them is no error of the endpoint's: clients that leave in crowds must not end what others share.
+const TAKEN_BACK_MAX: usize = 8192;
+
 /// How it is found out that an endpoint is gone without a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PingRules {
@@ -81,6 +85,7 @@ where
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADER_LIST_OCTETS)
         .max_send_buf_size(SEND_BUFFER_OCTETS)
+        .max_concurrent_reset_streams(TAKEN_BACK_MAX)
         .max_local_error_reset_streams(ERRORS_MAX)
         .keep_alive_interval(pings.interval)
         .keep_alive_timeout(pings.timeout);
