@@ -406,24 +406,22 @@ impl Beside {
                 let branch = if accepts(condition) { then } else { otherwise };
                 branch.as_ref().is_none_or(accepts)
             }
-            Self::Among { texts, integers, others } => match tape.first() {
-                Some(Node::String(text)) => {
-                    if texts.len() <= FEW_NAMES {
-                        let text = text.as_bytes();
-                        texts.iter().any(|known| is_same_name(known.as_bytes(), text))
-                    } else {
-                        texts.binary_search_by(|known| (**known).cmp(text)).is_ok()
+            Self::Among { texts, integers, others } => {
+                if let Some(Node::String(text)) = tape.first() {
+                    if texts.len() > FEW_NAMES {
+                        return texts.binary_search_by(|known| (**known).cmp(text)).is_ok();
                     }
+                    return texts
+                        .iter()
+                        .any(|known| is_same_name(known.as_bytes(), text.as_bytes()));
                 }
-                _ => {
-                    let node = TapeNode::new(tape);
-                    let integer = node.as_number().and_then(TapeNumber::integer);
-                    let integer = integer.and_then(|integer| i64::try_from(integer).ok());
-                    integer.is_some_and(|integer| integers.binary_search(&integer).is_ok())
-                        || walk.spend(others.len())
-                            && others.iter().any(|other| node.equals_value(other))
-                }
-            },
+                let node = TapeNode::new(tape);
+                let integer = node.as_number().and_then(TapeNumber::integer);
+                let integer = integer.and_then(|integer| i64::try_from(integer).ok());
+                integer.is_some_and(|integer| integers.binary_search(&integer).is_ok())
+                    || walk.spend(others.len())
+                        && others.iter().any(|other| node.equals_value(other))
+            }
         }
     }
 }
