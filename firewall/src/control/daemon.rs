@@ -434,6 +434,7 @@ async fn reload(
         return Err(LoadError::Fixed { keys }.to_string());
     }
     control.upstreams.settled(loaded.ruleset.apis.iter().map(|api| &api.upstream)).await;
+    let (unused, files) = (before.clone(), loaded.files.clone());
     let read = before.after(loaded.files);
     let settings = Arc::new(loaded.settings);
     let new = Generation::new(loaded.ruleset, &settings, &read);
@@ -444,12 +445,16 @@ async fn reload(
             (None, _) => None,
             (Some(within), Some(fallback)) => Some((within, fallback)),
             (Some(_), None) => {
+                watched.failed(unused, files);
                 return Err("nothing has changed, so there is nothing to return to".into());
             }
         };
         // The checks are the last that may fail, and the first to be in force.
         let mut enforcement = control.enforcement.borrow_mut();
-        enforcement.configure_checks(&settings.kernel_checks)?;
+        if let Err(problem) = enforcement.configure_checks(&settings.kernel_checks) {
+            watched.failed(unused, files);
+            return Err(problem);
+        }
         enforcement.limit(&settings);
         let now = Monotonic::now();
         generations.install(new, now);

@@ -203,14 +203,14 @@ pub fn configured(options: &RunOptions) -> Result<(Settings, Vec<PathBuf>), Load
 ///
 /// Identity is polled, not awaited: a `ConfigMap` is swapped by a symbolic link, which no watch on
 /// the file itself reports.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Watched {
     files: Vec<WatchedFile>,
     /// And those that the last attempt at another generation wanted, if it failed.
     wanted: Vec<WatchedFile>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct WatchedFile {
     path: PathBuf,
     identity: Option<Identity>,
@@ -241,7 +241,7 @@ impl Identity {
 }
 
 /// How files were before they were read: what is written while they are, another load must read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Before {
     /// By the clock of the file systems.
     began: (i64, i64),

@@ -155,7 +155,9 @@ where
     let Parts { io, read_buf, .. } = connection.into_parts();
     let mut judged = io.into_inner();
     match (judgement.take_tunnel(), ended) {
-        (Some(tunnel), Ended::Closed) => {
+        // hyper lets go of such a stream also where part of an answer waits to be written, and drops
+        // that part: no frame may stand behind a head that was cut off.
+        (Some(tunnel), Ended::Closed) if !judgement.is_blocked() => {
             let (stream, held) = judged.into_upgraded();
             let begun = [&*read_buf, &*held].concat();
             pass(*tunnel, stream, &begun, &ticket).await

@@ -85,6 +85,9 @@ pub struct Judged<S> {
     head_since: Option<(u64, Monotonic)>,
     alarm: Alarm,
     taking: Taking,
+    /// Octets written, without the client being waited for, since a flush was last over: what encrypts
+    /// takes them at once, and the client is waited for when they are flushed.
+    unflushed: usize,
     ending: Option<Lingering>,
 }
 
@@ -127,6 +130,7 @@ impl<S> Judged<S> {
             head_since: None,
             alarm: Alarm::default(),
             taking: Taking::new(patience.idle),
+            unflushed: 0,
             ending: None,
         }
     }
@@ -273,6 +277,9 @@ impl<S> Judged<S> {
             _ => 0,
         };
         self.judgement.count_sent(octets);
+        if !self.judgement.is_blocked() {
+            self.unflushed = self.unflushed.saturating_add(octets);
+        }
         self.watch(cx, written, octets)
     }
 
@@ -383,7 +390,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Judged<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(cx);
-        this.watch(cx, flushed, 0)
+        let octets = if flushed.is_ready() { std::mem::take(&mut this.unflushed) } else { 0 };
+        this.watch(cx, flushed, octets)
     }
 
     /// Ends our side, then waits for the client to end its own, as long as its patience lasts.

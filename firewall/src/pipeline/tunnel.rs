@@ -360,16 +360,19 @@ impl Tunnel {
             };
         }
         let [up, down] = ended;
+        // Before any fault: where that is only observed, the tunnel goes on, and one way has ended.
+        match (up, down) {
+            (_, Some(Ended::Writer)) | (Some(Ended::Reader), _) => self.note_end(Reason::Client),
+            (Some(Ended::Writer), _) | (_, Some(Ended::Reader)) => self.note_end(Reason::Upstream),
+            (_, _) => {}
+        }
         match (up, down) {
             (Some(Ended::Faulty), _) => return Poll::Ready(Reason::ClientFrame),
             (_, Some(Ended::Faulty)) => return Poll::Ready(Reason::UpstreamFrame),
             // Nobody is there to be told anything.
             (_, Some(Ended::Writer)) => {
-                self.note_end(Reason::Client);
                 return Poll::Ready(self.first.map_or(Reason::Client, |(reason, _)| reason));
             }
-            (Some(Ended::Reader), _) => self.note_end(Reason::Client),
-            (Some(Ended::Writer), _) | (_, Some(Ended::Reader)) => self.note_end(Reason::Upstream),
             (_, _) => {}
         }
         let Some((reason, _)) = self.first else { return Poll::Pending };

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::join;
+use tokio::time::sleep;
 
 use crate::address::PeerAddr;
 use crate::pipeline::origin::Origin;
@@ -428,4 +429,59 @@ async fn hyper_reads_what_passes_as_the_scanner_did() {
 fn closes(stream: &[u8]) -> bool {
     let text = String::from_utf8_lossy(stream).to_ascii_lowercase();
     text.contains("close") || text.contains("http/1.0")
+}
+
+/// A stream that takes all at once, and has sent it a while later, as one that encrypts does.
+#[derive(Default)]
+struct Buffering(Option<Pin<Box<Sleep>>>);
+
+const SENDING: Duration = Duration::from_millis(400);
+
+impl AsyncRead for Buffering {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Buffering {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        self.get_mut().0 = Some(Box::pin(sleep(SENDING)));
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let sending = &mut self.get_mut().0;
+        ready!(sending.as_mut().map_or(Poll::Ready(()), |sleep| sleep.as_mut().poll(cx)));
+        *sending = None;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What a client takes when it is flushed pays for the time that this takes; an octet at a time does not.
+#[test]
+fn a_flush_that_is_waited_for_earns_patience() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (octets, takes_enough) in [(16 << 10, true), (1, false)] {
+        let patience = Patience { idle: SENDING * 5 / 2, ..Patience::default() };
+        let sent = runtime.block_on(async {
+            let limits = HeadLimits::default();
+            let judgement = Rc::<Judgement>::default();
+            let now = Monotonic::now();
+            let mut judged = Judged::new(Buffering::default(), limits, patience, now, judgement);
+            for _ in 0..4 {
+                judged.write_all(&vec![0; octets]).await?;
+                judged.flush().await?;
+            }
+            Result::Ok(())
+        });
+        assert_eq!(sent.is_ok(), takes_enough, "{octets}: {sent:?}");
+    }
 }
