@@ -117,6 +117,29 @@ fn who_waits_for_its_client_for_long_makes_room_where_nobody_is_idle() {
     drop(second);
 }
 
+/// Who ends nothing, and begins more beside it, is as slow as what he began first; who sends gets on.
+#[test]
+fn a_client_is_as_slow_as_what_it_does_not_end() {
+    let connections = connections(1, 10);
+    let now = Monotonic::coarse();
+    let ticket = at_work(connections.admit(peer("192.0.2.1"), now).unwrap());
+    let judgement = ticket.judgement();
+    let origin = || Origin::of_connection(ticket.peer(), ticket.socket(), 0, now, judgement);
+    let (first, second) = (origin(), origin());
+    let slow = first.awaits_body();
+    let since = judgement.awaits_client_since().unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let beside = second.awaits_body();
+    judgement.set_in_head(true);
+    judgement.piece_waits(Monotonic::coarse());
+    assert_eq!(judgement.awaits_client_since(), Some(since));
+    judgement.count_received(16 * 1024 - 1);
+    assert_eq!(judgement.awaits_client_since(), Some(since));
+    judgement.count_received(1);
+    assert!(judgement.awaits_client_since().unwrap() > since, "it gets on");
+    drop((slow, beside));
+}
+
 #[test]
 fn limits_change_for_those_who_come() {
     let connections = connections(2, 2);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{get, setup};
-use crate::kit::client::{exchange, with_body};
+use crate::kit::client::{Client, exchange, with_body};
+use crate::kit::eventually;
 use crate::kit::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2, PING, PROTOCOL_ERROR,
     PUSH_PROMISE, RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, setting,
@@ -266,4 +267,49 @@ fn beginnings() {
         let answer = get(&gateway);
         assert_eq!((answer.status, super::kind(&answer).as_str()), (status, expected), "{name}");
     }
+}
+
+/// Clients that leave in crowds, while their answers are on the way, end nothing that others share.
+#[test]
+fn a_crowd_that_leaves_harms_nobody_who_stays() {
+    const CROWD: usize = 90;
+    let (opened, asked) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (opening, asking) = (Arc::clone(&opened), Arc::clone(&asked));
+    let address = raw(move |connection| {
+        opening.fetch_add(1, Ordering::Relaxed);
+        connection.send(frame(SETTINGS, 0, 0, b""));
+        let mut left = Vec::new();
+        while let Some(received) = connection.frame() {
+            match received.kind {
+                // What has a body is the crowd's.
+                HEADERS if received.flags & END_STREAM == 0 => {
+                    asking.fetch_add(1, Ordering::Relaxed);
+                }
+                HEADERS => honest(connection, received.stream),
+                RST_STREAM => left.push(received.stream),
+                _ => {}
+            }
+            if left.len() == CROWD {
+                left.drain(..).for_each(|stream| honest(connection, stream));
+            }
+        }
+    });
+    let gateway = Gateway::start_before(&setup(""), &[&format!("http://{address}")]);
+    for wave in 1..=4 {
+        let crowd: Vec<_> = (0..CROWD)
+            .map(|_| {
+                let mut client = Client::connect(gateway.address);
+                client.send(with_body("POST /things", "application/json", "{}"));
+                client
+            })
+            .collect();
+        eventually("all are there", || {
+            (asked.load(Ordering::Relaxed) == wave * CROWD).then_some(())
+        });
+        drop(crowd);
+        assert_eq!(get(&gateway).text(), "[]", "{wave}");
+    }
+    // All that was late is read before this is answered.
+    assert_eq!(get(&gateway).text(), "[]");
+    assert_eq!(opened.load(Ordering::Relaxed), 1);
 }
