@@ -128,7 +128,7 @@ fn a_client_is_as_slow_as_what_it_does_not_end() {
     let (first, second) = (origin(), origin());
     let slow = first.awaits_body();
     let since = judgement.awaits_client_since().unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::thread::sleep(Duration::from_millis(20));
     let beside = second.awaits_body();
     judgement.set_in_head(true);
     judgement.piece_waits(Monotonic::coarse());
